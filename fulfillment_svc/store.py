@@ -23,6 +23,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.workspace import Workspace
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.records import (
     Allocation,
@@ -181,8 +182,8 @@ async def lock_order_fulfillments(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
-) -> dict[UUID, OrderFulfillments]:
-    """The fulfilments of the targets' orders, each order under its id and those of its fulfilments.
+) -> Workspace[OrderFulfillments]:
+    """The fulfilments of the targets' orders. The ids of its fulfilments name an order too.
 
     The lock of an order is that of all its fulfilments: every write of them takes it here.
     """
@@ -207,20 +208,20 @@ async def lock_order_fulfillments(
     if any(row.remaining_version for row in rows):
         for unit in await connection.execute(read_remaining, wanted):
             units[unit.order_id].append(REMAINING_UNIT.record(unit))
-    workspace: dict[UUID, OrderFulfillments] = {}
+    orders: dict[UUID, OrderFulfillments] = {}
     for row in rows:
         id, version = row.order_id, row.remaining_version
         remaining = (
             RemainingUnits(row.remaining_attempt, version, tuple(units[id])) if version else None
         )
-        order = OrderFulfillments(
+        orders[id] = OrderFulfillments(
             order_id=id,
             closed_attempt=row.closed_attempt,
             remaining=remaining,
             fulfillments=tuple(found[id]),
         )
-        workspace |= dict.fromkeys([id, *(each.id for each in order.fulfillments)], order)
-    return workspace
+    names = {each.id: id for id, order in orders.items() for each in order.fulfillments}
+    return Workspace(orders, names)
 
 
 async def save_order_fulfillments(

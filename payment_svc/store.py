@@ -25,6 +25,7 @@ from chassis.values.money import Money
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.workspace import Workspace
 from payment_svc.lifecycle import REFUND_STATUS, Kind
 from payment_svc.model.filters import PaymentFilter, RefundFilter
 from payment_svc.model.records import (
@@ -146,14 +147,14 @@ async def lock_accounts(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
-) -> dict[UUID, Account]:
+) -> Workspace[Account]:
     """The accounts of the targets, by the order's id.
 
     The locks of their rows guard their payments and operations too.
     """
     ids = {*repeats, *(each.target for each in envelopes)}
     found = await _load_accounts(connection, lock_accounts_by_id, ids)
-    return {account.order.id: account for account in found}
+    return Workspace({account.order.id: account for account in found})
 
 
 async def save_accounts(

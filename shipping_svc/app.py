@@ -9,25 +9,85 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import add_ShippingServiceS
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import service_context
-from shipping_svc import store, tables, wire
+from chassis.write.database import Database
+from chassis.write.writer import Writer
+from shipping_svc import tables
 from shipping_svc.config import Config
 from shipping_svc.consumers import Consumers
-from shipping_svc.operations import Operations, Timeouts
+from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
+from shipping_svc.operations.carrier_calls import CarrierCalls, Timeouts
+from shipping_svc.operations.closing import ClosingOperations
+from shipping_svc.operations.creation import CreationOperations
+from shipping_svc.operations.labels import LabelOperations
+from shipping_svc.operations.reading import ReadOperations
+from shipping_svc.operations.recalls import RecallOperations
+from shipping_svc.operations.reports import ReportOperations
+from shipping_svc.operations.writing import ShipmentWriter
 from shipping_svc.peers import Orders
 from shipping_svc.providers import sandbox
+from shipping_svc.providers.port import Carrier
 from shipping_svc.rpc import ShippingService
+from shipping_svc.store import reports
+from shipping_svc.store.closed import (
+    lock_closed_fulfillments,
+    lock_closed_orders,
+    save_closed_fulfillments,
+    save_closed_orders,
+)
+from shipping_svc.store.workspace import lock_shipments, save_shipments
+from shipping_svc.wire import events_out
+
+
+class Operations:
+    """The operations of the service over one database."""
+
+    def __init__(
+        self, database: Database, orders: Orders, carrier: Carrier, timeouts: Timeouts
+    ) -> None:
+        self.reading = ReadOperations(database, timeouts.heartbeat_s)
+        writer = ShipmentWriter(
+            Writer(
+                database,
+                load=lock_shipments,
+                decide=decide,
+                save=save_shipments,
+            ),
+            self.reading.watches,
+        )
+        calls = CarrierCalls(carrier, timeouts)
+        self.labels = LabelOperations(database, writer, calls, orders, timeouts.retry_s)
+        self.creation = CreationOperations(database, writer, orders, self.labels)
+        self.recalls = RecallOperations(database, writer, calls, timeouts.retry_s)
+        self.reports = ReportOperations(database, writer)
+        self.closing = ClosingOperations(
+            database,
+            writer,
+            Writer(
+                database,
+                load=lock_closed_orders,
+                decide=decide_order,
+                save=save_closed_orders,
+            ),
+            Writer(
+                database,
+                load=lock_closed_fulfillments,
+                decide=decide_fulfillment,
+                save=save_closed_fulfillments,
+            ),
+            self.recalls,
+        )
 
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The shipping service, until the block is left."""
     async with service_context(
-        config, tables, stream_name="SHIPMENTS", encode=wire.outgoing_event
+        config, tables, stream_name="SHIPMENTS", encode=events_out.outgoing_event
     ) as ground:
 
         async def is_reported(tracking_number: str) -> bool:
             async with ground.database.read() as connection:
-                return await store.is_reported(connection, sandbox.NAME, tracking_number)
+                return await reports.is_reported(connection, sandbox.NAME, tracking_number)
 
         # Open for a short while only: the sweeper tries a label again anyway, and a probe is cheap.
         orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
@@ -43,9 +103,14 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             carrier=sandbox.SandboxCarrier(is_reported),
             timeouts=timeouts,
         )
-        ground.tasks.start("watches", operations.watches.run())
-        ground.work(config.label_sweep_s, operations.buy_pending_labels, "labels")
-        ground.work(config.label_sweep_s, operations.retry_open_recalls, "recalls")
-        services = [partial(add_ShippingServiceServicer_to_server, ShippingService(operations))]
-        await ground.open(services, Consumers(operations).handlers)
+        ground.tasks.start("watches", operations.reading.watches.run())
+        ground.work(config.label_sweep_s, operations.labels.buy_pending_labels, "labels")
+        ground.work(config.label_sweep_s, operations.recalls.retry_open_recalls, "recalls")
+        service = ShippingService(
+            operations.creation, operations.recalls, operations.reports, operations.reading
+        )
+        consumers = Consumers(operations.creation, operations.recalls, operations.closing)
+        await ground.open(
+            [partial(add_ShippingServiceServicer_to_server, service)], consumers.handlers
+        )
         yield ground.tasks

@@ -15,8 +15,10 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from chassis.values.errors import Failure
-from shipping_svc import wire
-from shipping_svc.operations import Operations
+from shipping_svc.operations.closing import ClosingOperations
+from shipping_svc.operations.creation import CreationOperations
+from shipping_svc.operations.recalls import RecallOperations
+from shipping_svc.wire import events_in
 
 E = TypeVar("E", FulfillmentStatusChanged, FulfillmentLinesChanged)
 Outcomes = Sequence[Outcome[Any]]
@@ -25,8 +27,10 @@ Outcomes = Sequence[Outcome[Any]]
 class Consumers:
     """The handlers of the events that the shipping service consumes."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self, creation: CreationOperations, recalls: RecallOperations, closing: ClosingOperations
+    ) -> None:
+        self.creation, self.recalls, self.closing = creation, recalls, closing
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
@@ -40,16 +44,18 @@ class Consumers:
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await self._of_existing_orders(
-            deliveries, lambda event: event.new_status in wire.HANDLED_STATUSES, self._handle_status
+            deliveries,
+            lambda event: event.new_status in events_in.HANDLED_STATUSES,
+            self._handle_status,
         )
 
     async def _handle_status(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        cancelled = [wire.close_fulfillment(d.message, d) for d in deliveries]
-        ready = [wire.ready_fulfillment(d.message, d) for d in deliveries]
-        closed = await run_handler(cancelled, self.operations.close_fulfillments)
-        created = await run_handler(ready, self.operations.create_shipments)
+        cancelled = [events_in.close_fulfillment(d.message, d) for d in deliveries]
+        ready = [events_in.ready_fulfillment(d.message, d) for d in deliveries]
+        closed = await run_handler(cancelled, self.closing.close_fulfillments)
+        created = await run_handler(ready, self.creation.create_shipments)
         return [
             closing if isinstance(closing, Failure) else creation
             for closing, creation in zip(closed, created, strict=True)
@@ -68,8 +74,8 @@ class Consumers:
         self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.withdrawn_fulfillment(d.message, d) for d in deliveries],
-            self.operations.withdraw_shipments,
+            [events_in.withdrawn_fulfillment(d.message, d) for d in deliveries],
+            self.recalls.withdraw_shipments,
         )
 
     async def _of_existing_orders(
@@ -79,7 +85,7 @@ class Consumers:
         handle: Callable[[Sequence[Delivery[E]]], Awaitable[Outcomes]],
     ) -> Outcomes:
         """Handles the events. A relevant one fails where its order does not exist."""
-        refused = await self.operations.find_missing_orders(
+        refused = await self.creation.find_missing_orders(
             {_order_id(d) for d in deliveries if is_relevant(d.message)}
         )
         outcomes = iter(await handle([d for d in deliveries if _order_id(d) not in refused]))
@@ -89,8 +95,8 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.close_order(d.message, d) for d in deliveries],
-            self.operations.close_orders,
+            [events_in.close_order(d.message, d) for d in deliveries],
+            self.closing.close_orders,
         )
 
 

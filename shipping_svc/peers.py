@@ -8,8 +8,8 @@ from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from ordermesh.view.v1 import view_pb2
 
 from chassis.rpc.client import Channel, ask
-from shipping_svc import wire
 from shipping_svc.model.records import Recipient
+from shipping_svc.wire import events_in
 
 TIMEOUT_S = 2.0
 # As many orders as the order service takes in one call.
@@ -27,7 +27,7 @@ class Orders:
         service cannot be reached.
         """
         request = api.GetOrderRecipientRequest(order_id=str(order_id))
-        return wire.recipient(
+        return events_in.recipient(
             (await ask(self._stub.GetOrderRecipient, request, timeout_s=TIMEOUT_S)).recipient
         )
 

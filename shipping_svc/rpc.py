@@ -12,8 +12,11 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServi
 from chassis.values.convert import parse_resume_token
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from shipping_svc import wire
-from shipping_svc.operations import Operations
+from shipping_svc.operations.creation import CreationOperations
+from shipping_svc.operations.reading import ReadOperations
+from shipping_svc.operations.recalls import RecallOperations
+from shipping_svc.operations.reports import ReportOperations
+from shipping_svc.wire import requests, responses
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,68 +26,80 @@ class ShippingService(ShippingServiceServicer):
     contract.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self,
+        creation: CreationOperations,
+        recalls: RecallOperations,
+        reports: ReportOperations,
+        reading: ReadOperations,
+    ) -> None:
+        self.creation, self.recalls, self.reports = creation, recalls, reports
+        self.reading = reading
 
     async def CreateShipment(
         self, request: api.CreateShipmentRequest, context: Context
     ) -> api.CreateShipmentResponse:
-        envelope = wire.create_shipment(request, request_context(request))
-        shipment = await self.operations.create_shipment(envelope)
-        return api.CreateShipmentResponse(shipment=wire.shipment(shipment))
+        envelope = requests.create_shipment(request, request_context(request))
+        shipment = await self.creation.create_shipment(envelope)
+        return api.CreateShipmentResponse(shipment=responses.shipment(shipment))
 
     async def GetShipment(
         self, request: api.GetShipmentRequest, context: Context
     ) -> api.GetShipmentResponse:
-        shipment = await self.operations.get_shipment(UUID(request.shipment_id))
-        return api.GetShipmentResponse(shipment=wire.shipment(shipment))
+        shipment = await self.reading.get_shipment(UUID(request.shipment_id))
+        return api.GetShipmentResponse(shipment=responses.shipment(shipment))
 
     async def ListShipments(
         self, request: api.ListShipmentsRequest, context: Context
     ) -> api.ListShipmentsResponse:
-        page = page_request(request, wire.shipment)
-        shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), page)
+        page = page_request(request, responses.shipment)
+        shipments, token = await self.reading.list_shipments(
+            requests.shipment_filter(request), page
+        )
         return api.ListShipmentsResponse(shipments=shipments, next_page_token=token)
 
     async def CancelShipment(
         self, request: api.CancelShipmentRequest, context: Context
     ) -> api.CancelShipmentResponse:
-        envelope = wire.cancel_shipment(request, request_context(request))
-        shipment = await self.operations.cancel_shipment(envelope)
-        return api.CancelShipmentResponse(shipment=wire.shipment(shipment))
+        envelope = requests.cancel_shipment(request, request_context(request))
+        shipment = await self.recalls.cancel_shipment(envelope)
+        return api.CancelShipmentResponse(shipment=responses.shipment(shipment))
 
     async def GetLabel(
         self, request: api.GetLabelRequest, context: Context
     ) -> api.GetLabelResponse:
-        return wire.label(await self.operations.get_label(UUID(request.shipment_id)))
+        return responses.label(await self.reading.get_label(UUID(request.shipment_id)))
 
     async def ListTrackingEvents(
         self, request: api.ListTrackingEventsRequest, context: Context
     ) -> api.ListTrackingEventsResponse:
-        page = page_request(request, lambda row: wire.tracking_event(*row), int)
-        events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), page)
+        page = page_request(request, lambda row: responses.tracking_event(*row), int)
+        events, token = await self.reading.list_tracking_events(UUID(request.shipment_id), page)
         return api.ListTrackingEventsResponse(tracking_events=events, next_page_token=token)
 
     async def ListShipmentTransitions(
         self, request: api.ListShipmentTransitionsRequest, context: Context
     ) -> api.ListShipmentTransitionsResponse:
-        page = page_request(request, wire.transition, int)
-        transitions, token = await self.operations.list_transitions(UUID(request.shipment_id), page)
+        page = page_request(request, responses.transition, int)
+        transitions, token = await self.reading.list_transitions(UUID(request.shipment_id), page)
         return api.ListShipmentTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def RecordTrackingEvent(
         self, request: api.RecordTrackingEventRequest, context: Context
     ) -> api.RecordTrackingEventResponse:
-        shipment = await self.operations.record_report(
-            request_context(request), request.carrier, request.tracking_number, wire.report(request)
+        shipment = await self.reports.record_report(
+            request_context(request),
+            request.carrier,
+            request.tracking_number,
+            requests.report(request),
         )
-        return api.RecordTrackingEventResponse(shipment=wire.shipment(shipment))
+        return api.RecordTrackingEventResponse(shipment=responses.shipment(shipment))
 
     async def WatchShipment(
         self, request: api.WatchShipmentRequest, context: Context
     ) -> AsyncIterator[api.WatchShipmentResponse]:
         shipment_id = UUID(request.shipment_id)
         after = parse_resume_token(request.resume_token, shipment_id) or 0
-        async with aclosing(self.operations.watch_shipment(shipment_id, after)) as updates:
+        async with aclosing(self.reading.watch_shipment(shipment_id, after)) as updates:
             async for update, version in updates:
-                yield wire.watch_response(shipment_id, update, version)
+                yield responses.watch_response(shipment_id, update, version)

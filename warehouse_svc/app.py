@@ -11,24 +11,45 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 
 from chassis.process import Supervisor
 from chassis.service import service_context
-from warehouse_svc import tables, wire
+from chassis.write.database import Database
+from chassis.write.writer import Writer
+from warehouse_svc import tables
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.operations import Operations
+from warehouse_svc.decisions.deciders import decide
+from warehouse_svc.operations.fulfillment import FulfillmentOperations
+from warehouse_svc.operations.reservations import ReservationOperations
+from warehouse_svc.operations.returns import ReturnOperations
+from warehouse_svc.operations.stock import StockOperations
 from warehouse_svc.rpc import InventoryService, ReservationService
+from warehouse_svc.store.workspace import lock_stock, save_stock
+from warehouse_svc.wire import events_out
+
+
+class Operations:
+    """The writer and the operations of the service over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.writer = Writer(database, load=lock_stock, decide=decide, save=save_stock)
+        self.stock = StockOperations(database, self.writer)
+        self.reservations = ReservationOperations(database, self.writer)
+        self.fulfillment = FulfillmentOperations(self.writer)
+        self.returns = ReturnOperations(self.writer)
 
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The warehouse service, until the block is left."""
     async with service_context(
-        config, tables, stream_name="WAREHOUSE", encode=wire.outgoing_event
+        config, tables, stream_name="WAREHOUSE", encode=events_out.outgoing_event
     ) as ground:
         operations = Operations(ground.database)
-        ground.work(config.expiry_sweep_s, operations.expire_reservations, "expiry")
+        ground.work(config.expiry_sweep_s, operations.reservations.expire_reservations, "expiry")
+        inventory = InventoryService(operations.stock, operations.returns)
+        reservations = ReservationService(operations.reservations, operations.fulfillment)
         services = [
-            partial(add_InventoryServiceServicer_to_server, InventoryService(operations)),
-            partial(add_ReservationServiceServicer_to_server, ReservationService(operations)),
+            partial(add_InventoryServiceServicer_to_server, inventory),
+            partial(add_ReservationServiceServicer_to_server, reservations),
         ]
-        await ground.open(services, Consumers(operations).handlers)
+        await ground.open(services, Consumers(operations.writer).handlers)
         yield ground.tasks

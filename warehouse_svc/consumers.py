@@ -1,4 +1,4 @@
-"""Events in: wire -> operation, for the events that arrived together."""
+"""Events in: wire -> write, for the events that arrived together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,15 +17,16 @@ from ordermesh.order.events.v1.order_events_pb2 import (
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
-from warehouse_svc import wire
-from warehouse_svc.operations import Operations
+from chassis.write.writer import Writer
+from warehouse_svc.model.records import OrderStock
+from warehouse_svc.wire import events_in
 
 
 class Consumers:
     """The events of other services that the warehouse service consumes."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(self, writer: Writer[OrderStock]) -> None:
+        self.writer = writer
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
@@ -41,29 +42,29 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.order_status_changed(d.message, d) for d in deliveries],
-            self.operations.write,
+            [events_in.order_status_changed(d.message, d) for d in deliveries],
+            self.writer.write,
         )
 
     async def order_items_cancelled(
         self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
     ) -> Sequence[Outcome[Any]]:
-        return await self.operations.write(
-            [wire.order_items_cancelled(d.message, d) for d in deliveries]
+        return await self.writer.write(
+            [events_in.order_items_cancelled(d.message, d) for d in deliveries]
         )
 
     async def return_status_changed(
         self, deliveries: Sequence[Delivery[ReturnStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.return_status_changed(d.message, d) for d in deliveries],
-            self.operations.write,
+            [events_in.return_status_changed(d.message, d) for d in deliveries],
+            self.writer.write,
         )
 
     async def fulfillment_changed(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged | FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.fulfillment_changed(d.message, d) for d in deliveries],
-            self.operations.write,
+            [events_in.fulfillment_changed(d.message, d) for d in deliveries],
+            self.writer.write,
         )

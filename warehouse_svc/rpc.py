@@ -14,8 +14,11 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 from chassis.values.decision import unwrap
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from warehouse_svc import wire
-from warehouse_svc.operations import Operations
+from warehouse_svc.operations.fulfillment import FulfillmentOperations
+from warehouse_svc.operations.reservations import ReservationOperations
+from warehouse_svc.operations.returns import ReturnOperations
+from warehouse_svc.operations.stock import StockOperations
+from warehouse_svc.wire import requests, responses
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -25,67 +28,71 @@ class InventoryService(InventoryServiceServicer):
     contract.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(self, stock: StockOperations, returns: ReturnOperations) -> None:
+        self.stock, self.returns = stock, returns
 
     async def ReceiveStock(
         self, request: inventory.ReceiveStockRequest, context: Context
     ) -> inventory.ReceiveStockResponse:
-        levels = await self.operations.receive_stock(
-            wire.receive_stock(request, request_context(request))
+        levels = await self.stock.receive_stock(
+            requests.receive_stock(request, request_context(request))
         )
-        return inventory.ReceiveStockResponse(stock_levels=map(wire.stock_level, levels))
+        return inventory.ReceiveStockResponse(stock_levels=map(responses.stock_level, levels))
 
     async def AdjustStock(
         self, request: inventory.AdjustStockRequest, context: Context
     ) -> inventory.AdjustStockResponse:
-        level = await self.operations.adjust_stock(
-            wire.adjust_stock(request, request_context(request))
+        level = await self.stock.adjust_stock(
+            requests.adjust_stock(request, request_context(request))
         )
-        return inventory.AdjustStockResponse(stock_level=wire.stock_level(level))
+        return inventory.AdjustStockResponse(stock_level=responses.stock_level(level))
 
     async def RestockItem(
         self, request: inventory.RestockItemRequest, context: Context
     ) -> inventory.RestockItemResponse:
-        level = await self.operations.post_return(
-            wire.restock_item(request, request_context(request))
+        level = await self.returns.post_return(
+            requests.restock_item(request, request_context(request))
         )
-        return inventory.RestockItemResponse(stock_level=wire.stock_level(level) if level else None)
+        return inventory.RestockItemResponse(
+            stock_level=responses.stock_level(level) if level else None
+        )
 
     async def MarkDamaged(
         self, request: inventory.MarkDamagedRequest, context: Context
     ) -> inventory.MarkDamagedResponse:
-        level = await self.operations.post_return(
-            wire.mark_damaged(request, request_context(request))
+        level = await self.returns.post_return(
+            requests.mark_damaged(request, request_context(request))
         )
-        return inventory.MarkDamagedResponse(stock_level=wire.stock_level(level) if level else None)
+        return inventory.MarkDamagedResponse(
+            stock_level=responses.stock_level(level) if level else None
+        )
 
     async def CheckAvailability(
         self, request: inventory.CheckAvailabilityRequest, context: Context
     ) -> inventory.CheckAvailabilityResponse:
-        return wire.availability_response(
-            await self.operations.check_availability(wire.requested_units(request))
+        return responses.availability_response(
+            await self.stock.check_availability(requests.requested_units(request))
         )
 
     async def GetStockLevel(
         self, request: inventory.GetStockLevelRequest, context: Context
     ) -> inventory.GetStockLevelResponse:
-        level = await self.operations.get_stock_level((request.warehouse_id, request.sku))
-        return inventory.GetStockLevelResponse(stock_level=wire.stock_level(level))
+        level = await self.stock.get_stock_level((request.warehouse_id, request.sku))
+        return inventory.GetStockLevelResponse(stock_level=responses.stock_level(level))
 
     async def ListStockLevels(
         self, request: inventory.ListStockLevelsRequest, context: Context
     ) -> inventory.ListStockLevelsResponse:
-        page = page_request(request, wire.stock_level, str, str)
-        levels, token = await self.operations.list_stock_levels(wire.level_filter(request), page)
+        page = page_request(request, responses.stock_level, str, str)
+        levels, token = await self.stock.list_stock_levels(requests.level_filter(request), page)
         return inventory.ListStockLevelsResponse(stock_levels=levels, next_page_token=token)
 
     async def ListStockMovements(
         self, request: inventory.ListStockMovementsRequest, context: Context
     ) -> inventory.ListStockMovementsResponse:
-        page = page_request(request, wire.movement)
-        movements, token = await self.operations.list_stock_movements(
-            wire.movement_filter(request), page
+        page = page_request(request, responses.movement)
+        movements, token = await self.stock.list_stock_movements(
+            requests.movement_filter(request), page
         )
         return inventory.ListStockMovementsResponse(
             stock_movements=movements, next_page_token=token
@@ -97,77 +104,87 @@ class ReservationService(ReservationServiceServicer):
     contract.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self, reservations: ReservationOperations, fulfillment: FulfillmentOperations
+    ) -> None:
+        self.reservations, self.fulfillment = reservations, fulfillment
 
     async def ReserveStock(
         self, request: reserving.ReserveStockRequest, context: Context
     ) -> reserving.ReserveStockResponse:
-        envelope = wire.reserve_stock(request, request_context(request, leave_out=["order_id"]))
-        return wire.reserve_stock_response(
-            await self.operations.reserve_stock(envelope), request.attempt
+        envelope = requests.reserve_stock(request, request_context(request, leave_out=["order_id"]))
+        return responses.reserve_stock_response(
+            await self.reservations.reserve_stock(envelope), request.attempt
         )
 
     async def ConfirmReservation(
         self, request: reserving.ConfirmReservationRequest, context: Context
     ) -> reserving.ConfirmReservationResponse:
-        envelope = wire.confirm(request, request_context(request))
-        [outcome] = await self.operations.move_reservations([envelope])
+        envelope = requests.confirm(request, request_context(request))
+        [outcome] = await self.reservations.move_reservations([envelope])
         return reserving.ConfirmReservationResponse(
-            reservations=wire.attempt_reservations(unwrap(outcome), request.order_attempt.attempt)
+            reservations=responses.attempt_reservations(
+                unwrap(outcome), request.order_attempt.attempt
+            )
         )
 
     async def BatchConfirmReservations(
         self, request: reserving.BatchConfirmReservationsRequest, context: Context
     ) -> reserving.BatchConfirmReservationsResponse:
-        envelopes = wire.batch_confirm(request, request_context(request))
+        envelopes = requests.batch_confirm(request, request_context(request))
         await self._check_answer(request)
-        outcomes = await self.operations.move_reservations(envelopes)
+        outcomes = await self.reservations.move_reservations(envelopes)
         results = map(
-            partial(wire.reservation_result, view=request.view), request.order_attempts, outcomes
+            partial(responses.reservation_result, view=request.view),
+            request.order_attempts,
+            outcomes,
         )
         return reserving.BatchConfirmReservationsResponse(results=results)
 
     async def ReleaseReservation(
         self, request: reserving.ReleaseReservationRequest, context: Context
     ) -> reserving.ReleaseReservationResponse:
-        envelope = wire.release(request, request_context(request))
-        [outcome] = await self.operations.move_reservations([envelope])
+        envelope = requests.release(request, request_context(request))
+        [outcome] = await self.reservations.move_reservations([envelope])
         return reserving.ReleaseReservationResponse(
-            reservations=wire.attempt_reservations(unwrap(outcome), request.order_attempt.attempt)
+            reservations=responses.attempt_reservations(
+                unwrap(outcome), request.order_attempt.attempt
+            )
         )
 
     async def BatchReleaseReservations(
         self, request: reserving.BatchReleaseReservationsRequest, context: Context
     ) -> reserving.BatchReleaseReservationsResponse:
-        envelopes = wire.batch_release(request, request_context(request))
+        envelopes = requests.batch_release(request, request_context(request))
         await self._check_answer(request)
-        outcomes = await self.operations.move_reservations(envelopes)
+        outcomes = await self.reservations.move_reservations(envelopes)
         results = map(
-            partial(wire.reservation_result, view=request.view), request.order_attempts, outcomes
+            partial(responses.reservation_result, view=request.view),
+            request.order_attempts,
+            outcomes,
         )
         return reserving.BatchReleaseReservationsResponse(results=results)
 
     async def ReplaceSpoiledUnits(
         self, request: reserving.ReplaceSpoiledUnitsRequest, context: Context
     ) -> reserving.ReplaceSpoiledUnitsResponse:
-        reservation = await self.operations.replace_spoiled(
-            wire.replace_spoiled(request, request_context(request))
+        reservation = await self.fulfillment.replace_spoiled(
+            requests.replace_spoiled(request, request_context(request))
         )
-        return reserving.ReplaceSpoiledUnitsResponse(reservation=wire.reservation(reservation))
+        return reserving.ReplaceSpoiledUnitsResponse(reservation=responses.reservation(reservation))
 
     async def GetReservation(
         self, request: reserving.GetReservationRequest, context: Context
     ) -> reserving.GetReservationResponse:
-        reservation = await self.operations.get_reservation(UUID(request.reservation_id))
-        return reserving.GetReservationResponse(reservation=wire.reservation(reservation))
+        reservation = await self.reservations.get_reservation(UUID(request.reservation_id))
+        return reserving.GetReservationResponse(reservation=responses.reservation(reservation))
 
     async def ListReservations(
         self, request: reserving.ListReservationsRequest, context: Context
     ) -> reserving.ListReservationsResponse:
-        page = page_request(request, partial(wire.reservation, view=request.view))
-        reservations, token = await self.operations.list_reservations(
-            wire.reservation_filter(request), page
+        page = page_request(request, partial(responses.reservation, view=request.view))
+        reservations, token = await self.reservations.list_reservations(
+            requests.reservation_filter(request), page
         )
         return reserving.ListReservationsResponse(reservations=reservations, next_page_token=token)
 
@@ -180,6 +197,6 @@ class ReservationService(ReservationServiceServicer):
         small enough.
         """
         if request.view != VIEW_SUMMARY:
-            await self.operations.check_answer(
+            await self.reservations.check_answer(
                 [UUID(each.order_id) for each in request.order_attempts]
             )

@@ -1,5 +1,5 @@
 """The tables of the warehouse. The constraints hold its invariants; each index has its query in
-store.py.
+store/.
 """
 
 from sqlalchemy import (

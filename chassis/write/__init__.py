@@ -1,6 +1,7 @@
 """The write path: SQL over sets, the transaction of a set of commands, and the outbox table.
 
 writer.py                decides and stores a set of commands in one transaction
+workspace.py             the locked records that the commands of a set work on
 apply_commands.py        applies the commands of a set one after the other
 database.py              the connections, and the reads
 idempotency_keys.py      the keys of what is done

@@ -5,6 +5,7 @@ Tables are declared here and join each service's metadata; their DDL for migrati
 chassis.write.migration.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -279,6 +280,15 @@ def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:
 def is_any_of(of: Column[Any]) -> ColumnElement[bool]:
     """of = any(array)"""
     return of == any_(bindparam(f"given_{of.name}", type_=ARRAY(of.type)))
+
+
+def conditions(
+    *filters: tuple[Column[Any], Callable[[Any, Any], ColumnElement[bool]], Any],
+) -> list[ColumnElement[bool]]:
+    """Returns the conditions of a list: a column, a comparison and a value each. A value that is
+    None or empty filters nothing.
+    """
+    return [compare(of, value) for of, compare, value in filters if value]
 
 
 def insert_rows(*columns: Column[Any]) -> Insert:

@@ -7,15 +7,7 @@ inside a write is a defect, and so is a remote call inside a write.
 
 import asyncio
 import random
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Collection,
-    Coroutine,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -33,15 +25,14 @@ from chassis.write.apply_commands import Decide, apply_commands
 from chassis.write.database import Database
 from chassis.write.error_classification import ErrorClass, classify, deferred_failure
 from chassis.write.in_write import write_in_progress
+from chassis.write.workspace import Workspace
 
 R = TypeVar("R")
 H = TypeVar("H")
 
-# load(connection, envelopes, ids of the records that answer repeats) -> the locked records by id.
-# A record that a command finds by its natural key has the command's target as a second key.
+# load(connection, envelopes, ids of the records that answer repeats) -> the locked records
 Load = Callable[
-    [AsyncConnection, Sequence[Envelope[Any]], Collection[UUID]],
-    Awaitable[MutableMapping[UUID, R]],
+    [AsyncConnection, Sequence[Envelope[Any]], Collection[UUID]], Awaitable[Workspace[R]]
 ]
 # save(connection, the records before, the changed records, the rows of history)
 Save = Callable[[AsyncConnection, Mapping[UUID, R], Mapping[UUID, R], Sequence[H]], Awaitable[None]]
@@ -124,21 +115,22 @@ class Writer(Generic[R]):
             if each.key in stored and stored[each.key][0] == each.request_hash
         }
         needed = [each for each in envelopes if each.key not in stored or each.key in repeats]
-        picture = await self._load(connection, needed, {target for _, target in repeats.values()})
+        workspace = await self._load(connection, needed, {target for _, target in repeats.values()})
         now = (await connection.execute(CLOCK)).scalar_one()
-        applied = apply_commands(picture, fresh, self._decide, now)
+        applied = apply_commands(workspace, fresh, self._decide, now)
         again = {
-            key: Done(picture[known if known in picture else proposed], repeat=True)
+            key: Done(workspace.get_repeated(known, proposed), repeat=True)
             for key, (proposed, known) in repeats.items()
         }
         if len(applied.undone) < len(fresh):
-            if applied.after or applied.history:
-                await self._save(connection, applied.before, applied.after, applied.history)
+            after = workspace.after
+            if after or applied.history:
+                await self._save(connection, workspace.before, after, applied.history)
             if applied.facts:
                 await self._database.outbox.append(connection, applied.facts, applied.causes)
             if applied.undone:
                 await keys.delete(connection, applied.undone)
-            await _finish(self._commit(connection, bool(applied.facts), applied.changed))
+            await _finish(self._commit(connection, bool(applied.facts), workspace.changed))
         return {each.key: KeyReused(each.key) for each in envelopes} | again | applied.outcomes
 
     async def _commit(

@@ -32,6 +32,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.workspace import Workspace
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model.commands import PlaceOrder
 from order_svc.model.filters import OrderFilter
@@ -196,10 +197,10 @@ async def lock_orders(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
-) -> dict[UUID, Order]:
-    """The orders that are targets, by id.
+) -> Workspace[Order]:
+    """The orders that are targets.
 
-    An order that a checkout has already become stands under the checkout's target too.
+    An order that a checkout has already become is named by the checkout's target too.
     """
     parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
     placing = {
@@ -210,9 +211,10 @@ async def lock_orders(
     if placing:
         parameters |= column_arrays(checkout=placing)
     found = await _load_orders(connection, lock_by_checkout if placing else lock_by_id, parameters)
-    return {o.id: o for o in found} | {
-        placing[o.checkout]: o for o in found if o.checkout in placing
-    }
+    return Workspace(
+        {o.id: o for o in found},
+        {placing[o.checkout]: o.id for o in found if o.checkout in placing},
+    )
 
 
 async def save_orders(

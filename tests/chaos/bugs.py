@@ -112,7 +112,7 @@ def _ignores_repeats() -> None:
 def _releases_twice() -> None:
     deciders = _module("warehouse_svc.decisions.deciders").DECIDERS
     kinds = _module("warehouse_svc.lifecycle").MovementKind
-    kind = _module("warehouse_svc.model").CloseAttempt
+    kind = _module("warehouse_svc.model.commands").CloseAttempt
     close_attempt = deciders[kind]
 
     def again(record: Any, command: Any, context: Any) -> Any:
@@ -146,7 +146,7 @@ def _releases_twice() -> None:
 
 def _restocks_twice() -> None:
     deciders = _module("warehouse_svc.decisions.deciders").DECIDERS
-    kind = _module("warehouse_svc.model").PostReturn
+    kind = _module("warehouse_svc.model.commands").PostReturn
     post_return = deciders[kind]
     deciders[kind] = lambda record, command, context: post_return(
         record,

@@ -96,21 +96,21 @@ class MemoryWriter:
             for each in ordered
             if each.key in keys and keys[each.key][0] == each.request_hash
         }
-        picture = await self._load(
+        workspace = await self._load(
             None,
             [each for each in ordered if each.key not in keys or each.key in repeats],
             {t for _, t in repeats.values()},
         )
-        applied = apply_commands(picture, fresh, self._decide, self._memory.clock())
+        applied = apply_commands(workspace, fresh, self._decide, self._memory.clock())
         outcomes: dict[str, Outcome[Any]] = {each.key: KeyReused(each.key) for each in ordered}
         outcomes |= {
-            key: Done(picture[known if known in picture else proposed], repeat=True)
+            key: Done(workspace.get_repeated(known, proposed), repeat=True)
             for key, (proposed, known) in repeats.items()
         }
         if fresh:
             self._memory.point("write")
-            if applied.after or applied.history:
-                await self._save(None, applied.before, applied.after, applied.history)
+            if workspace.after or applied.history:
+                await self._save(None, workspace.before, workspace.after, applied.history)
             self._memory.commit(fresh, applied)
         outcomes |= applied.outcomes
         return [

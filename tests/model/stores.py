@@ -12,6 +12,7 @@ from uuid import UUID
 
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
+from chassis.write.workspace import Workspace
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from fulfillment_svc.model.records import Fulfillment, FulfillmentKey, OrderFulfillments
 from order_svc.model.commands import PlaceOrder
@@ -32,16 +33,16 @@ from shipping_svc.model.records import (
     TrackingEvent,
 )
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import (
-    AdjustStock,
+from warehouse_svc.model.commands import AdjustStock, ReceiveStock
+from warehouse_svc.model.records import (
     Movement,
     OrderReservations,
+    OrderStock,
     OverdueReservation,
     Place,
-    ReceiveStock,
     StockLevel,
-    Workspace,
 )
+from warehouse_svc.store.workspace import StockWorkspace
 
 Clock = Callable[[], datetime]
 
@@ -57,15 +58,15 @@ class Orders:
 
     async def lock_orders(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> dict[UUID, Order]:
-        ids = {*repeats, *(each.target for each in envelopes)}
-        found = {id: self.orders[id] for id in ids if id in self.orders}
-        by_checkout = {order.checkout: order for order in self.orders.values()}
-        return found | {
+    ) -> Workspace[Order]:
+        by_checkout = {order.checkout: order.id for order in self.orders.values()}
+        names = {
             each.target: by_checkout[each.command.checkout_key]
             for each in envelopes
             if isinstance(each.command, PlaceOrder) and each.command.checkout_key in by_checkout
         }
+        ids = {*repeats, *(each.target for each in envelopes), *names.values()}
+        return Workspace({id: self.orders[id] for id in ids if id in self.orders}, names)
 
     async def save_orders(
         self,
@@ -140,7 +141,7 @@ class Stock:
 
     async def lock_stock(
         self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
-    ) -> Workspace:
+    ) -> StockWorkspace:
         requests = {
             c.target for c in commands if isinstance(c.command, (ReceiveStock, AdjustStock))
         }
@@ -150,13 +151,9 @@ class Stock:
             of_source = posted.setdefault(row.source_id, {})
             key = (row.order_id, row.line_number, row.kind)
             of_source[key] = of_source.get(key, 0) + row.quantity
-        return Workspace(
-            levels=self.levels.values(),
-            order_reservations=[
-                self.order_reservations[id] for id in wanted if id in self.order_reservations
-            ],
-            requests=requests,
-            posted=posted,
+        return StockWorkspace(
+            {id: self.order_reservations[id] for id in wanted if id in self.order_reservations},
+            OrderStock(self.levels, posted=posted),
         )
 
     async def save_stock(
@@ -204,12 +201,9 @@ class Accounts:
 
     async def lock_accounts(
         self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
-    ) -> dict[UUID, Account]:
-        return {
-            id: self.accounts[id]
-            for id in {*repeats, *(c.target for c in commands)}
-            if id in self.accounts
-        }
+    ) -> Workspace[Account]:
+        targets = {*repeats, *(c.target for c in commands)}
+        return Workspace({id: self.accounts[id] for id in targets if id in self.accounts})
 
     async def save_accounts(
         self, _: None, before: Any, after: Mapping[UUID, Account], changes: Sequence[Any]
@@ -259,15 +253,13 @@ class Fulfillments:
 
     async def lock_order_fulfillments(
         self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
-    ) -> dict[UUID, OrderFulfillments]:
-        by_id, workspace = self.by_id, dict[UUID, OrderFulfillments]()
-        for id in {*repeats, *(c.target for c in commands)}:
-            order = self.orders.get(by_id[id].key.order_id if id in by_id else id)
-            if order:
-                workspace |= dict.fromkeys(
-                    [order.order_id, *(each.id for each in order.fulfillments)], order
-                )
-        return workspace
+    ) -> Workspace[OrderFulfillments]:
+        by_id = self.by_id
+        targets = {*repeats, *(c.target for c in commands)}
+        wanted = {by_id[id].key.order_id if id in by_id else id for id in targets}
+        orders = {id: self.orders[id] for id in wanted if id in self.orders}
+        names = {each.id: id for id, order in orders.items() for each in order.fulfillments}
+        return Workspace(orders, names)
 
     async def save_order_fulfillments(
         self, _: None, before: Any, after: Mapping[UUID, OrderFulfillments], steps: Sequence[Any]
@@ -312,24 +304,26 @@ class Parcels:
 
     async def lock_shipments(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> dict[UUID, Shipment]:
+    ) -> Workspace[Shipment]:
         found = {
             id: self.shipments[id]
             for id in {*repeats, *(each.target for each in envelopes)}
             if id in self.shipments
         }
+        names: dict[UUID, UUID] = {}
         last = {s.fulfillment_id: s for s in self.shipments.values()}
         for target, command in ((each.target, each.command) for each in envelopes):
             if isinstance(command, CreateShipment):
                 shipment = last.get(command.request.fulfillment_id)
                 if shipment and not shipment.is_followed_by(command.request):
-                    found[target] = shipment
+                    found.setdefault(shipment.id, shipment)
+                    names[target] = shipment.id
             if isinstance(command, RecordReport) and target in found:
                 recorded = frozenset(
                     row.report.carrier_event_id for row in self.reports if row.shipment_id == target
                 )
                 found[target] = replace(found[target], recorded_reports=recorded)
-        return found
+        return Workspace(found, names)
 
     async def save_shipments(
         self, _: None, before: Any, after: Mapping[UUID, Shipment], rows: Sequence[Any]
@@ -421,12 +415,9 @@ class Parcels:
 
     async def lock_closed_orders(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> dict[UUID, ClosedOrder]:
-        return {
-            id: self.closed_orders[id]
-            for id in {*repeats, *(each.target for each in envelopes)}
-            if id in self.closed_orders
-        }
+    ) -> Workspace[ClosedOrder]:
+        targets = {*repeats, *(each.target for each in envelopes)}
+        return Workspace({id: self.closed_orders[id] for id in targets if id in self.closed_orders})
 
     async def save_closed_orders(
         self, _: None, before: Any, after: Mapping[UUID, ClosedOrder], rows: Sequence[None]
@@ -435,12 +426,11 @@ class Parcels:
 
     async def lock_closed_fulfillments(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> dict[UUID, ClosedFulfillment]:
-        return {
-            id: self.closed_fulfillments[id]
-            for id in {*repeats, *(each.target for each in envelopes)}
-            if id in self.closed_fulfillments
-        }
+    ) -> Workspace[ClosedFulfillment]:
+        targets = {*repeats, *(each.target for each in envelopes)}
+        return Workspace(
+            {id: self.closed_fulfillments[id] for id in targets if id in self.closed_fulfillments}
+        )
 
     async def save_closed_fulfillments(
         self, _: None, before: Any, after: Mapping[UUID, ClosedFulfillment], rows: Sequence[None]

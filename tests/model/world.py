@@ -5,6 +5,7 @@ Inside `with World() as world` the services' operations use these stores. `plan`
 """
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Awaitable
 from contextlib import ExitStack
@@ -44,19 +45,25 @@ import payment_svc.operations
 import payment_svc.peers
 import payment_svc.rpc
 import payment_svc.wire
+import shipping_svc.app
 import shipping_svc.consumers
-import shipping_svc.operations
+import shipping_svc.operations.creation
+import shipping_svc.operations.recalls
 import shipping_svc.peers
 import shipping_svc.rpc
-import shipping_svc.wire
+import shipping_svc.wire.events_out
+import shipping_svc.wire.responses
+import warehouse_svc.app
 import warehouse_svc.consumers
-import warehouse_svc.operations
+import warehouse_svc.operations.reservations
 import warehouse_svc.rpc
-import warehouse_svc.wire
+import warehouse_svc.wire.events_out
+import warehouse_svc.wire.responses
 from chassis.values.errors import Failure
 from fulfillment_svc.model.inspection import InspectionPolicy
 from omctl.audit import Facts
 from payment_svc.lifecycle import Kind
+from shipping_svc.operations.carrier_calls import Timeouts
 from simulator.services import verb
 from simulator.staff import next_step
 from tests.model.memory import Crash, Memory, MemoryWriter, Wire
@@ -118,7 +125,7 @@ class World:
             of["order"], order_svc.peers.Warehouse(channel)
         )
         returns = order_svc.operations.returns.ReturnOperations(of["order"], order.writer)
-        warehouse = warehouse_svc.operations.Operations(of["warehouse"])
+        warehouse = warehouse_svc.app.Operations(of["warehouse"])
         bank: Any = self.bank
         payment = payment_svc.operations.Operations(
             of["payment"], payment_svc.peers.Orders(channel), {"bank": bank}, processor="bank"
@@ -132,58 +139,75 @@ class World:
             of["fulfillment"], warehouse_peer, shipping_peer, policy
         )
         carrier: Any = self.carrier
-        shipping = shipping_svc.operations.Operations(
-            of["shipping"], shipping_svc.peers.Orders(channel), carrier
+        shipping = shipping_svc.app.Operations(
+            of["shipping"], shipping_svc.peers.Orders(channel), carrier, Timeouts()
         )
         self.workers = {
             "expire orders": order.expire_orders,
-            "expire reservations": warehouse.expire_reservations,
+            "expire reservations": warehouse.reservations.expire_reservations,
             "settle": payment.settle_due,
             "commit pending stock": fulfillment.commit_pending_stock,
-            "buy labels": shipping.buy_pending_labels,
-            "recall": shipping.retry_open_recalls,
+            "buy labels": shipping.labels.buy_pending_labels,
+            "recall": shipping.recalls.retry_open_recalls,
         }
         self.doors: dict[str, Any] = {
             "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(order),
             "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(returns),
             "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(
-                warehouse
+                warehouse.stock, warehouse.returns
             ),
             "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(
-                warehouse
+                warehouse.reservations, warehouse.fulfillment
             ),
             "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(payment),
             "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
                 fulfillment
             ),
-            "ordermesh.shipping.v1.ShippingService": shipping_svc.rpc.ShippingService(shipping),
+            "ordermesh.shipping.v1.ShippingService": shipping_svc.rpc.ShippingService(
+                shipping.creation, shipping.recalls, shipping.reports, shipping.reading
+            ),
         }
         for name, door in self.doors.items():
             self._wire.serve(name, door)
         self.network.listen("order", dict(order_svc.consumers.Consumers(order).handlers))
         self.network.listen(
-            "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse).handlers)
+            "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse.writer).handlers)
         )
         self.network.listen("payment", dict(payment_svc.consumers.Consumers(payment).handlers))
         self.network.listen(
             "fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers)
         )
-        self.network.listen("shipping", dict(shipping_svc.consumers.Consumers(shipping).handlers))
+        self.network.listen(
+            "shipping",
+            dict(
+                shipping_svc.consumers.Consumers(
+                    shipping.creation, shipping.recalls, shipping.closing
+                ).handlers
+            ),
+        )
 
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {
             order_svc.operations.orders: self.orders,
             order_svc.operations.returns: self.orders,
-            warehouse_svc.operations: self.stock,
+            warehouse_svc.operations.reservations: self.stock,
             payment_svc.operations: self.accounts,
             fulfillment_svc.operations: self.fulfillments,
-            shipping_svc.operations: self.parcels,
         }
         for module, store in stores.items():
             self._patches.enter_context(patch.object(module, "store", store))
             if hasattr(module, "Writer"):
                 self._patches.enter_context(patch.object(module, "Writer", MemoryWriter))
-        for module in (*stores, order_svc.operations.releasing, payment_svc.consumers):
+        self._patch_functions("warehouse_svc", self.stock)
+        self._patch_functions("shipping_svc", self.parcels)
+        makers = (
+            *stores,
+            order_svc.operations.releasing,
+            payment_svc.consumers,
+            shipping_svc.operations.creation,
+            shipping_svc.operations.recalls,
+        )
+        for module in makers:
             if hasattr(module, "uuid7"):
                 self._patches.enter_context(patch.object(module, "uuid7", self.new_id))
         self._patches.enter_context(patch("chassis.values.crash_points.point", self._point))
@@ -193,6 +217,21 @@ class World:
         # after the patches: an Operations builds its Writer of the store that it imports
         self._build()
         return self
+
+    def _patch_functions(self, service: str, store: Any) -> None:
+        """Replaces what the service's composition and operations import from its store, by name."""
+        names = [
+            n for n in sys.modules if n.startswith((f"{service}.app", f"{service}.operations."))
+        ]
+        for module in (sys.modules[name] for name in names):
+            for name, value in list(vars(module).items()):
+                if str(getattr(value, "__module__", "")).startswith(f"{service}.store."):
+                    if hasattr(store, name):
+                        self._patches.enter_context(
+                            patch.object(module, name, getattr(store, name))
+                        )
+                elif name == "Writer":
+                    self._patches.enter_context(patch.object(module, name, MemoryWriter))
 
     def __exit__(self, *_: object) -> None:
         self._patches.close()
@@ -467,10 +506,13 @@ class World:
                 for order in self.orders.orders.values()
                 for each in order.returns
             ],
-            levels=[warehouse_svc.wire.stock_level(level) for level in self.stock.levels.values()],
-            movements=[warehouse_svc.wire.movement(row) for row in self.stock.ledger],
+            levels=[
+                warehouse_svc.wire.responses.stock_level(level)
+                for level in self.stock.levels.values()
+            ],
+            movements=[warehouse_svc.wire.responses.movement(row) for row in self.stock.ledger],
             reservations=[
-                warehouse_svc.wire.reservation(r)
+                warehouse_svc.wire.responses.reservation(r)
                 for h in self.stock.order_reservations.values()
                 for r in h.reservations
             ],
@@ -485,7 +527,8 @@ class World:
                 fulfillment_svc.wire.fulfillment(each) for each in self.fulfillments.by_id.values()
             ],
             shipments=[
-                shipping_svc.wire.shipment(each) for each in self.parcels.shipments.values()
+                shipping_svc.wire.responses.shipment(each)
+                for each in self.parcels.shipments.values()
             ],
             failed={
                 "all": [
@@ -514,10 +557,10 @@ def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
 
 WIRES: dict[str, Any] = {
     "order": order_svc.wire.events_out,
-    "warehouse": warehouse_svc.wire,
+    "warehouse": warehouse_svc.wire.events_out,
     "payment": payment_svc.wire,
     "fulfillment": fulfillment_svc.wire,
-    "shipping": shipping_svc.wire,
+    "shipping": shipping_svc.wire.events_out,
 }
 COMING = frozenset(
     {

@@ -32,7 +32,8 @@ from tests.unit.warehouse.world import (
     reserve,
     ship,
 )
-from warehouse_svc.model import ApplyAllocations, Reservation
+from warehouse_svc.model.commands import ApplyAllocations
+from warehouse_svc.model.records import Reservation
 
 # Few names and small numbers, so that commands meet: orders that compete for little stock, and two
 # that are further in their lives.

@@ -26,7 +26,7 @@ from tests.unit.warehouse.world import (
     reserve,
 )
 from warehouse_svc.lifecycle import Bucket
-from warehouse_svc.model import ApplyFulfillment
+from warehouse_svc.model.commands import ApplyFulfillment
 
 SKUS = {1: "tea", 2: "cup"}
 HERE = "london"

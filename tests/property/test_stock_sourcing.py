@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.warehouse.world import basket
 from warehouse_svc.decisions.sourcing import demand, few, shortages, source
-from warehouse_svc.model import WantedLine
+from warehouse_svc.model.records import WantedLine
 
 SKUS = ["tea", "cup", "jam"]
 baskets = st.lists(st.tuples(st.sampled_from(SKUS), st.integers(1, 5)), min_size=1, max_size=6).map(

@@ -29,6 +29,7 @@ from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write import tables
 from chassis.write.rows import RecordRows, column_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.workspace import Workspace
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, Status, Transition
 
@@ -85,7 +86,7 @@ update_orders = (
 
 async def lock_orders(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-) -> dict[UUID, Order]:
+) -> Workspace[Order]:
     """Returns the orders of the commands, by id; a new checkout's also by the order that it already
     became.
     """
@@ -99,7 +100,9 @@ async def lock_orders(
         parameters |= column_arrays(reference=new)
     rows = await connection.execute(lock_by_checkout if new else lock_by_id, parameters)
     found = [ORDER.record(row) for row in rows]
-    return {new[o.reference]: o for o in found if o.reference in new} | {o.id: o for o in found}
+    return Workspace(
+        {o.id: o for o in found}, {new[o.reference]: o.id for o in found if o.reference in new}
+    )
 
 
 async def save_orders(

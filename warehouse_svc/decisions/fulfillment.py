@@ -12,14 +12,8 @@ from chassis.values.errors import Deferred, NotFound, Refused, Violation
 from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.decisions.reservations import reservations_of
 from warehouse_svc.lifecycle import MovementKind, Status
-from warehouse_svc.model import (
-    ApplyFulfillment,
-    LeftAfterVoid,
-    OrderStock,
-    ReplaceSpoiled,
-    Reservation,
-    ReservationLine,
-)
+from warehouse_svc.model.commands import ApplyFulfillment, LeftAfterVoid, ReplaceSpoiled
+from warehouse_svc.model.records import OrderStock, Reservation, ReservationLine
 
 LINE_MAX = 1_000_000  # units that a reservation's line may count
 NOT_COMMITTED = frozenset({Status.ACTIVE, Status.EXPIRED, Status.RELEASED})
@@ -95,7 +89,6 @@ def replace_spoiled(record: OrderStock, command: ReplaceSpoiled, context: Contex
     reservation = reservation_at(record, command, context)
     if reservation.status in NOT_COMMITTED:
         raise not_committed(record, reservation)
-    assert record.order_reservations
     posting = StockPosting(record, command, context)
     for reported in command.lines:
         move_up_to(posting, reservation, reported.number, MovementKind.SHORT, reported.short)
@@ -106,7 +99,7 @@ def replace_spoiled(record: OrderStock, command: ReplaceSpoiled, context: Contex
         sellable = posting.level((reservation.warehouse_id, line.sku)).sellable
         units = (
             min(spoiled, sellable, LINE_MAX - line.quantity)
-            if command.attempt > record.order_reservations.closed_attempt
+            if command.attempt > record.existing_reservations.closed_attempt
             else 0
         )
         if units > 0:
@@ -154,10 +147,9 @@ def not_committed(record: OrderStock, reservation: Reservation) -> Deferred | Re
     """Returns why units that are not committed cannot move: Deferred where they may still be
     committed, else Refused.
     """
-    assert record.order_reservations
     if (
         reservation.status is Status.RELEASED
-        or reservation.attempt <= record.order_reservations.closed_attempt
+        or reservation.attempt <= record.existing_reservations.closed_attempt
     ):
         text = f"Reservation {reservation.id} was released before it was committed."
         return Refused(

@@ -14,28 +14,29 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused
 from warehouse_svc.lifecycle import EFFECTS, UNIT_MOVES, MovementKind, Reason, Status, allowed
-from warehouse_svc.model import (
-    BALANCE_MAX,
+from warehouse_svc.model.commands import (
     ApplyAllocations,
     ApplyFulfillment,
     CloseAttempt,
     ConfirmReservations,
     ExpireReservations,
+    ReleaseReservations,
+    RenewReservations,
+    ReplaceSpoiled,
+    ReserveStock,
+)
+from warehouse_svc.model.events import ReservationChanged, StockChanged
+from warehouse_svc.model.records import (
+    BALANCE_MAX,
     Movement,
     OrderLine,
     OrderReservations,
     OrderStock,
     Place,
     PostedUnits,
-    ReleaseReservations,
-    RenewReservations,
-    ReplaceSpoiled,
     Reservation,
-    ReservationChanged,
     ReservationLine,
-    ReserveStock,
     ReturnedUnits,
-    StockChanged,
     StockLevel,
     WantedLine,
     level_id,
@@ -153,11 +154,8 @@ class StockPosting:
         """Posts units of an order's line that a return brought back: sellable (restock) or
         damaged (mark damaged).
         """
-        assert self._record.order_reservations, "returned units had a reservation"
-        order_id, returned = (
-            self._record.order_reservations.order_id,
-            self._returned.get(line.number, ReturnedUnits()),
-        )
+        order_id = self._record.existing_reservations.order_id
+        returned = self._returned.get(line.number, ReturnedUnits())
         restocked, damaged = (quantity, 0) if kind is MovementKind.RESTOCK else (0, quantity)
         self._returned[line.number] = ReturnedUnits(
             returned.restocked + restocked, returned.damaged + damaged

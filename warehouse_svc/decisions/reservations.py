@@ -12,20 +12,17 @@ from chassis.values.errors import NotFound, Refused, Violation
 from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.decisions.sourcing import Shortage, demand, shortages, source
 from warehouse_svc.lifecycle import MovementKind, Reason, Status
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     ApplyAllocations,
     CloseAttempt,
     ConfirmReservations,
     ExpireReservations,
-    OrderReservations,
-    OrderStock,
     ReleaseReservations,
     RenewReservations,
-    Reservation,
-    ReservationChanged,
     ReserveStock,
-    WantedLine,
 )
+from warehouse_svc.model.events import ReservationChanged
+from warehouse_svc.model.records import OrderReservations, OrderStock, Reservation, WantedLine
 
 # A repeat that finds more than this share of its ttl left extends nothing: the rest must suffice
 # for an order that is placed only now.
@@ -164,8 +161,7 @@ def commit(
     context: Context,
 ) -> Decided:
     """Commits the attempt's units. Raises Refused where that is not possible."""
-    assert record.order_reservations
-    refuse_closed_attempt(record.order_reservations, command.attempt)
+    refuse_closed_attempt(record.existing_reservations, command.attempt)
     statuses = {r.status for r in reservations}
     posting = StockPosting(record, command, context)
     if Status.ACTIVE in statuses:

@@ -8,7 +8,8 @@ from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, InvalidField, NotFound, Refused, Violation
 from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import OrderReservations, OrderStock, PostReturn
+from warehouse_svc.model.commands import PostReturn
+from warehouse_svc.model.records import OrderReservations, OrderStock
 
 
 def post_return(record: OrderStock, command: PostReturn, context: Context) -> Decided:

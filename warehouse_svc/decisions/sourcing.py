@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 
-from warehouse_svc.model import WantedLine
+from warehouse_svc.model.records import WantedLine
 
 # What may be spent on looking for the fewest exactly, in sums over (warehouses of a combination ×
 # SKUs): some 50 ms at worst. Twelve warehouses and a basket of fifty SKUs stay below it; beyond it

@@ -7,7 +7,8 @@ from chassis.values.envelope import Context
 from chassis.values.errors import NotFound, Stale
 from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import AdjustStock, OrderStock, ReceiveStock
+from warehouse_svc.model.commands import AdjustStock, ReceiveStock
+from warehouse_svc.model.records import OrderStock
 
 
 def receive(record: OrderStock, command: ReceiveStock, context: Context) -> Decided:

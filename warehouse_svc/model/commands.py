@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from warehouse_svc.model.reservations import WantedLine
+from warehouse_svc.model.records import WantedLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

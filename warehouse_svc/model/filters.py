@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from warehouse_svc.lifecycle import MovementKind, Status
+from warehouse_svc.lifecycle import (
+    MovementKind,
+    Status,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,3 @@ class ReservationFilter:
     statuses: tuple[Status, ...] = ()
     update_time_from: datetime | None = None
     update_time_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """One SKU over all warehouses: units asked for, and units that a checkout can still get."""
-
-    sku: str
-    asked: int
-    sellable: int

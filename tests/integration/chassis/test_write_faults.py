@@ -21,6 +21,7 @@ from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write.database import Database, connect
 from chassis.write.error_classification import Race
 from chassis.write.outbox import EVENT_BYTES_MAX, Outbox
+from chassis.write.workspace import Workspace
 from chassis.write.writer import TRIES
 from tests.proxy import Proxy
 from tests.sample import model, store
@@ -95,8 +96,8 @@ async def test_natural_key_that_load_misses_is_a_defect(
     service's `load` misses a record that it must find.
     """
 
-    async def blind(*_: Any) -> dict[Any, Order]:
-        return {}
+    async def blind(*_: Any) -> Workspace[Order]:
+        return Workspace({})
 
     await write(database, create(reference="cart-7"))
     [outcome] = await write(database, create(reference="cart-7"), load=blind)

@@ -151,12 +151,15 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
     for commands, repeats in asked:
         async with engine.begin() as connection:
             workspace = await store.lock_order_fulfillments(connection, commands, repeats)
-        assert workspace.keys() == {KEY.order_id, new.id, other.id}
-        assert len({id(each) for each in workspace.values()}) == 1
-        assert workspace[ID].fulfillments == tuple(sorted((new, other), key=lambda each: each.id))
+        assert workspace.before.keys() == {KEY.order_id}
+        order = workspace.get(KEY.order_id)
+        assert order
+        assert order.fulfillments == tuple(sorted((new, other), key=lambda each: each.id))
+        assert [workspace.get(each.id) for each in (new, other)] == [order, order]
     async with engine.begin() as connection:
         unknown = envelope(StartPicking, target=uuid4())
-        assert await store.lock_order_fulfillments(connection, [unknown], set()) == {}
+        workspace = await store.lock_order_fulfillments(connection, [unknown], set())
+        assert workspace.before == {}
 
 
 async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) -> None:
@@ -171,7 +174,7 @@ async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) ->
             workspace = await store.lock_order_fulfillments(
                 connection, [envelope(StartPicking)], set()
             )
-            assert workspace[ID] == OrderFulfillments(
+            assert workspace.get(ID) == OrderFulfillments(
                 KEY.order_id, fulfillments=(standing(Status.PLANNING),)
             )
 
@@ -197,11 +200,10 @@ async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
     ]:
         async with engine.begin() as connection:
             was = await store.lock_order_fulfillments(connection, [plan()], set())
-            await store.save_order_fulfillments(connection, was, {KEY.order_id: now}, ())
+            await store.save_order_fulfillments(connection, was.before, {KEY.order_id: now}, ())
         async with engine.begin() as connection:
-            assert await store.lock_order_fulfillments(connection, [plan()], set()) == {
-                KEY.order_id: now
-            }
+            workspace = await store.lock_order_fulfillments(connection, [plan()], set())
+        assert workspace.before == {KEY.order_id: now}
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEn
 
 async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
     """Returns the same account, read in every other way."""
-    assert await store.lock_accounts(connection, [create()], []) == {ORDER: its}
+    assert (await store.lock_accounts(connection, [create()], [])).before == {ORDER: its}
     assert await store.find_payment(connection, PAYMENT) == its.payments[1]
     assert await store.find_payment(connection, ORDER) is None
     for operation_id in (o.id for p in its.payments for o in p.operations):

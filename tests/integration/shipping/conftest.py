@@ -15,12 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.process import Supervisor
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from shipping_svc import store, tables, wire
-from shipping_svc.operations import Operations, Timeouts
+from shipping_svc import tables
+from shipping_svc.app import Operations
+from shipping_svc.operations.carrier_calls import Timeouts
 from shipping_svc.providers import sandbox
-from shipping_svc.rpc import ShippingService
+from shipping_svc.store.reports import is_reported
+from shipping_svc.wire import events_out
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
-from tests.integration.shipping.requests import Shipping
+from tests.integration.shipping.requests import Shipping, service_of
 from tests.support import channel_of
 
 TIMEOUTS = Timeouts(label_timeout_s=8, retry_s=0.1, heartbeat_s=0.2)
@@ -42,7 +44,7 @@ async def engine(shipping_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
     return Database(
-        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=events_out.outgoing_event)
     )
 
 
@@ -60,7 +62,7 @@ def carrier(database: Database) -> CountingCarrier:
 
     async def reported(tracking_number: str) -> bool:
         async with database.read() as connection:
-            return await store.is_reported(connection, sandbox.NAME, tracking_number)
+            return await is_reported(connection, sandbox.NAME, tracking_number)
 
     return CountingCarrier(reported)
 
@@ -71,7 +73,7 @@ async def operations(
 ) -> AsyncIterator[Operations]:
     operations = Operations(database=database, orders=orders, carrier=carrier, timeouts=TIMEOUTS)
     async with Supervisor() as tasks:
-        tasks.start("watches", operations.watches.run())
+        tasks.start("watches", operations.reading.watches.run())
         yield operations
 
 
@@ -79,6 +81,6 @@ async def operations(
 async def shipping(operations: Operations) -> AsyncIterator[Shipping]:
     """A client of the running server."""
     async with channel_of(
-        partial(add_ShippingServiceServicer_to_server, ShippingService(operations))
+        partial(add_ShippingServiceServicer_to_server, service_of(operations))
     ) as channel:
         yield ShippingServiceStub(channel)

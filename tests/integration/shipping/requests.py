@@ -15,8 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.values.envelope import Envelope
 from shipping_svc import tables
+from shipping_svc.app import Operations
+from shipping_svc.consumers import Consumers
 from shipping_svc.model.commands import CloseFulfillment, CloseOrder
 from shipping_svc.model.records import ShipmentRequest
+from shipping_svc.rpc import ShippingService
 from tests.unit.shipping.samples import shipment_request
 
 if TYPE_CHECKING:
@@ -142,3 +145,15 @@ async def published_events(engine: AsyncEngine) -> list[Message]:
 
 async def published_types(engine: AsyncEngine) -> list[str]:
     return [event.DESCRIPTOR.name for event in await published_events(engine)]
+
+
+def consumers_of(operations: Operations) -> Consumers:
+    """The consumers over these operations."""
+    return Consumers(operations.creation, operations.recalls, operations.closing)
+
+
+def service_of(operations: Operations) -> ShippingService:
+    """The servicer over these operations."""
+    return ShippingService(
+        operations.creation, operations.recalls, operations.reports, operations.reading
+    )

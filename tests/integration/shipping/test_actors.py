@@ -24,11 +24,11 @@ from chassis.values.convert import timestamp
 from chassis.values.decision import Done
 from chassis.values.errors import Invalid, Refused
 from chassis.values.paging import page_request
-from shipping_svc.consumers import Consumers
-from shipping_svc.operations import Operations
+from shipping_svc.app import Operations
 from tests.integration.shipping.requests import (
     Shipping,
     cancel,
+    consumers_of,
     create,
     published_events,
     report,
@@ -226,7 +226,7 @@ async def test_withdrawal_with_forged_version_is_refused(
     It stores nothing; the true withdrawal after it counts.
     """
     request, unknown = create(), create()
-    consumers = Consumers(operations)
+    consumers = consumers_of(operations)
     await consumers.fulfillment_status_changed([fulfillment_event(request, "READY")])
     before = await rows(engine, "select * from shipments")
     for of in (request, unknown):
@@ -247,7 +247,7 @@ async def test_fulfilment_scanned_10_001_times_gets_its_shipment(
     A forged 2^60 of another fulfilment fails as VERSION_JUMP, and stores nothing.
     """
     scanned, withdrawn, forged = create(), create(), create()
-    consumers = Consumers(operations)
+    consumers = consumers_of(operations)
     [outcome] = await consumers.fulfillment_status_changed([ready(scanned, 10_003)])
     assert isinstance(outcome, Done)
     [outcome] = await consumers.fulfillment_lines_changed([withdrawal(withdrawn, 10_004)])
@@ -264,7 +264,7 @@ async def test_successor_with_version_jump_is_refused(
 ) -> None:
     """A shipment that follows a withdrawn one may be at most 10,000 versions above it."""
     request = create()
-    consumers = Consumers(operations)
+    consumers = consumers_of(operations)
     await consumers.fulfillment_status_changed([ready(request, 20_000)])
     await consumers.fulfillment_lines_changed([withdrawal(request, 20_001)])
     for version, reason in ((2**60, "VERSION_JUMP"), (30_002, "VERSION_JUMP"), (30_001, None)):

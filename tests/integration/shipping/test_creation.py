@@ -27,15 +27,16 @@ from chassis.rpc.client import ask
 from chassis.values.decision import Done
 from chassis.values.errors import Deferred, Exists, Invalid, NotFound, Refused
 from chassis.write.database import Database
-from shipping_svc.consumers import Consumers
+from shipping_svc.app import Operations
 from shipping_svc.model.records import Parcel
-from shipping_svc.operations import Operations, Timeouts
+from shipping_svc.operations.carrier_calls import Timeouts
 from shipping_svc.providers import pdf
 from shipping_svc.providers.pdf import FONTS
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import (
     PARCEL,
     Shipping,
+    consumers_of,
     create,
     fulfillment_ready,
     order_closed,
@@ -124,7 +125,7 @@ async def test_call_and_event_at_once_buy_one_label(
     ]
     repeats = [ask(shipping.CreateShipment, request) for _ in range(4)]
     events = [
-        operations.create_shipments(
+        operations.creation.create_shipments(
             [
                 fulfillment_ready(request),
                 fulfillment_ready(request, "the same"),
@@ -151,7 +152,7 @@ async def test_a_set_of_events_is_two_writes(
     shipment.
     """
     requests = [create() for _ in range(30)]
-    outcomes = await operations.create_shipments(
+    outcomes = await operations.creation.create_shipments(
         [*map(fulfillment_ready, requests), fulfillment_ready(requests[0])]
     )
     assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [
@@ -173,13 +174,13 @@ async def test_call_and_event_in_any_order_buy_one_label(
     """
     first, second = create(), create()
     await ask(shipping.CreateShipment, first)
-    await operations.create_shipments([fulfillment_ready(second, "e")])
+    await operations.creation.create_shipments([fulfillment_ready(second, "e")])
     async with engine.begin() as connection:
         await connection.execute(text("delete from idempotency_keys"))
     before = await rows(engine, "select * from history order by shipment_id, version")
     assert [
         type(outcome)
-        for outcome in await operations.create_shipments(
+        for outcome in await operations.creation.create_shipments(
             [fulfillment_ready(first), fulfillment_ready(second, "e")]
         )
     ] == [Done, Done]
@@ -216,7 +217,7 @@ async def test_shipment_without_label_takes_latest_parcels(
     carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     for name in order:
         if name == "event":
-            await operations.create_shipments([event])
+            await operations.creation.create_shipments([event])
         else:
             with pytest.raises(Deferred):
                 await ask(shipping.CreateShipment, new if name == "call" else old)
@@ -274,7 +275,7 @@ async def test_crash_before_the_sale_is_repaired_by_the_sweeper(
     """
     carrier.failure = Crash()
     with suppress(Crash):
-        await operations.create_shipments([fulfillment_ready(create())])
+        await operations.creation.create_shipments([fulfillment_ready(create())])
     carrier.failure = None
     pending = await the_one(shipping)
     assert (pending.status, pending.version) == (shipping_pb2.SHIPMENT_STATUS_PENDING, 1)
@@ -287,7 +288,7 @@ async def test_crash_before_the_sale_is_repaired_by_the_sweeper(
 
 async def until_created(shipping: Shipping, operations: Operations, eventually: Eventually) -> None:
     async def created() -> bool:
-        await operations.buy_pending_labels()
+        await operations.labels.buy_pending_labels()
         return (await the_one(shipping)).status == shipping_pb2.SHIPMENT_STATUS_CREATED
 
     await eventually(created)
@@ -305,7 +306,7 @@ async def test_crash_after_the_sale_buys_no_second_label(
     """
     carrier.after_sale = Crash()
     with suppress(Crash):
-        await operations.create_shipments([fulfillment_ready(create())])
+        await operations.creation.create_shipments([fulfillment_ready(create())])
     carrier.after_sale = None
     pending = await the_one(shipping)
     assert pending.status == shipping_pb2.SHIPMENT_STATUS_PENDING
@@ -338,7 +339,8 @@ async def test_shipment_waits_while_peer_is_unavailable(
         await ask(shipping.CreateShipment, request)
     assert deferred.value.reason == "DEPENDENCY_UNAVAILABLE"
     assert [
-        type(outcome) for outcome in await operations.create_shipments([fulfillment_ready(request)])
+        type(outcome)
+        for outcome in await operations.creation.create_shipments([fulfillment_ready(request)])
     ] == [Done]
     assert (await the_one(shipping)).status == shipping_pb2.SHIPMENT_STATUS_PENDING
     stub.failure = None
@@ -393,7 +395,7 @@ async def test_hanging_carrier_blocks_no_caller(
         UUID(request.order_id): {"postal_code": "SANDBOX-SLOW"} for request in requests[:2]
     }
     async with asyncio.timeout(20):
-        outcomes = await operations.create_shipments(
+        outcomes = await operations.creation.create_shipments(
             [fulfillment_ready(request) for request in requests]
         )
     assert [type(outcome) for outcome in outcomes] == [Done] * 6
@@ -411,7 +413,9 @@ async def test_defect_of_one_sale_leaves_other_shipments(
     carrier.bugs["BUG"] = KeyError("a bug")
     assert [
         type(outcome)
-        for outcome in await operations.create_shipments([fulfillment_ready(r) for r in requests])
+        for outcome in await operations.creation.create_shipments(
+            [fulfillment_ready(r) for r in requests]
+        )
     ] == [Done] * 3
     assert await counted(engine) == {"pending": 1, "created": 2}
 
@@ -427,7 +431,7 @@ async def test_concurrent_sweepers_buy_each_label_once(
     carrier gets one call for each.
     """
     carrier.failure = AWAY
-    await operations.create_shipments([fulfillment_ready(create()) for _ in range(120)])
+    await operations.creation.create_shipments([fulfillment_ready(create()) for _ in range(120)])
     carrier.failure = None
     carrier.calls.clear()
     async with engine.begin() as connection:
@@ -438,7 +442,7 @@ async def test_concurrent_sweepers_buy_each_label_once(
         Operations(database=database, orders=orders, carrier=carrier, timeouts=Timeouts(retry_s=60))
         for _ in range(3)
     ]
-    await asyncio.gather(*(replica.buy_pending_labels() for replica in replicas))
+    await asyncio.gather(*(replica.labels.buy_pending_labels() for replica in replicas))
     assert await rows(engine, "select * from label_tries") == []
     assert await published_types(engine) == ["ShipmentCreated"] * 120
     assert set(carrier.calls.values()) == {1}
@@ -471,7 +475,8 @@ async def test_the_carriers_refusal_is_final(
     )
     assert failed.carrier_code == "DESTINATION_NOT_SERVED"
     assert [
-        type(outcome) for outcome in await operations.create_shipments([fulfillment_ready(request)])
+        type(outcome)
+        for outcome in await operations.creation.create_shipments([fulfillment_ready(request)])
     ] == [Done]
     assert await published_types(engine) == ["ShipmentStatusChanged"]
     with pytest.raises(Refused) as no_label:
@@ -536,14 +541,14 @@ async def test_closed_order_gets_no_shipment(
     label bought. Another order of the same set is shipped.
     """
     request, other = create(), create()
-    await operations.close_orders([order_closed(request.order_id)])
+    await operations.closing.close_orders([order_closed(request.order_id)])
     with pytest.raises(Refused) as refused:
         await ask(shipping.CreateShipment, request)
     assert (refused.value.reason, refused.value.metadata) == (
         "ORDER_CLOSED",
         {"order_id": request.order_id},
     )
-    outcomes = await operations.create_shipments(
+    outcomes = await operations.creation.create_shipments(
         [fulfillment_ready(request), fulfillment_ready(other)]
     )
     assert [outcome.record is None for outcome in outcomes if isinstance(outcome, Done)] == [
@@ -566,10 +571,10 @@ async def test_order_closed_before_label_gets_none(
     """
     request = create()
     carrier.failure = AWAY
-    await operations.create_shipments([fulfillment_ready(request)])
+    await operations.creation.create_shipments([fulfillment_ready(request)])
     carrier.failure = None
     calls = carrier.calls.total()
-    await operations.close_orders([order_closed(request.order_id)])
+    await operations.closing.close_orders([order_closed(request.order_id)])
     with pytest.raises(Refused) as refused:
         await ask(shipping.CreateShipment, request)
     assert refused.value.reason == "ORDER_CLOSED"
@@ -588,7 +593,7 @@ async def test_bought_label_stays_after_order_closes(
     """A request for the shipment of an order that closed later returns it, recalled."""
     request = create()
     shipment = (await ask(shipping.CreateShipment, request)).shipment
-    await operations.close_orders([order_closed(request.order_id)])
+    await operations.closing.close_orders([order_closed(request.order_id)])
     again = (
         await ask(
             shipping.CreateShipment,
@@ -610,7 +615,9 @@ async def test_retried_order_is_shipped(
     order = str(uuid4())
     closings = [order_closed(order, 1, 3, "failed"), order_closed(order, 2, 7, "failed")]
     for command in (closings[1], closings[0], closings[1]):
-        assert [type(outcome) for outcome in await operations.close_orders([command])] == [Done]
+        assert [type(outcome) for outcome in await operations.closing.close_orders([command])] == [
+            Done
+        ]
     with pytest.raises(Refused):
         await ask(shipping.CreateShipment, create(order_id=order, attempt=2))
     shipment = (await ask(shipping.CreateShipment, create(order_id=order, attempt=3))).shipment
@@ -678,7 +685,7 @@ async def test_event_of_missing_order_leaves_no_record(
     """
     forged, cancelled, true = create(), create(), create()
     orders.missing = {UUID(forged.order_id), UUID(cancelled.order_id)}
-    consumers = Consumers(operations)
+    consumers = consumers_of(operations)
     events = [
         fulfillment_event(forged, "READY"),
         fulfillment_event(cancelled, "CANCELLED"),
@@ -723,7 +730,7 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
                 time=of.time,
             )
         )
-    refused, done = await Consumers(operations).fulfillment_lines_changed(events)
+    refused, done = await consumers_of(operations).fulfillment_lines_changed(events)
     assert isinstance(refused, NotFound)
     assert refused.reason == "ORDER_NOT_FOUND"
     assert isinstance(done, Done)
@@ -738,7 +745,7 @@ async def test_event_waits_while_order_service_is_down(
     """
     request, other = create(), create()
     orders.failure = Deferred("DEPENDENCY_UNAVAILABLE")
-    consumers = Consumers(operations)
+    consumers = consumers_of(operations)
     waiting, done = await consumers.fulfillment_status_changed(
         [fulfillment_event(request, "READY"), fulfillment_event(other, "PICKING")]
     )

@@ -16,10 +16,17 @@ from chassis.rpc.client import ask
 from chassis.values.errors import Deferred, Refused
 from chassis.values.request_context import request_context
 from shipping_svc import tables
-from shipping_svc.consumers import Consumers
-from shipping_svc.operations import Operations
+from shipping_svc.app import Operations
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
-from tests.integration.shipping.requests import PARCEL, Shipping, cancel, create, report, rows
+from tests.integration.shipping.requests import (
+    PARCEL,
+    Shipping,
+    cancel,
+    consumers_of,
+    create,
+    report,
+    rows,
+)
 from tests.integration.shipping.test_actors import ready, withdrawal
 from tests.integration.shipping.test_creation import fulfillment_event
 
@@ -116,7 +123,7 @@ async def test_label_that_is_not_sold_is_stored_under_a_step(
         insertion = tables.closed_orders.insert().values(**row, close_time=datetime.now(UTC))
         await connection.execute(insertion)
     await make_due(engine, "label_tries")
-    await operations.buy_pending_labels()
+    await operations.labels.buy_pending_labels()
     ids = [await the_id(engine, each.fulfillment_id) for each in (refused, closed)]
     assert await stored(engine, "shipment:") == {
         (f"shipment:{ids[0]}:label:refused", b"", ids[0]),
@@ -140,7 +147,7 @@ async def test_repacked_shipment_has_a_key_for_each_purchase(
     new = create(fulfillment_version=10, parcels=[PARCEL, PARCEL], **about)
     shipment = (await ask(shipping.CreateShipment, new)).shipment
     await make_due(engine, "recall_tries")
-    await operations.retry_open_recalls()
+    await operations.recalls.retry_open_recalls()
     target = UUID(shipment.shipment_id)
     time = await time_of(engine, target, "REPACKED")
     assert await stored(engine, "shipment:") == {
@@ -154,7 +161,7 @@ async def test_ready_and_cancelled_fulfilments_are_stored_under_keys(
     engine: AsyncEngine,
 ) -> None:
     """An event has its own key; a cancellation has a step for the fulfilment's shipment."""
-    request, consumers = create(), Consumers(operations)
+    request, consumers = create(), consumers_of(operations)
     is_ready, is_cancelled = ready(request, 7), fulfillment_event(request, "CANCELLED")
     await consumers.fulfillment_status_changed([is_ready])
     await consumers.fulfillment_status_changed([is_cancelled])
@@ -162,7 +169,7 @@ async def test_ready_and_cancelled_fulfilments_are_stored_under_keys(
     assert await stored(engine, is_ready.key) == {(is_ready.key, is_ready.request_hash, target)}
     assert await stored(engine, is_cancelled.key) == {
         (is_cancelled.key, is_cancelled.request_hash, UUID(request.fulfillment_id)),
-        (f"{is_cancelled.key}:{target}", b"", target),
+        (f"{is_cancelled.key}:{target}", is_cancelled.request_hash, target),
     }
 
 
@@ -171,7 +178,7 @@ async def test_withdrawal_is_stored_under_its_key_and_one_step(
     engine: AsyncEngine,
 ) -> None:
     """The step creates the shipment of a fulfilment without one; a void label has a key too."""
-    known, unknown, consumers = create(), create(), Consumers(operations)
+    known, unknown, consumers = create(), create(), consumers_of(operations)
     await consumers.fulfillment_status_changed([ready(known, 7)])
     events = [withdrawal(known, 9), withdrawal(unknown, 9)]
     await consumers.fulfillment_lines_changed(events)
@@ -214,8 +221,8 @@ async def test_order_event_is_stored_with_a_step_for_each_shipment(
         message=message,
         time=datetime.now(UTC),
     )
-    await Consumers(operations).order_status_changed([delivery])
+    await consumers_of(operations).order_status_changed([delivery])
     assert await stored(engine, key) == {
         (key, event_id.bytes, UUID(order_id)),
-        *((f"{key}:{shipment_id}", b"", shipment_id) for shipment_id in ids),
+        *((f"{key}:{shipment_id}", event_id.bytes, shipment_id) for shipment_id in ids),
     }

@@ -20,8 +20,9 @@ from chassis.rpc.client import ask
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
 from chassis.write.database import Database
+from shipping_svc.app import Operations
 from shipping_svc.model.records import purchase_key
-from shipping_svc.operations import Operations, Timeouts
+from shipping_svc.operations.carrier_calls import Timeouts
 from shipping_svc.providers.sandbox import tracking_number_for
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import (
@@ -89,7 +90,7 @@ async def recalls_answered(
     """Runs the sweeper until the carrier has answered every recall."""
 
     async def is_answered() -> bool:
-        await operations.retry_open_recalls()
+        await operations.recalls.retry_open_recalls()
         return not await open_recalls(engine)
 
     await eventually(is_answered)
@@ -286,7 +287,7 @@ async def test_unrecorded_void_label_is_recorded_later(
     shipment = await created(shipping)
     carrier.after_recall = trouble
     with suppress(Crash):
-        await operations.close_orders([order_closed(shipment.order_id)])
+        await operations.closing.close_orders([order_closed(shipment.order_id)])
     assert (await now(shipping, shipment)).status == shipment.status
     carrier.after_recall = None
     await recalls_answered(operations, engine, eventually)
@@ -315,7 +316,7 @@ async def test_hanging_carrier_blocks_no_recall(
     async with asyncio.timeout(20):
         assert [
             type(outcome)
-            for outcome in await replica.close_orders([order_closed(shipment.order_id)])
+            for outcome in await replica.closing.close_orders([order_closed(shipment.order_id)])
         ] == [Done]
     assert (await now(shipping, shipment)).HasField("recall_time")
     assert await open_recalls(engine) == 1
@@ -332,9 +333,9 @@ async def test_concurrent_sweepers_request_recall_once(
     gets one request for each.
     """
     requests = [create() for _ in range(60)]
-    await operations.create_shipments(list(map(fulfillment_ready, requests)))
+    await operations.creation.create_shipments(list(map(fulfillment_ready, requests)))
     carrier.failure = AWAY
-    await operations.close_orders([order_closed(request.order_id) for request in requests])
+    await operations.closing.close_orders([order_closed(request.order_id) for request in requests])
     carrier.failure = None
     carrier.recalls.clear()
     async with engine.begin() as connection:
@@ -345,7 +346,7 @@ async def test_concurrent_sweepers_request_recall_once(
         Operations(database=database, orders=orders, carrier=carrier, timeouts=Timeouts(retry_s=60))
         for _ in range(3)
     ]
-    await asyncio.gather(*(replica.retry_open_recalls() for replica in replicas))
+    await asyncio.gather(*(replica.recalls.retry_open_recalls() for replica in replicas))
     assert await open_recalls(engine) == 0
     assert set(carrier.recalls.values()) == {1}
     assert [
@@ -371,7 +372,7 @@ async def test_recall_during_the_sale_recalls_the_label(
     failed.
     """
     carrier.sale.clear()
-    sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(create())]))
+    sale = asyncio.create_task(operations.creation.create_shipments([fulfillment_ready(create())]))
     await eventually(lambda: carrier.calls)
     failed = await cancelled(shipping, await the_one(shipping))
     carrier.sale.set()
@@ -395,14 +396,14 @@ async def test_label_of_unknown_sale_is_recalled(
     carrier.after_sale = Crash()
     request = create()
     with suppress(Crash):
-        await operations.create_shipments([fulfillment_ready(request)])
+        await operations.creation.create_shipments([fulfillment_ready(request)])
     carrier.after_sale, carrier.failure = None, AWAY
-    await operations.close_orders([order_closed(request.order_id)])
+    await operations.closing.close_orders([order_closed(request.order_id)])
     ended = await the_one(shipping)
     assert (S(ended.status), ended.status_reason) == ("SHIPMENT_STATUS_FAILED", "ORDER_CLOSED")
 
     async def is_recalled() -> bool:
-        await operations.retry_open_recalls()
+        await operations.recalls.retry_open_recalls()
         return bool(carrier.recalls)
 
     await eventually(is_recalled)
@@ -434,7 +435,7 @@ async def test_order_closes_while_label_is_bought(
             await ask(shipping.ListShipments, api.ListShipmentsRequest())
         assert [
             type(outcome)
-            for outcome in await operations.close_orders([order_closed(request.order_id)])
+            for outcome in await operations.closing.close_orders([order_closed(request.order_id)])
         ] == [Done]
 
     await asyncio.gather(
@@ -459,12 +460,14 @@ async def test_order_closes_while_label_is_stored(
     """
     carrier.sale.clear()
     request = create()
-    sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(request)]))
+    sale = asyncio.create_task(operations.creation.create_shipments([fulfillment_ready(request)]))
     await eventually(lambda: carrier.calls)
     async with engine.begin() as connection:
         await connection.execute(text("select 1 from shipments for no key update"))
         carrier.sale.set()
-        closing = asyncio.create_task(operations.close_orders([order_closed(request.order_id)]))
+        closing = asyncio.create_task(
+            operations.closing.close_orders([order_closed(request.order_id)])
+        )
 
         async def both_wait() -> bool:
             waiting = (
@@ -550,7 +553,7 @@ async def test_closing_order_recalls_shipped_parcels(
     other, later = await created(shipping), await created(shipping, order_id=order, attempt=2)
     await reported(shipping, moving, "in_transit")
     delivered = await reported(shipping, delivered, "delivered")
-    await operations.close_orders([order_closed(order)])
+    await operations.closing.close_orders([order_closed(order)])
     voided, recalled = await now(shipping, waiting), await now(shipping, moving)
     assert (S(voided.status), voided.status_reason) == ("SHIPMENT_STATUS_VOIDED", "ORDER_CLOSED")
     assert (S(recalled.status), recalled.status_reason) == (
@@ -607,9 +610,11 @@ async def test_closings_requests_and_reports_in_any_order(
                     await reported(shipping, each, "in_transit")
                 return
             events = (
-                operations.create_shipments([creation])
+                operations.creation.create_shipments([creation])
                 if step == "creation"
-                else operations.close_orders([closing if step == "closing" else late_closing])
+                else operations.closing.close_orders(
+                    [closing if step == "closing" else late_closing]
+                )
             )
             assert [type(outcome) for outcome in await events] == [Done]
 
@@ -645,11 +650,11 @@ async def test_closing_without_stored_recall_is_redelivered(
     shipment = await created(shipping)
     event = order_closed(shipment.order_id)
     with monkeypatch.context() as broken:
-        broken.setattr(operations, "_write", _away)
-        [outcome] = await operations.close_orders([event])
+        broken.setattr(operations.closing.writer, "write", _away)
+        [outcome] = await operations.closing.close_orders([event])
         assert isinstance(outcome, Deferred)
     assert await now(shipping, shipment) == shipment
-    [again] = await operations.close_orders([event])
+    [again] = await operations.closing.close_orders([event])
     assert isinstance(again, Done)
     assert S((await now(shipping, shipment)).status) == "SHIPMENT_STATUS_VOIDED"
 
@@ -678,9 +683,9 @@ async def test_cancelled_fulfilment_is_not_shipped(
     for _ in range(2):
         for step in ("creation", "closing") if first == "creation" else ("closing", "creation"):
             events = (
-                operations.create_shipments([creation, creation])
+                operations.creation.create_shipments([creation, creation])
                 if step == "creation"
-                else operations.close_fulfillments([closing, closing])
+                else operations.closing.close_fulfillments([closing, closing])
             )
             assert [type(outcome) for outcome in await events] == [Done, Done]
         async with engine.begin() as connection:
@@ -717,17 +722,17 @@ async def test_cancellation_during_the_sale_leaves_no_valid_label(
     """
     sold, waiting = create(), create()
     carrier.failure = AWAY
-    await operations.create_shipments([fulfillment_ready(waiting)])
+    await operations.creation.create_shipments([fulfillment_ready(waiting)])
     carrier.failure = None
     carrier.sale.clear()
-    sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(sold)]))
+    sale = asyncio.create_task(operations.creation.create_shipments([fulfillment_ready(sold)]))
     await eventually(lambda: carrier.calls.total() == 2)
-    await operations.close_fulfillments(
+    await operations.closing.close_fulfillments(
         [fulfillment_cancelled(sold.fulfillment_id), fulfillment_cancelled(waiting.fulfillment_id)]
     )
     carrier.sale.set()
     await sale
-    await operations.buy_pending_labels()
+    await operations.labels.buy_pending_labels()
     await recalls_answered(operations, engine, eventually)
     found = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
     assert {(S(each.status), each.status_reason) for each in found} == {

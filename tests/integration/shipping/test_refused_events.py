@@ -18,10 +18,9 @@ from chassis.consume.delivery import Delivery
 from chassis.values.decision import Done
 from chassis.values.errors import Failure
 from shipping_svc import tables
-from shipping_svc.consumers import Consumers
-from shipping_svc.operations import Operations
+from shipping_svc.app import Operations
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
-from tests.integration.shipping.requests import create
+from tests.integration.shipping.requests import consumers_of, create
 from tests.integration.shipping.test_creation import fulfillment_event
 from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
 
@@ -74,7 +73,7 @@ async def test_refused_event_stores_nothing_and_calls_no_peer(
     """The forged version is 2^60. The second body comes under the id of the event that cancelled
     another order's fulfilment.
     """
-    handlers = Consumers(operations).handlers
+    handlers = consumers_of(operations).handlers
     first, other = create(), create()
     genuine = cancelled(first, 3)
     for each in (ready(first), ready(other), genuine):
@@ -97,7 +96,7 @@ async def test_version_far_above_the_shipments_is_refused(
 
     An event of version 10,002 is accepted.
     """
-    handlers = Consumers(operations).handlers
+    handlers = consumers_of(operations).handlers
     request = create()
     await consume(handlers, ready(request))
     before = await contents(engine, tables.metadata)
@@ -113,7 +112,7 @@ async def test_refused_withdrawal_makes_no_shipment(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """An event under a used id makes no shipment for a new fulfilment."""
-    handlers = Consumers(operations).handlers
+    handlers = consumers_of(operations).handlers
     first = create()
     genuine = cancelled(first, 3)
     for each in (ready(first), genuine):

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.client import ask
 from chassis.values.errors import Deferred
+from shipping_svc.app import Operations
 from shipping_svc.model.records import purchase_key
-from shipping_svc.operations import Operations
 from shipping_svc.providers.sandbox import tracking_number_for
 from tests.integration.shipping.peers import CountingCarrier
 from tests.integration.shipping.requests import PARCEL, Shipping, create, published_events, rows
@@ -58,7 +58,7 @@ async def test_label_and_shipment_have_the_same_parcels(
     assert (await ask(shipping.CreateShipment, old)).shipment == bought
 
     async def taken_back() -> bool:
-        await operations.retry_open_recalls()
+        await operations.recalls.retry_open_recalls()
         return not await rows(engine, "select 1 from recall_tries")
 
     await eventually(taken_back)

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from chassis.values.paging import Page, page_request
-from shipping_svc import store, wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import (
@@ -28,7 +27,18 @@ from shipping_svc.model.records import (
     TrackingEvent,
     Transition,
 )
+from shipping_svc.store.labels import count_pending_labels, find_label, start_due_label_tries
+from shipping_svc.store.recalls import count_open_recalls, find_recalls, start_due_recall_tries
+from shipping_svc.store.reports import is_reported, list_tracking_events
+from shipping_svc.store.shipments import (
+    find_open_shipments,
+    find_shipments,
+    find_versions,
+    list_shipments,
+)
+from shipping_svc.store.workspace import lock_shipments, save_shipments
 from shipping_svc.tables import label_tries, recall_tries
+from shipping_svc.wire import responses
 from tests.integration.shipping.requests import rows
 from tests.unit.shipping.samples import LABEL, NOON, create_shipment, record_label, report, shipment
 
@@ -40,7 +50,7 @@ def fresh(**more: Any) -> Shipment:
 async def stored(engine: AsyncEngine, *several: Shipment, more: tuple[Row, ...] = ()) -> None:
     """Stores the records as they are, as if each were new."""
     async with engine.begin() as connection:
-        await store.save_shipments(connection, {}, {record.id: record for record in several}, more)
+        await save_shipments(connection, {}, {record.id: record for record in several}, more)
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
@@ -132,10 +142,10 @@ async def test_stored_shipment_is_read_unchanged(engine: AsyncEngine) -> None:
     ]
     await stored(engine, *several)
     async with engine.connect() as connection:
-        assert await store.find_shipments(connection, [record.id for record in several]) == {
+        assert await find_shipments(connection, [record.id for record in several]) == {
             record.id: record for record in several
         }
-        assert await store.find_versions(connection, [several[0].id, uuid7()]) == {several[0].id: 1}
+        assert await find_versions(connection, [several[0].id, uuid7()]) == {several[0].id: 1}
 
 
 async def test_request_finds_shipment_by_fulfilment(engine: AsyncEngine) -> None:
@@ -145,18 +155,19 @@ async def test_request_finds_shipment_by_fulfilment(engine: AsyncEngine) -> None
     record, other, proposed = fresh(), fresh(), uuid7()
     await stored(engine, record, other)
     async with engine.begin() as connection:
-        found = await store.lock_shipments(
+        found = await lock_shipments(
             connection,
             [create_shipment(proposed, fulfillment_id=record.fulfillment_id)],
             {other.id},
         )
-        assert found == {record.id: record, proposed: record, other.id: other}
-        assert found[proposed] is found[record.id]
-        assert await store.lock_shipments(connection, [record_label(target=uuid7())], set()) == {}
+        assert found.before == {record.id: record, other.id: other}
+        assert found.get(proposed) == record
+        unknown = await lock_shipments(connection, [record_label(target=uuid7())], set())
+        assert unknown.before == {}
         async with engine.connect() as rival:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
-                    await store.lock_shipments(rival, [record_label(target=record.id)], set())
+                    await lock_shipments(rival, [record_label(target=record.id)], set())
 
 
 async def test_recorded_reports_are_loaded(engine: AsyncEngine) -> None:
@@ -179,8 +190,8 @@ async def test_recorded_reports_are_loaded(engine: AsyncEngine) -> None:
         report("lost", target=other.id),
     ]
     async with engine.begin() as connection:
-        found = await store.lock_shipments(connection, commands, set())
-    assert {id: shipment.recorded_reports for id, shipment in found.items()} == {
+        found = await lock_shipments(connection, commands, set())
+    assert {id: shipment.recorded_reports for id, shipment in found.before.items()} == {
         record.id: {"in_transit@1"},
         other.id: {"lost@0"},
     }
@@ -202,11 +213,11 @@ async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None
 
         async def listed(after: UUID | None = None, size: int = 10, **wanted: Any) -> list[int]:
             page = Page(
-                size=size, after=(after,) if after else None, filter=0, encode=wire.shipment
+                size=size, after=(after,) if after else None, filter=0, encode=responses.shipment
             )
             return [
                 several.index(record)
-                for record in await store.list_shipments(connection, ShipmentFilter(**wanted), page)
+                for record in await list_shipments(connection, ShipmentFilter(**wanted), page)
             ]
 
         assert await listed() == [3, 2, 1, 0]
@@ -229,12 +240,14 @@ async def test_tracking_is_listed_in_recorded_order(engine: AsyncEngine) -> None
     ]
     await stored(engine, record, more=tuple(reports))
     async with engine.connect() as connection:
-        found = await store.list_tracking_events(
-            connection, record.id, page_request(ListTrackingEventsRequest(), wire.shipment, int)
+        found = await list_tracking_events(
+            connection,
+            record.id,
+            page_request(ListTrackingEventsRequest(), responses.shipment, int),
         )
         assert [replace(event, sequence=0) for event in found] == reports
-        page = Page(size=1, after=(found[0].sequence,), filter=0, encode=wire.shipment)
-        assert await store.list_tracking_events(connection, record.id, page) == found[1:]
+        page = Page(size=1, after=(found[0].sequence,), filter=0, encode=responses.shipment)
+        assert await list_tracking_events(connection, record.id, page) == found[1:]
 
 
 async def tried(
@@ -270,10 +283,10 @@ async def test_pauses_between_tries_double(engine: AsyncEngine, subtests: pytest
         with subtests.test(ago_s=ago_s, tries=tries):
             await tried(engine, record.id, ago_s, tries)
             async with engine.begin() as connection:
-                assert await store.start_due_label_tries(connection, 10, 50) == (
+                assert await start_due_label_tries(connection, 10, 50) == (
                     [record.id] if due else []
                 )
-                assert await store.start_due_label_tries(connection, 10, 50) == []
+                assert await start_due_label_tries(connection, 10, 50) == []
             [(count,)] = await rows(engine, "select tries from label_tries")
             assert count == tries + due
 
@@ -287,8 +300,8 @@ async def test_concurrent_replicas_take_different_shipments(engine: AsyncEngine)
     for place, record in enumerate(several):
         await tried(engine, record.id, 60 - place, 1)
     async with engine.begin() as one, engine.begin() as other:
-        first = await store.start_due_label_tries(one, 10, 2)
-        second = await store.start_due_label_tries(other, 10, 50)
+        first = await start_due_label_tries(one, 10, 2)
+        second = await start_due_label_tries(other, 10, 50)
     assert set(first) == {record.id for record in several[:2]}
     assert set(second) == {record.id for record in several[2:]}
 
@@ -300,19 +313,19 @@ async def test_a_settled_label_waits_no_longer(engine: AsyncEngine) -> None:
     record, other = fresh(create_time=NOON), fresh()
     await stored(engine, record, other)
     async with engine.begin() as connection:
-        assert (await store.count_pending_labels(connection))[0] == 2
+        assert (await count_pending_labels(connection))[0] == 2
         settled = replace(record, status=Status.FAILED, version=2)
-        await store.save_shipments(
+        await save_shipments(
             connection, {record.id: record, other.id: other}, {record.id: settled}, []
         )
-        assert (await store.count_pending_labels(connection))[0] == 1
-        await store.save_shipments(
+        assert (await count_pending_labels(connection))[0] == 1
+        await save_shipments(
             connection,
             {other.id: other},
             {other.id: replace(other, status=Status.FAILED, version=2)},
             [],
         )
-        assert await store.count_pending_labels(connection) == (0, 0.0)
+        assert await count_pending_labels(connection) == (0, 0.0)
 
 
 async def test_recalls_are_tried_with_doubling_pauses(engine: AsyncEngine) -> None:
@@ -328,14 +341,14 @@ async def test_recalls_are_tried_with_doubling_pauses(engine: AsyncEngine) -> No
     await tried(engine, record.id, 21, 2, recall_tries)
     await tried(engine, other.id, 19, 2, recall_tries)
     async with engine.begin() as connection:
-        assert await store.find_recalls(connection, [record.id, uuid7()]) == [first]
-        assert (await store.count_open_recalls(connection))[0] == 2
-        assert await store.start_due_recall_tries(connection, 10, 50) == [first]
-        assert await store.start_due_recall_tries(connection, 10, 50) == []
-        await store.save_shipments(
+        assert await find_recalls(connection, [record.id, uuid7()]) == [first]
+        assert (await count_open_recalls(connection))[0] == 2
+        assert await start_due_recall_tries(connection, 10, 50) == [first]
+        assert await start_due_recall_tries(connection, 10, 50) == []
+        await save_shipments(
             connection, {}, {}, [RecallClosed(record.id, 0, "T1"), RecallClosed(other.id, 0, "T2")]
         )
-        assert await store.count_open_recalls(connection) == (0, 0.0)
+        assert await count_open_recalls(connection) == (0, 0.0)
 
 
 async def test_each_purchase_is_recalled_alone(engine: AsyncEngine) -> None:
@@ -352,19 +365,20 @@ async def test_each_purchase_is_recalled_alone(engine: AsyncEngine) -> None:
     await stored(engine, record, more=(unknown_sale, other))
     reports = replace(unknown_sale, tracking_number="T1")
     async with engine.begin() as connection:
-        assert await store.find_recalls(connection, [record.id]) == [other]
+        assert await find_recalls(connection, [record.id]) == [other]
         assert sorted(
-            await store.start_due_recall_tries(connection, 10, 50), key=attrgetter("purchase")
+            await start_due_recall_tries(connection, 10, 50), key=attrgetter("purchase")
         ) == [unknown_sale, other]
-        await store.save_shipments(connection, {}, {}, [unknown_sale, reports])
-        assert sorted(
-            await store.find_recalls(connection, [record.id]), key=attrgetter("purchase")
-        ) == [reports, other]
-        assert await store.start_due_recall_tries(connection, 10, 50) == [reports]
-        await store.save_shipments(connection, {}, {}, [RecallClosed(record.id, 0, None)])
-        assert len(await store.find_recalls(connection, [record.id])) == 2
-        await store.save_shipments(connection, {}, {}, [RecallClosed(record.id, 0, "T1")])
-        assert await store.find_recalls(connection, [record.id]) == [other]
+        await save_shipments(connection, {}, {}, [unknown_sale, reports])
+        assert sorted(await find_recalls(connection, [record.id]), key=attrgetter("purchase")) == [
+            reports,
+            other,
+        ]
+        assert await start_due_recall_tries(connection, 10, 50) == [reports]
+        await save_shipments(connection, {}, {}, [RecallClosed(record.id, 0, None)])
+        assert len(await find_recalls(connection, [record.id])) == 2
+        await save_shipments(connection, {}, {}, [RecallClosed(record.id, 0, "T1")])
+        assert await find_recalls(connection, [record.id]) == [other]
 
 
 async def test_open_shipments_are_found_by_order_or_fulfilment(
@@ -383,9 +397,9 @@ async def test_open_shipments_are_found_by_order_or_fulfilment(
     recalled = fresh(order_id=order, status="created", tracking_number="T99", recall_time=NOON)
     await stored(engine, *several, recalled, fresh())
     async with engine.connect() as connection:
-        found = await store.find_open_shipments(connection, order_ids=[order, uuid7()])
+        found = await find_open_shipments(connection, order_ids=[order, uuid7()])
         one_by_one = [
-            await store.find_open_shipments(connection, fulfillment_ids=[record.fulfillment_id])
+            await find_open_shipments(connection, fulfillment_ids=[record.fulfillment_id])
             for record in several
         ]
     open_shipments = [
@@ -410,8 +424,8 @@ async def test_a_void_label_is_not_printed(engine: AsyncEngine) -> None:
         engine, record, other, more=(BoughtLabel(record.id, LABEL), BoughtLabel(other.id, LABEL))
     )
     async with engine.connect() as connection:
-        assert await store.find_label(connection, record.id) is None
-        assert await store.find_label(connection, other.id) == replace(LABEL, tracking_number="T2")
+        assert await find_label(connection, record.id) is None
+        assert await find_label(connection, other.id) == replace(LABEL, tracking_number="T2")
         assert [
-            await store.is_reported(connection, "sandbox", number) for number in ("T1", "T2", "T3")
+            await is_reported(connection, "sandbox", number) for number in ("T1", "T2", "T3")
         ] == [False] * 3

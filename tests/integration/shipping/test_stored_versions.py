@@ -6,9 +6,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.write.database import Database
 from shipping_svc import tables
-from shipping_svc.consumers import Consumers
-from shipping_svc.operations import Operations
-from tests.integration.shipping.requests import create, order_closed, rows
+from shipping_svc.app import Operations
+from tests.integration.shipping.requests import consumers_of, create, order_closed, rows
 from tests.integration.shipping.test_actors import ready, withdrawal
 from tests.support import set_stored_version
 
@@ -21,7 +20,7 @@ async def test_next_shipment_counts_after_set_version(
     """After a forged withdrawal at version 9,000, version 7 of the fulfilment gets no shipment. An
     operator sets the version, and version 9 gets one.
     """
-    request, consumers = create(), Consumers(operations)
+    request, consumers = create(), consumers_of(operations)
     versions = "select fulfillment_version, withdraw_version from shipments order by id"
     await consumers.fulfillment_status_changed([ready(request, 5)])
     await consumers.fulfillment_lines_changed([withdrawal(request, FORGED)])
@@ -39,7 +38,7 @@ async def test_shipment_stays_not_withdrawn_after_set_version(
     """After a forged version 9,000 of a shipment whose fulfilment has withdrawn nothing, a version
     that is set makes no withdrawal, and the true one counts.
     """
-    request, consumers = create(), Consumers(operations)
+    request, consumers = create(), consumers_of(operations)
     await consumers.fulfillment_status_changed([ready(request, FORGED)])
     order_id, fulfillment_id = UUID(request.order_id), UUID(request.fulfillment_id)
     await set_stored_version(database, tables.stored_versions, order_id, 5, fulfillment_id)
@@ -56,10 +55,10 @@ async def test_true_order_event_counts_after_set_version(
     sets the version, and version 7, which ends the second attempt, counts.
     """
     order_id = create().order_id
-    await operations.close_orders([order_closed(order_id, version=FORGED)])
-    await operations.close_orders([order_closed(order_id, version=5)])
+    await operations.closing.close_orders([order_closed(order_id, version=FORGED)])
+    await operations.closing.close_orders([order_closed(order_id, version=5)])
     stored = "select attempt, version from closed_orders"
     assert [tuple(row) for row in await rows(engine, stored)] == [(1, FORGED)]
     await set_stored_version(database, tables.stored_versions, UUID(order_id), 5)
-    await operations.close_orders([order_closed(order_id, attempt=2, version=7)])
+    await operations.closing.close_orders([order_closed(order_id, attempt=2, version=7)])
     assert [tuple(row) for row in await rows(engine, stored)] == [(2, 7)]

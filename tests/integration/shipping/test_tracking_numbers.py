@@ -14,8 +14,8 @@ from chassis.rpc.client import ask
 from chassis.values.decision import Done
 from chassis.values.errors import NotFound, Refused
 from chassis.write.database import Database
+from shipping_svc.app import Operations
 from shipping_svc.lifecycle import LIVE, Status
-from shipping_svc.operations import Operations
 from tests.integration.shipping.conftest import TIMEOUTS
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import (
@@ -62,7 +62,7 @@ async def test_report_names_carrier_of_shared_number(
     """
     carrier.number = NUMBER
     first = await created(shipping)
-    [outcome] = await others.create_shipments([fulfillment_ready(create())])
+    [outcome] = await others.creation.create_shipments([fulfillment_ready(create())])
     assert isinstance(outcome, Done)
     second = (await reported(shipping, "in_transit", carrier="other")).shipment_id
     assert second == str(outcome.record.id)
@@ -103,7 +103,7 @@ async def test_number_sold_twice_fails_second_label(
         assert clash.value.metadata["carrier"] == "sandbox"
         failed_ids.add(clash.value.metadata["shipment_id"])
     [failed_id] = failed_ids
-    await operations.buy_pending_labels()
+    await operations.labels.buy_pending_labels()
     assert sorted(carrier.calls.values()) == [1, 1]
     failed = (
         await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=failed_id))
@@ -113,7 +113,7 @@ async def test_number_sold_twice_fails_second_label(
         "TRACKING_NUMBER_IN_USE",
     )
     await asyncio.sleep(TIMEOUTS.retry_s)
-    await operations.retry_open_recalls()
+    await operations.recalls.retry_open_recalls()
     assert list(carrier.recalls) == [f"shipment:{failed.shipment_id}:label"]
     assert await rows(engine, "select * from recall_tries") == []
     assert (await reported(shipping, "delivered")).shipment_id == first.shipment_id
@@ -127,8 +127,10 @@ async def test_number_sold_twice_in_one_set_fails_one(
     the other fails, and none is bought again.
     """
     carrier.number = NUMBER
-    await operations.create_shipments([fulfillment_ready(create()), fulfillment_ready(create())])
-    await operations.buy_pending_labels()
+    await operations.creation.create_shipments(
+        [fulfillment_ready(create()), fulfillment_ready(create())]
+    )
+    await operations.labels.buy_pending_labels()
     counted = await rows(engine, "select status::text, reason from shipments order by 1")
     assert [tuple(row) for row in counted] == [
         ("created", "LABEL_BOUGHT"),

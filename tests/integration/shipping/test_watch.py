@@ -16,8 +16,8 @@ from chassis.rpc import watch_client
 from chassis.rpc.client import ask
 from chassis.values.convert import resume_token
 from chassis.values.errors import Invalid, NotFound, OutOfRange
-from shipping_svc import wire
-from shipping_svc.operations import Operations
+from shipping_svc.app import Operations
+from shipping_svc.wire import enums
 from tests.integration.shipping.requests import Shipping, create, report
 from tests.support import Eventually
 
@@ -38,7 +38,7 @@ async def changes(updates: Updates) -> list[tuple[int, str]]:
     heartbeats.
     """
     return [
-        (u.shipment.version, wire.STATUS_OF[u.shipment.status])
+        (u.shipment.version, enums.STATUS_OF[u.shipment.status])
         async for u in updates
         if u.WhichOneof("update") == "shipment"
     ]
@@ -65,7 +65,7 @@ async def test_watch_sends_every_change_up_to_end(shipping: Shipping) -> None:
             update.shipment async for update in updates if update.WhichOneof("update") == "shipment"
         ]
     assert seen[0] == shipment
-    assert [(each.version, wire.STATUS_OF[each.status]) for each in seen] == [
+    assert [(each.version, enums.STATUS_OF[each.status]) for each in seen] == [
         (2, "created"),
         (3, "in_transit"),
         (4, "out_for_delivery"),
@@ -121,8 +121,8 @@ async def test_cancelled_watch_is_removed(
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
         await next_change(updates)
-        assert operations.watches._watchers
-    await eventually(lambda: not operations.watches._watchers)
+        assert operations.reading.watches._watchers
+    await eventually(lambda: not operations.reading.watches._watchers)
 
 
 async def test_watch_with_an_invalid_id_or_token_is_refused(shipping: Shipping) -> None:

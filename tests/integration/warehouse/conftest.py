@@ -21,9 +21,10 @@ from chassis.rpc.client import connect as channel_to
 from chassis.rpc.server import Limits, Server
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from warehouse_svc import tables, wire
-from warehouse_svc.operations import Operations
+from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
+from warehouse_svc.wire import events_out
 
 if TYPE_CHECKING:  # only the stubs have these names
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
@@ -48,7 +49,7 @@ async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[Async
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
     return Database(
-        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=events_out.outgoing_event)
     )
 
 
@@ -62,8 +63,14 @@ async def serving(operations: Operations, calls_max: int = 256) -> AsyncIterator
     """A client of a running server of its own, as one replica has it."""
     limits = Limits(calls_max=calls_max, drain_delay_s=0, drain_grace_s=1)
     register = [
-        partial(add_InventoryServiceServicer_to_server, InventoryService(operations)),
-        partial(add_ReservationServiceServicer_to_server, ReservationService(operations)),
+        partial(
+            add_InventoryServiceServicer_to_server,
+            InventoryService(operations.stock, operations.returns),
+        ),
+        partial(
+            add_ReservationServiceServicer_to_server,
+            ReservationService(operations.reservations, operations.fulfillment),
+        ),
     ]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server("127.0.0.1:0", register, limits=limits))

@@ -22,7 +22,7 @@ from ordermesh.order.v1 import order_pb2, return_pb2
 
 from chassis.consume.delivery import Delivery
 from tests.sample.contract_events import POUND
-from warehouse_svc.model import Reservation
+from warehouse_svc.model.records import Reservation
 
 PENDING, CONFIRMED = order_pb2.ORDER_STATUS_PENDING, order_pb2.ORDER_STATUS_CONFIRMED
 PROCESSING, CANCELLED = order_pb2.ORDER_STATUS_PROCESSING, order_pb2.ORDER_STATUS_CANCELLED

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.paging import Page
 from tests.support import measured
 from tests.unit.warehouse.world import World
-from warehouse_svc import store
-from warehouse_svc.model import LevelFilter, Movement, MovementFilter, StockLevel
+from warehouse_svc.model.filters import LevelFilter, MovementFilter
+from warehouse_svc.model.records import Movement, StockLevel
+from warehouse_svc.store.stock import list_levels, list_movements
+from warehouse_svc.store.workspace import lock_stock
 from warehouse_svc.tables import order_reservations
 
 
@@ -67,15 +69,13 @@ async def as_stored(engine: AsyncEngine) -> World:
     invariants.
     """
     async with engine.connect() as connection:
-        levels: list[StockLevel] = await store.list_levels(connection, LevelFilter(), EVERYTHING)
-        ledger: list[Movement] = await store.list_movements(
-            connection, MovementFilter(), EVERYTHING
-        )
+        levels: list[StockLevel] = await list_levels(connection, LevelFilter(), EVERYTHING)
+        ledger: list[Movement] = await list_movements(connection, MovementFilter(), EVERYTHING)
         orders = list((await connection.execute(select(order_reservations.c.order_id))).scalars())
-        workspace = await store.lock_stock(connection, (), orders)
+        workspace = await lock_stock(connection, (), orders)
     stored = {
         id: record.order_reservations
-        for id, record in workspace.items()
+        for id, record in workspace.before.items()
         if record.order_reservations
     }
     return World(

@@ -27,8 +27,8 @@ from tests.integration.warehouse.events import (
 )
 from tests.integration.warehouse.requests import attempt, confirm, receive, receive_all, reserve
 from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.operations import Operations
 
 ReservationStatusChanged = warehouse_events_pb2.ReservationStatusChanged
 StockChanged = warehouse_events_pb2.StockChanged
@@ -71,7 +71,7 @@ async def request_of(clients: Clients, operations: Operations, method: str) -> A
         left = fulfillment_status_changed(
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
-        await Consumers(operations).fulfillment_changed([delivery(left)])  # type: ignore[list-item]
+        await Consumers(operations.writer).fulfillment_changed([delivery(left)])  # type: ignore[list-item]
     back = {
         "warehouse_id": "london",
         "source_id": str(uuid4()),
@@ -237,8 +237,8 @@ async def test_event_of_a_peer_is_recorded_with_its_service(
     left = delivery(
         fulfillment_status_changed(UUID(second), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 1})
     )
-    await Consumers(operations).order_status_changed([cancelled])  # type: ignore[list-item]
-    await Consumers(operations).fulfillment_changed([left])  # type: ignore[list-item]
+    await Consumers(operations.writer).order_status_changed([cancelled])  # type: ignore[list-item]
+    await Consumers(operations.writer).fulfillment_changed([left])  # type: ignore[list-item]
     for event, actor in ((cancelled, "order"), (left, "fulfillment")):
         rows = await ledger(clients, str(event.event_id))
         assert rows
@@ -256,7 +256,7 @@ async def test_expiry_is_recorded_with_the_warehouse(
     await reserved(clients)
     async with engine.begin() as connection:
         await connection.execute(text("update reservations set expire_time = create_time"))
-    assert await operations.expire_reservations() == 1
+    assert await operations.reservations.expire_reservations() == 1
     [changed] = [
         each
         for each in await events(engine)

@@ -25,9 +25,10 @@ from tests.integration.warehouse.requests import (
     receive_all,
     reserve,
 )
-from warehouse_svc import tables, wire
+from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.operations import Operations
+from warehouse_svc.wire import events_out
 
 BUYERS, UNITS = 1_000, 100
 # Baskets of two or three SKUs, each also in the other order. Each basket has one unit of tea.
@@ -72,7 +73,9 @@ async def replicas(engine: AsyncEngine) -> AsyncIterator[tuple[Clients, Clients]
             stack.push_async_callback(own.dispose)
             operations = Operations(
                 Database(
-                    own, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+                    own,
+                    tables.idempotency_keys,
+                    Outbox(tables.outbox, encode=events_out.outgoing_event),
                 )
             )
             serve.append(await stack.enter_async_context(serving(operations, calls_max=BUYERS)))

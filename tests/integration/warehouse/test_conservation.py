@@ -18,9 +18,11 @@ from chassis.write.outbox import Outbox
 from tests.integration.warehouse.requests import as_stored
 from tests.property.test_stock_conservation import beginning, histories
 from tests.unit.warehouse.world import World, changed
-from warehouse_svc import tables, wire
-from warehouse_svc.model import ApplyAllocations, Reservation
-from warehouse_svc.operations import Operations
+from warehouse_svc import tables
+from warehouse_svc.app import Operations
+from warehouse_svc.model.commands import ApplyAllocations
+from warehouse_svc.model.records import Reservation
+from warehouse_svc.wire import events_out
 
 SHIFT = text("update reservations set expire_time = expire_time - make_interval(mins => :minutes)")
 
@@ -97,13 +99,15 @@ async def test_random_histories_end_as_in_memory(
     """
     engine, world = connect(migrated_database("warehouse_svc")), World()
     operations = Operations(
-        Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event))
+        Database(
+            engine, tables.idempotency_keys, Outbox(tables.outbox, encode=events_out.outgoing_event)
+        )
     )
     try:
         for some, minutes in [(beginning(), 0), *history]:
             for _, same in groupby(some, lambda each: type(each.command)):
                 commands, stored = list(same), await as_stored(engine)
-                outcomes = await operations.write(
+                outcomes = await operations.writer.write(
                     [translated(command, world, stored) for command in commands]
                 )
                 assert ended(outcomes) == ended(world.try_all(*commands))

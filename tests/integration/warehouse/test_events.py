@@ -39,10 +39,10 @@ from tests.integration.warehouse.events import (
 from tests.integration.warehouse.requests import as_stored, count
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import Reservation
-from warehouse_svc.operations import Operations
+from warehouse_svc.model.records import Reservation
 from warehouse_svc.tables import idempotency_keys, movements, outbox
 
 SHIPPED, COMPLETED = WORK.FULFILLMENT_STATUS_SHIPPED, WORK.FULFILLMENT_STATUS_COMPLETED
@@ -54,7 +54,7 @@ async def consume(operations: Operations, *deliveries: Delivery[Message]) -> lis
     other.
     """
     outcomes: dict[int, Outcome[Any]] = {}
-    for kind, handler in Consumers(operations).handlers.items():
+    for kind, handler in Consumers(operations.writer).handlers.items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
             outcomes |= {
                 id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)
@@ -144,7 +144,9 @@ async def test_events_in_any_order_leave_the_same_stock(
     for ending in ("sold", "paid late", "unpaid", "unlucky", "called off", "raced"):
         await stocked(operations, tea=1)
         orders[ending] = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(orders[ending]) for ending in ("sold", "called off", "raced")])
+    await operations.writer.write(
+        [confirm(orders[ending]) for ending in ("sold", "called off", "raced")]
+    )
     await settle(operations, [d for d in map(delivery, lives(orders)) for _ in range(2)], dice)
     world = await as_stored(engine)
     world.check()
@@ -198,9 +200,9 @@ async def test_units_lost_at_any_step_are_counted_once(
     each unit is counted in one balance at the end.
     """
     dice = random.Random(seed)
-    await operations.receive_stock(receive("london", request=uuid4().int, tea=4))
+    await operations.stock.receive_stock(receive("london", request=uuid4().int, tea=4))
     order_id = await reserved(operations, ("tea", 4))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     events = troubled(order_id, (await as_stored(engine)).attempt_reservations(order_id), uuid4())
     await settle(operations, [d for d in map(delivery, events) for _ in range(2)], dice)
     world = await as_stored(engine)
@@ -252,7 +254,7 @@ async def test_cancelled_fulfilment_of_previous_version_has_no_units(
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     await consume(
         operations,
         *(
@@ -272,7 +274,7 @@ async def test_a_picklist_counts_once_its_stock_is_committed(
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     early = lines_changed(order_id, "london", {1: (0, 1, 0, 0)})
     early.fulfillment.stock_committed = False
     withdrawn = fulfillment_status_changed(order_id, "york", CALLED_OFF, {})
@@ -316,14 +318,16 @@ async def test_closed_attempt_uncommits_units_committed_elsewhere(
     The report that no work on the attempt started puts York's units back. Each event comes twice,
     in every order of commit, close and report.
     """
-    await operations.receive_stock(receive("york", tea=2))
+    await operations.stock.receive_stock(receive("york", tea=2))
     for several in permutations(["commit", "close", "report"]):
-        await operations.receive_stock(receive("london", tea=2))
+        await operations.stock.receive_stock(receive("london", tea=2))
         order_id = (
-            await operations.reserve_stock(reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)))
+            await operations.reservations.reserve_stock(
+                reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))
+            )
         ).order_id
-        await operations.expire_reservations()
-        await operations.adjust_stock(adjust("london", "tea", -2))
+        await operations.reservations.expire_reservations()
+        await operations.stock.adjust_stock(adjust("london", "tea", -2))
         events: dict[str, Message] = {
             "commit": order_status_changed(order_id, PENDING, CONFIRMED),
             "close": order_status_changed(order_id, CONFIRMED, CANCELLED),
@@ -354,8 +358,8 @@ async def test_final_refusal_is_published_once_for_each_event(
     """
     await stocked(operations, tea=1)
     command = reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))  # it had expired from the start
-    await operations.reserve_stock(command)
-    assert await operations.expire_reservations() == 1
+    await operations.reservations.reserve_stock(command)
+    assert await operations.reservations.expire_reservations() == 1
     await reserved(operations, ("tea", 1))
     before = len(await published(engine))
     event = delivery(order_status_changed(command.target, PENDING, CONFIRMED))
@@ -375,7 +379,7 @@ async def test_early_events_wait(operations: Operations, engine: AsyncEngine) ->
     """
     await stocked(operations, tea=1)
     order_id, other = await reserved(operations, ("tea", 1)), await reserved(operations, ("tea", 1))
-    await operations.write([confirm(other)])
+    await operations.writer.write([confirm(other)])
     world = await as_stored(engine)
     [at], [other_at] = (
         [r.warehouse_id for r in world.attempt_reservations(each)] for each in (order_id, other)
@@ -405,7 +409,7 @@ async def test_an_impossible_report_is_refused(operations: Operations, engine: A
     """
     await stocked(operations, tea=9)
     order_id = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     [outcome] = await consume(
         operations, delivery(fulfillment_status_changed(order_id, "london", SHIPPED, {1: 3}))
     )
@@ -437,15 +441,15 @@ async def test_confirmation_during_expiry_has_one_outcome(
     await stocked(operations, tea=30)
     commands = [reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)) for _ in range(20)]
     for command in commands:
-        await operations.reserve_stock(command)
+        await operations.reservations.reserve_stock(command)
     confirming = [
         consume(operations, delivery(order_status_changed(command.target, PENDING, CONFIRMED)))
         for command in commands
     ]
     await asyncio.gather(
         *confirming,
-        operations.expire_reservations(),
-        operations.write([expire(commands[0].target)]),
+        operations.reservations.expire_reservations(),
+        operations.writer.write([expire(commands[0].target)]),
     )
     world = await as_stored(engine)
     world.check()
@@ -461,13 +465,15 @@ async def test_cancelled_units_of_a_commit_are_uncommitted(
     The order's confirmation names the units that it keeps, and the cancelled ones are back on the
     shelf, because no fulfilment names them. A repeat has no further effect.
     """
-    await operations.receive_stock(receive("london", request=uuid4().int, tea=3))
+    await operations.stock.receive_stock(receive("london", request=uuid4().int, tea=3))
     order_id = (
-        await operations.reserve_stock(reserve(("tea", 3), order=uuid4(), ttl=timedelta(0)))
+        await operations.reservations.reserve_stock(
+            reserve(("tea", 3), order=uuid4(), ttl=timedelta(0))
+        )
     ).order_id
-    assert await operations.expire_reservations() == 1
+    assert await operations.reservations.expire_reservations() == 1
     expired = (await as_stored(engine)).attempt_reservations(order_id)
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     assert names(
         await consume(operations, delivery(items_cancelled(order_id, {1: 2}, expired, PENDING)))
     ) == ["Done"]

@@ -13,8 +13,8 @@ from chassis.values.errors import Invalid, NotFound, Refused, Stale
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, count, receive, receive_all, reserve
 from tests.unit.warehouse import world
-from warehouse_svc.model import BALANCE_MAX
-from warehouse_svc.operations import Operations
+from warehouse_svc.app import Operations
+from warehouse_svc.model.records import BALANCE_MAX
 from warehouse_svc.tables import movements, outbox
 
 
@@ -57,7 +57,9 @@ async def test_receipt_out_of_bounds_posts_nothing(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
     """All lines are posted or none; a refusal by the contract's bounds names the field."""
-    await operations.receive_stock(world.receive("london", request=uuid4().int, tea=BALANCE_MAX))
+    await operations.stock.receive_stock(
+        world.receive("london", request=uuid4().int, tea=BALANCE_MAX)
+    )
     posted = await count(engine, movements)
     with pytest.raises(Refused) as refused:
         await ask(clients.inventory.ReceiveStock, receive(cup=1, tea=1))

@@ -24,8 +24,8 @@ from tests.integration.warehouse.events import (
     order_status_changed,
 )
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, receive, reserve
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.operations import Operations
 from warehouse_svc.tables import idempotency_keys, movements
 
 Row = tuple[str, bytes, UUID]
@@ -56,7 +56,7 @@ async def sent(clients: Clients, operations: Operations) -> str:
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
     )
-    await Consumers(operations).fulfillment_changed([left])
+    await Consumers(operations.writer).fulfillment_changed([left])
     return order_id
 
 
@@ -183,7 +183,7 @@ async def test_event_is_stored_under_its_consumer_and_id(
         inspected(order_id, uuid4(), "london", {1: (1, 1)}),
     ]
     deliveries = [delivery(each) for each in events]
-    handlers = Consumers(operations).handlers
+    handlers = Consumers(operations.writer).handlers
     for each in deliveries:
         await handlers[type(each.message)]([each])
     assert await stored(engine, "warehouse-test:") == {
@@ -200,7 +200,7 @@ async def test_expiry_is_stored_under_an_id_of_its_own(
     order_id = await reserved_order(clients)
     async with engine.begin() as connection:
         await connection.execute(text("update reservations set expire_time = create_time"))
-    assert await operations.expire_reservations() == 1
+    assert await operations.reservations.expire_reservations() == 1
     async with engine.connect() as connection:
         query = select(movements.c.cause).where(movements.c.kind == "expire")
         [cause] = (await connection.execute(query)).scalars()

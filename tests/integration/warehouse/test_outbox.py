@@ -7,7 +7,7 @@ from tests.integration.warehouse.events import CONFIRMED, PENDING, delivery, ord
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.integration.warehouse.test_events import consume
 from tests.support import numbered
-from warehouse_svc.operations import Operations
+from warehouse_svc.app import Operations
 from warehouse_svc.tables import outbox, stock_levels
 
 

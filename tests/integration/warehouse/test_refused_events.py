@@ -26,8 +26,8 @@ from tests.integration.warehouse.stock import reserved, stocked
 from tests.refused_events import REUSED, consume, contents, second_body
 from tests.unit.warehouse.world import confirm
 from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.operations import Operations
 
 
 def event(name: str, order_id: UUID) -> Delivery[Any]:
@@ -51,10 +51,10 @@ async def test_refused_event_stores_nothing(
     operations: Operations, engine: AsyncEngine, name: str
 ) -> None:
     """The second body comes under the id of the event that cancelled another order."""
-    handlers = Consumers(operations).handlers
+    handlers = Consumers(operations.writer).handlers
     await stocked(operations, tea=9)
     first, other = [await reserved(operations, ("tea", 2)) for _ in range(2)]
-    await operations.write([confirm(order=other)])
+    await operations.writer.write([confirm(order=other)])
     genuine = event("order cancelled", first)
     assert isinstance(await consume(handlers, genuine), Done)
     before = await contents(engine, tables.metadata)

@@ -20,6 +20,7 @@ from chassis.rpc.client import ask, pages
 from chassis.values import paging
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
+from chassis.write.database import Database
 from chassis.write.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import (
@@ -34,13 +35,15 @@ from tests.integration.warehouse.requests import (
 )
 from tests.support import Eventually, room_for
 from tests.unit.warehouse.world import envelope
-from warehouse_svc import operations, store, wire
+from warehouse_svc.app import Operations
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.posting import Decided
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
-from warehouse_svc.model import OrderStock, ReceiveStock, ReserveStock, WantedLine
-from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
-from warehouse_svc.store import LINE_BYTES
+from warehouse_svc.model.commands import ReceiveStock, ReserveStock
+from warehouse_svc.model.records import OrderStock, WantedLine
+from warehouse_svc.operations import reservations as reservation_operations
+from warehouse_svc.operations.reservations import EXPIRY_BATCH, RESERVATION_BYTES
+from warehouse_svc.store.reservations import LINE_BYTES, clock
 from warehouse_svc.tables import (
     idempotency_keys,
     movements,
@@ -49,6 +52,7 @@ from warehouse_svc.tables import (
     reservation_lines,
     reservations,
 )
+from warehouse_svc.wire import responses
 
 ACTIVE, CONFIRMED = (
     warehouse_pb2.RESERVATION_STATUS_ACTIVE,
@@ -218,7 +222,7 @@ async def test_repeated_request_replaces_its_expired_reservation(
     for generation, worker in ((2, True), (3, False)):
         await let_time_pass(engine)
         if worker:
-            assert await operations.expire_reservations() == 1
+            assert await operations.reservations.expire_reservations() == 1
         request.order_id = str(uuid4())
         answers = await asyncio.gather(
             *(ask(clients.reservations.ReserveStock, request) for _ in range(5))
@@ -258,7 +262,7 @@ async def test_late_repeat_extends_the_reservation(
     assert all(answer == answers[0] for answer in answers)
     [again] = answers[0].reservations
     async with engine.connect() as connection:
-        now = await store.clock(connection)
+        now = await clock(connection)
     assert again.expire_time.ToDatetime(now.tzinfo) - now > timedelta(minutes=30)
     assert (again.reservation_id, again.generation, again.version) == (
         first.reservation_id,
@@ -276,7 +280,7 @@ async def test_late_repeat_extends_the_reservation(
 
 
 async def test_expiry_continues_after_orders_that_fail(
-    clients: Clients, engine: AsyncEngine, operations: Operations, monkeypatch: pytest.MonkeyPatch
+    clients: Clients, engine: AsyncEngine, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two orders that cannot be written come before three others, in batches of two. The others
     expire in the same run, which then raises the error.
@@ -296,10 +300,10 @@ async def test_expiry_continues_after_orders_that_fail(
             raise RuntimeError("never")
         return decide(record, command, now)
 
-    monkeypatch.setattr("warehouse_svc.operations.decide", failing)
-    monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
+    monkeypatch.setattr("warehouse_svc.app.decide", failing)
+    monkeypatch.setattr("warehouse_svc.operations.reservations.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
-        await Operations(operations.database).expire_reservations()
+        await Operations(database).reservations.expire_reservations()
     async with engine.connect() as connection:
         rows = await connection.execute(select(reservations.c.order_id, reservations.c.status))
     assert {str(id): status for id, status in rows} == dict.fromkeys(
@@ -316,8 +320,8 @@ async def test_expiry_continues_after_a_full_batch(
     for _ in range(3):
         await ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("cup", 1)))
     await let_time_pass(engine)
-    monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
-    assert await operations.expire_reservations() == 3
+    monkeypatch.setattr("warehouse_svc.operations.reservations.EXPIRY_BATCH", 2)
+    assert await operations.reservations.expire_reservations() == 3
     async with engine.connect() as connection:
         assert Counter((await connection.execute(select(reservations.c.status))).scalars()) == {
             "expired": 6
@@ -332,7 +336,7 @@ async def test_expired_reservation_of_sold_units_is_not_replaced(
     request = reserve(("tea", 2))
     await ask(clients.reservations.ReserveStock, request)
     await let_time_pass(engine)
-    await operations.expire_reservations()
+    await operations.reservations.expire_reservations()
     await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))
     refused = await refusal(ask(clients.reservations.ReserveStock, request))
     assert (refused.reason, refused.metadata["left_1"]) == ("INSUFFICIENT_STOCK", "1")
@@ -410,7 +414,7 @@ async def test_a_batch_too_large_is_refused_before_it_acts(
     ]
     posted = await count(engine, movements)
     room = WAREHOUSES_MAX * (RESERVATION_BYTES + LINE_BYTES + len("tea"))
-    monkeypatch.setattr(operations, "ANSWER_BYTES_MAX", 2 * room)
+    monkeypatch.setattr(reservation_operations, "ANSWER_BYTES_MAX", 2 * room)
     confirming = api.BatchConfirmReservationsRequest(
         request_id=str(uuid4()), order_attempts=map(attempt, held)
     )
@@ -521,7 +525,7 @@ async def test_confirmation_after_expiry_uses_another_warehouse(
     ]
     await let_time_pass(engine)
     await ask(clients.reservations.ConfirmReservation, confirm(early))
-    assert await operations.expire_reservations() == 2
+    assert await operations.reservations.expire_reservations() == 2
     await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))
     await ask(clients.inventory.ReceiveStock, receive("york", tea=1))
     [new] = (await ask(clients.reservations.ConfirmReservation, confirm(late))).reservations
@@ -546,10 +550,10 @@ async def test_expiry_in_batches_by_several_replicas(
             for _ in range(many)
         )
     )
-    assert await operations.expire_reservations() == 0
+    assert await operations.reservations.expire_reservations() == 0
     await let_time_pass(engine)
-    await asyncio.gather(*(operations.expire_reservations() for _ in range(3)))
-    while await operations.expire_reservations():
+    await asyncio.gather(*(operations.reservations.expire_reservations() for _ in range(3)))
+    while await operations.reservations.expire_reservations():
         pass  # orders that one worker was writing were left out by the others
     async with engine.connect() as connection:
         expired = list((await connection.execute(select(reservations.c.status))).scalars())
@@ -630,11 +634,11 @@ async def test_largest_order_is_confirmed_and_can_be_published(
     order_id, units = uuid4(), dict.fromkeys(skus, 1)
     for number in range(WAREHOUSES_MAX):
         name = f"{number:02}" + 62 * "\U0001f3ed"
-        await operations.receive_stock(
+        await operations.stock.receive_stock(
             envelope(ReceiveStock, target=uuid4(), warehouse_id=name, quantities=units)
         )
     lines = tuple(WantedLine(number, sku, WAREHOUSES_MAX) for number, sku in enumerate(skus, 1))
-    order_reservations = await operations.reserve_stock(
+    order_reservations = await operations.reservations.reserve_stock(
         envelope(ReserveStock, target=order_id, attempt=1, lines=lines, ttl=timedelta(hours=1))
     )
     assert [len(its.lines) for its in order_reservations.reservations] == [500] * WAREHOUSES_MAX
@@ -654,7 +658,7 @@ async def test_largest_order_is_confirmed_and_can_be_published(
         (CONFIRMED, 500)
     ] * WAREHOUSES_MAX
     answer = api.ReserveStockResponse(
-        reservations=[wire.reservation(its) for its in order_reservations.reservations]
+        reservations=[responses.reservation(its) for its in order_reservations.reservations]
     )
     assert answer.ByteSize() < 4 * 2**20
     async with engine.connect() as connection:

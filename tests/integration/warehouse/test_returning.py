@@ -11,7 +11,6 @@ import pytest
 from ordermesh.warehouse.v1 import inventory_service_pb2 as api
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1 import warehouse_pb2
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.consume.delivery import Delivery
@@ -21,9 +20,9 @@ from tests.integration.warehouse.conftest import Clients, serving
 from tests.integration.warehouse.events import delivery, inspected
 from tests.integration.warehouse.requests import as_stored, attempt, count, receive
 from tests.unit.warehouse import world
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.operations import Operations
-from warehouse_svc.tables import idempotency_keys, movements, order_lines, outbox
+from warehouse_svc.tables import idempotency_keys, movements, outbox
 
 Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
 
@@ -31,16 +30,16 @@ Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
 async def sold(operations: Operations, units: int = 3, stock: int = 5) -> UUID:
     """Returns an order of this number of units of tea in London, committed."""
     command = world.reserve(("tea", units), order=uuid4())
-    await operations.receive_stock(world.receive("london", request=uuid4().int, tea=stock))
-    await operations.reserve_stock(command)
-    await operations.write([world.confirm(command.target)])
+    await operations.stock.receive_stock(world.receive("london", request=uuid4().int, tea=stock))
+    await operations.reservations.reserve_stock(command)
+    await operations.writer.write([world.confirm(command.target)])
     return command.target
 
 
 async def sent(operations: Operations, units: int = 3) -> UUID:
     """Returns an order of this number of units of tea that have left London, where none is left."""
     order_id = await sold(operations, units, units)
-    await operations.write([world.ship("london", {1: units}, order_id)])
+    await operations.writer.write([world.ship("london", {1: units}, order_id)])
     return order_id
 
 
@@ -139,7 +138,7 @@ async def test_call_and_event_post_once(
     """In either order, and at once, the event posts the units that the call has not posted, with
     both dispositions together.
     """
-    consume = Consumers(operations).return_status_changed
+    consume = Consumers(operations.writer).return_status_changed
     for order in ("call, event", "event, call", "at once"):
         order_id, source = await sent(operations), uuid4()
         before = await balances(engine)
@@ -208,13 +207,13 @@ async def test_return_before_its_shipment_waits(
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
     before = await count(engine, idempotency_keys, movements, outbox)
     early = await refusal(restock(clients, order_id, source, 3))
-    [outcome] = await Consumers(operations).return_status_changed([event])
+    [outcome] = await Consumers(operations.writer).return_status_changed([event])
     assert isinstance(early, Deferred)
     assert isinstance(outcome, Deferred)
     assert outcome.reason == "EVENT_AHEAD"
     assert await count(engine, idempotency_keys, movements, outbox) == before
-    await operations.write([world.ship("london", {1: 3}, order_id)])
-    await Consumers(operations).return_status_changed([event])
+    await operations.writer.write([world.ship("london", {1: 3}, order_id)])
+    await Consumers(operations.writer).return_status_changed([event])
     assert (await restock(clients, order_id, source, 3)).available == 5
 
 
@@ -232,22 +231,6 @@ async def test_unknown_return_is_refused(clients: Clients, operations: Operation
         refused = await refusal(strange)
         assert isinstance(refused, Invalid)
         assert [v.subject for v in refused.violations] == [field]
-
-
-async def test_units_shipped_by_the_previous_version_return(
-    clients: Clients, engine: AsyncEngine, operations: Operations
-) -> None:
-    """The reservations have the shipped units, also where the previous version shipped them, which
-    wrote no line of the order.
-    """
-    order_id = await sent(operations)
-    async with engine.begin() as connection:
-        await connection.execute(order_lines.delete())
-    await restock(clients, order_id, uuid4(), 2)
-    async with engine.connect() as connection:
-        [row] = await connection.execute(select(order_lines))
-    assert tuple(row) == (order_id, 1, "tea", 3, 2, 0)
-    assert await balances(engine) == (2, 0, 0, 0)
 
 
 # --- spoiled units
@@ -288,7 +271,9 @@ async def test_replacement_during_checkouts_reserves_units_once(
 ) -> None:
     """Either the replacement or the checkout gets the last units; no unit is reserved twice."""
     order_id = await sold(operations, units=3, stock=6)
-    checkouts = [operations.write([world.reserve(("tea", 1), order=uuid4())]) for _ in range(6)]
+    checkouts = [
+        operations.writer.write([world.reserve(("tea", 1), order=uuid4())]) for _ in range(6)
+    ]
     await asyncio.gather(
         ask(clients.reservations.ReplaceSpoiledUnits, spoiled(order_id, 3)), *checkouts
     )

@@ -28,10 +28,9 @@ from tests.integration.warehouse.requests import as_stored
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.support import Eventually
 from tests.unit.warehouse.world import confirm, reserve
-from warehouse_svc.app import running
+from warehouse_svc.app import Operations, running
 from warehouse_svc.config import Config
 from warehouse_svc.lifecycle import Bucket, Status
-from warehouse_svc.operations import Operations
 from warehouse_svc.tables import outbox
 
 SHIPPED = WORK.FULFILLMENT_STATUS_SHIPPED
@@ -96,11 +95,13 @@ async def test_service_consumes_publishes_and_expires(
     sold = await reserved(operations, ("tea", 2))
     await stocked(operations, tea=1)
     never = (
-        await operations.reserve_stock(reserve(("tea", 1), order=uuid4(), ttl=timedelta(0)))
+        await operations.reservations.reserve_stock(
+            reserve(("tea", 1), order=uuid4(), ttl=timedelta(0))
+        )
     ).order_id
     await stocked(operations, jam=3)
     picked, shrunk = await reserved(operations, ("jam", 2)), await reserved(operations, ("jam", 3))
-    await operations.write([confirm(picked)])
+    await operations.writer.write([confirm(picked)])
 
     async def settled() -> None:
         stored = await as_stored(engine)

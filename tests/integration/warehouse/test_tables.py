@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.unit.warehouse.world import confirm, receive, reserve, ship
-from warehouse_svc.operations import Operations
+from warehouse_svc.app import Operations
 
 LEDGER = (
     "id, level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id,"
@@ -128,15 +128,15 @@ BREACHES = {
 @pytest.fixture
 async def stock(operations: Operations, engine: AsyncEngine) -> AsyncEngine:
     """The database with some rows in every table."""
-    await operations.receive_stock(receive("london", request=uuid4().int, tea=7))
-    await operations.reserve_stock(reserve(("tea", 2), order=uuid4()))
+    await operations.stock.receive_stock(receive("london", request=uuid4().int, tea=7))
+    await operations.reservations.reserve_stock(reserve(("tea", 2), order=uuid4()))
     sold = reserve(("tea", 1), order=uuid4())
-    await operations.reserve_stock(sold)
-    await operations.write([confirm(sold.target)])
+    await operations.reservations.reserve_stock(sold)
+    await operations.writer.write([confirm(sold.target)])
     shipped = reserve(("tea", 1), order=uuid4())
-    await operations.reserve_stock(shipped)
-    await operations.write([confirm(shipped.target)])
-    await operations.write([ship("london", {1: 1}, shipped.target)])
+    await operations.reservations.reserve_stock(shipped)
+    await operations.writer.write([confirm(shipped.target)])
+    await operations.writer.write([ship("london", {1: 1}, shipped.target)])
     return engine
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from chassis.values.errors import Refused
 from tests.chaos.staff import LEFT, MISSING
 from tests.unit.warehouse.world import adjust, changed, confirm, report_picklist, reserve, stocked
-from warehouse_svc.model import LeftAfterVoid
+from warehouse_svc.model.commands import LeftAfterVoid
 
 SHIPMENT = UUID("0195aaaa-0000-7000-8000-00000000c001")
 

@@ -23,8 +23,8 @@ import fulfillment_svc.wire as fulfillment_wire
 import order_svc.wire.requests as order_requests
 import order_svc.wire.returns as return_wire
 import payment_svc.wire as payment_wire
-import shipping_svc.wire as shipping_wire
-import warehouse_svc.wire as warehouse_wire
+import shipping_svc.wire.requests as shipping_wire
+import warehouse_svc.wire.requests as warehouse_wire
 from chassis.consume.delivery import Delivery
 from chassis.ops import wire as ops_wire
 from chassis.ops.outbox import OutboxService

@@ -14,6 +14,7 @@ from chassis.values.envelope import IDS_MAX, Context, Decider, Envelope, decider
 from chassis.values.errors import Defect, Refused
 from chassis.values.request_context import RequestContext
 from chassis.write.apply_commands import apply_commands
+from chassis.write.workspace import Workspace
 from tests.sample.events import SampleStatusChanged
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
@@ -205,7 +206,7 @@ def test_command_without_decider_is_a_defect() -> None:
         decide(5, envelope(Withdraw(3)), NOW)
     assert "Withdraw has no decider" in str(caught.value.__cause__)
     commands = [envelope(Withdraw(3)), envelope(Deposit(5), key="test:2")]
-    outcomes = apply_commands({TARGET: 5}, commands, decide, NOW).outcomes
+    outcomes = apply_commands(Workspace({TARGET: 5}), commands, decide, NOW).outcomes
     assert isinstance(outcomes["test:1"], Defect)
     assert outcomes["test:2"] == Done(10)
 

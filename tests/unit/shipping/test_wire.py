@@ -22,12 +22,12 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Invalid
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.values.request_context import RequestContext
-from shipping_svc import wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.commands import CancelShipment, CloseFulfillment, CloseOrder
 from shipping_svc.model.events import Created, Delivered, StatusChanged
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import Recipient, Report, Transition
+from shipping_svc.wire import enums, events_in, events_out, requests, responses
 from tests.unit.shipping.samples import (
     FULFILLMENT,
     NOON,
@@ -91,16 +91,16 @@ def test_only_ready_fulfilment_requests_shipment(status: int) -> None:
     # also an unknown one
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     ready = of_event(shipment_request(), FULFILLMENT, "fulfillment")
-    assert wire.ready_fulfillment(event, EVENT) == (ready if status == READY else None)
+    assert events_in.ready_fulfillment(event, EVENT) == (ready if status == READY else None)
 
 
 def test_withdrawn_fulfilment_becomes_its_envelope() -> None:
     """An event of other changed lines has no command here."""
     event = FulfillmentLinesChanged(fulfillment=FULFILLED)
-    assert wire.withdrawn_fulfillment(event, EVENT) is None
+    assert events_in.withdrawn_fulfillment(event, EVENT) is None
     event.fulfillment.withdraw_reason, event.fulfillment.version = "UNITS_CUT", 4
     envelope = of_event(shipment_request(fulfillment_version=4), FULFILLMENT, "fulfillment")
-    assert wire.withdrawn_fulfillment(event, EVENT) == envelope
+    assert events_in.withdrawn_fulfillment(event, EVENT) == envelope
 
 
 def test_ready_fulfilment_without_packages_is_unreadable() -> None:
@@ -108,7 +108,7 @@ def test_ready_fulfilment_without_packages_is_unreadable() -> None:
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=READY)
     del event.fulfillment.packages[:]
     with pytest.raises(Invalid) as refused:
-        wire.ready_fulfillment(event, EVENT)
+        events_in.ready_fulfillment(event, EVENT)
     assert [violation.subject for violation in refused.value.violations] == ["fulfillment.packages"]
 
 
@@ -124,7 +124,7 @@ def test_only_cancelled_or_failed_order_is_closed(status: int) -> None:
         new_status=status,  # type: ignore[arg-type]  # also one that we do not know
     )
     names = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_FAILED: "failed"}
-    envelope = wire.close_order(event, EVENT)
+    envelope = events_in.close_order(event, EVENT)
     if status not in names:
         assert envelope is None
         return
@@ -139,7 +139,7 @@ def test_only_cancelled_fulfilment_is_closed(status: int) -> None:
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     event.fulfillment.version = 4
     envelope = of_event(CloseFulfillment(version=4), FULFILLMENT, "fulfillment")
-    assert wire.close_fulfillment(event, EVENT) == (
+    assert events_in.close_fulfillment(event, EVENT) == (
         envelope if status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED else None
     )
 
@@ -152,10 +152,10 @@ def test_create_request_becomes_its_envelope() -> None:
         attempt=1,
         fulfillment_id=str(FULFILLMENT),
         warehouse_id="W1",
-        parcels=wire.shipment(shipment()).parcels,
+        parcels=responses.shipment(shipment()).parcels,
         fulfillment_version=7,
     )
-    assert wire.create_shipment(request, REQUEST) == Envelope(
+    assert requests.create_shipment(request, REQUEST) == Envelope(
         key=REQUEST.key,
         request_hash=b"digest",
         target=FULFILLMENT,
@@ -170,7 +170,7 @@ def test_create_request_becomes_its_envelope() -> None:
 def test_cancel_request_becomes_its_envelope() -> None:
     """Staff cancel with the version that they state, if any."""
     request = api.CancelShipmentRequest(request_id="r", shipment_id=str(SHIPMENT))
-    assert wire.cancel_shipment(request, REQUEST) == Envelope(
+    assert requests.cancel_shipment(request, REQUEST) == Envelope(
         key=REQUEST.key,
         request_hash=b"digest",
         target=SHIPMENT,
@@ -181,12 +181,12 @@ def test_cancel_request_becomes_its_envelope() -> None:
         note="wrong address",
     )
     request.expected_version = 3
-    assert wire.cancel_shipment(request, REQUEST).command.expected_version == 3
+    assert requests.cancel_shipment(request, REQUEST).command.expected_version == 3
 
 
 def test_shipment_message_has_every_field() -> None:
     """The message has every field of a shipment; an absent one is unset, not zero or empty."""
-    message = wire.shipment(shipment("delivered"))
+    message = responses.shipment(shipment("delivered"))
     assert (
         message.SerializeToString()
         == shipping_pb2.Shipment(
@@ -209,15 +209,15 @@ def test_shipment_message_has_every_field() -> None:
             deliver_time=timestamp(NOON),
         ).SerializeToString()
     )
-    pending = wire.shipment(shipment("pending"))
+    pending = responses.shipment(shipment("pending"))
     assert not any(
         pending.HasField(name) for name in ("tracking_number", "carrier_code", "deliver_time")
     )
-    assert wire.shipment(shipment("failed", carrier_code="NO")).carrier_code == "NO"
+    assert responses.shipment(shipment("failed", carrier_code="NO")).carrier_code == "NO"
     assert not any(
         message.HasField(name) for name in ("recall_time", "withdraw_version", "contradict_time")
     )
-    contradicted = wire.shipment(
+    contradicted = responses.shipment(
         shipment("voided", fulfillment_version=7, withdraw_version=8, contradict_time=NOON)
     )
     assert (
@@ -225,15 +225,16 @@ def test_shipment_message_has_every_field() -> None:
         contradicted.withdraw_version,
         contradicted.contradict_time,
     ) == (7, 8, timestamp(NOON))
-    assert wire.shipment(shipment("voided")).recall_time == timestamp(NOON)
+    assert responses.shipment(shipment("voided")).recall_time == timestamp(NOON)
 
 
 @pytest.mark.parametrize("status", Status)
 def test_statuses_have_the_contracts_names(status: Status) -> None:
     """Each status survives the conversion to the contract and back."""
-    assert wire.STATUS_OF[wire.STATUS[status]] is status
+    assert enums.STATUS_OF[enums.STATUS[status]] is status
     assert (
-        shipping_pb2.ShipmentStatus.Name(wire.STATUS[status]) == f"SHIPMENT_STATUS_{status.upper()}"
+        shipping_pb2.ShipmentStatus.Name(enums.STATUS[status])
+        == f"SHIPMENT_STATUS_{status.upper()}"
     )
 
 
@@ -243,7 +244,7 @@ def test_each_domain_event_has_its_message() -> None:
     It has the shipment at that time, the time, the reason and the claimed actor, and no note.
     """
     record = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
-    message, when = wire.shipment(record), timestamp(record.update_time)
+    message, when = responses.shipment(record), timestamp(record.update_time)
     step = Transition(
         shipment_id=SHIPMENT,
         version=3,
@@ -264,34 +265,38 @@ def test_each_domain_event_has_its_message() -> None:
         "cause_id": "r1",
     }
     created = events.ShipmentCreated(shipment=message, occur_time=when, **why)
-    assert wire.outgoing_event(Created(record, step)) == OutgoingEvent(**records, message=created)
+    assert events_out.outgoing_event(Created(record, step)) == OutgoingEvent(
+        **records, message=created
+    )
     old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
     changed = events.ShipmentStatusChanged(
         shipment=message, old_status=old, new_status=new, occur_time=when, **why
     )
-    assert wire.outgoing_event(StatusChanged(record, step)) == OutgoingEvent(
+    assert events_out.outgoing_event(StatusChanged(record, step)) == OutgoingEvent(
         **records, message=changed
     )
     confirmed = events.DeliveryConfirmed(
         shipment=message, deliver_time=timestamp(NOON), occur_time=when, **why
     )
-    assert wire.outgoing_event(Delivered(record, step)) == OutgoingEvent(
+    assert events_out.outgoing_event(Delivered(record, step)) == OutgoingEvent(
         **records, message=confirmed
     )
-    alone = wire.outgoing_event(StatusChanged(record, replace(step, claimed_actor=None))).message
+    alone = events_out.outgoing_event(
+        StatusChanged(record, replace(step, claimed_actor=None))
+    ).message
     assert not alone.HasField("claimed_actor")
 
 
 def test_unset_filter_is_none_or_empty() -> None:
     """An unset field is None or empty, a set one has its value."""
-    assert wire.shipment_filter(api.ListShipmentsRequest()) == ShipmentFilter()
+    assert requests.shipment_filter(api.ListShipmentsRequest()) == ShipmentFilter()
     request = api.ListShipmentsRequest(
         order_id=str(ORDER),
         carrier="C",
         tracking_number="T",
         statuses=[shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_FAILED],
     )
-    assert wire.shipment_filter(request) == ShipmentFilter(
+    assert requests.shipment_filter(request) == ShipmentFilter(
         order_id=ORDER, carrier="C", tracking_number="T", statuses=(Status.LOST, Status.FAILED)
     )
 
@@ -308,7 +313,7 @@ def test_recipient_has_only_the_fields_of_the_label() -> None:
         phone="1",
     )
     message.email = "ada@example.org"
-    assert wire.recipient(message) == Recipient(
+    assert events_in.recipient(message) == Recipient(
         name="Ada",
         address_lines=("1", "2"),
         locality="Dover",
@@ -328,6 +333,6 @@ def test_report_has_the_time_of_the_carrier() -> None:
         location="Dover",
         occur_time=timestamp(time),
     )
-    assert wire.report(request) == Report(
+    assert requests.report(request) == Report(
         carrier_event_id="r", status=Status.LOST, occur_time=time, location="Dover"
     )

@@ -31,7 +31,7 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc.decisions.fulfillment import LINE_MAX
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import ReservationLine
+from warehouse_svc.model.records import ReservationLine
 
 
 def sold(units: int = 3, **by_warehouse: int) -> World:

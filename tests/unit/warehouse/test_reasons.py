@@ -25,7 +25,7 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc import decisions
 from warehouse_svc.lifecycle import Reason
-from warehouse_svc.model import ReservationChanged
+from warehouse_svc.model.events import ReservationChanged
 
 PREFIX = "RESERVATION_STATUS_REASON_"
 

@@ -30,7 +30,8 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import ReservationChanged, StockChanged
+from warehouse_svc.model.events import ReservationChanged, StockChanged
+from warehouse_svc.model.records import OrderStock
 
 OTHER = UUID(int=2)
 
@@ -459,8 +460,8 @@ def test_never_started_attempt_without_order_is_not_found() -> None:
     """
     published = close_attempt()
     with pytest.raises(NotFound) as caught:
-        decide(None, changed(published, by_order=False), NOON)
+        decide(OrderStock({}), changed(published, by_order=False), NOON)
     assert caught.value.reason == "RESERVATION_NOT_FOUND"
-    order_reservations = decide(None, published, NOON).record.order_reservations
+    order_reservations = decide(OrderStock({}), published, NOON).record.order_reservations
     assert order_reservations
     assert order_reservations.closed_attempt == 1

@@ -23,7 +23,8 @@ from tests.unit.warehouse.world import (
     stocked,
 )
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import BALANCE_MAX, OrderLine, StockChanged
+from warehouse_svc.model.events import StockChanged
+from warehouse_svc.model.records import BALANCE_MAX, OrderLine
 
 OTHER = UUID(int=78)
 

@@ -23,7 +23,7 @@ from tests.unit.warehouse.world import (
     stocked,
 )
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import BALANCE_MAX
+from warehouse_svc.model.records import BALANCE_MAX
 
 
 def test_receipt_posts_all_lines_or_none() -> None:

@@ -16,7 +16,7 @@ from chassis.values.envelope import Envelope
 from chassis.write.apply_commands import apply_commands
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Bucket, MovementKind
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     AdjustStock,
     ApplyAllocations,
     ApplyFulfillment,
@@ -24,23 +24,25 @@ from warehouse_svc.model import (
     ConfirmReservations,
     ExpireReservations,
     FulfillmentLine,
-    Movement,
-    OrderReservations,
-    OrderStock,
-    Place,
-    PostedUnits,
     PostReturn,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
     ReplaceSpoiled,
-    Reservation,
     ReserveStock,
     SpoiledLine,
+)
+from warehouse_svc.model.records import (
+    Movement,
+    OrderReservations,
+    OrderStock,
+    Place,
+    PostedUnits,
+    Reservation,
     StockLevel,
     WantedLine,
-    Workspace,
 )
+from warehouse_svc.store.workspace import StockWorkspace
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TTL = timedelta(minutes=30)
@@ -268,22 +270,14 @@ class World:
 
     def try_all(self, *commands: Envelope[Any]) -> list[Outcome[OrderStock]]:
         """Decides a set of commands, stores the result, and returns their outcomes."""
-        requests = [
-            each.target
-            for each in commands
-            if isinstance(each.command, (ReceiveStock, AdjustStock))
-        ]
-        workspace = Workspace(
-            levels=self.levels.values(),
-            order_reservations=self.order_reservations.values(),
-            requests=requests,
-            posted=self.posted(),
+        workspace = StockWorkspace(
+            self.order_reservations, OrderStock(self.levels, posted=self.posted())
         )
         applied = apply_commands(workspace, commands, decide, self.now)
         self.levels = dict(workspace.get(UUID(int=0)).levels)
         self.order_reservations |= {
             each.order_reservations.order_id: each.order_reservations
-            for each in applied.after.values()
+            for each in workspace.after.values()
             if each.order_reservations
         }
         self.ledger += applied.history

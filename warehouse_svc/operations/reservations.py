@@ -1,6 +1,6 @@
-"""The operations of the warehouse service, one method for each. It calls no peer."""
+"""Reservations of orders: made, confirmed, released, expired and listed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -15,102 +15,29 @@ from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.paging import ANSWER_BYTES_MAX, Page, too_large
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from warehouse_svc import store
-from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal
-from warehouse_svc.model import (
-    AdjustStock,
-    Availability,
-    ExpireReservations,
-    LevelFilter,
-    MovementFilter,
-    OrderReservations,
-    OrderStock,
-    Place,
-    PostReturn,
-    ReceiveStock,
-    RenewReservations,
-    ReplaceSpoiled,
-    Reservation,
-    ReservationFilter,
-    ReserveStock,
-    StockLevel,
-)
+from warehouse_svc.model.commands import ExpireReservations, RenewReservations, ReserveStock
+from warehouse_svc.model.filters import ReservationFilter
+from warehouse_svc.model.records import OrderReservations, OrderStock, Reservation
+from warehouse_svc.store import reservations as store
 
 # What a reservation has in an answer at most, its lines left out.
 RESERVATION_BYTES = 512
 EXPIRY_BATCH = 100  # reservations that one write can expire
 
 
-class Operations:
-    """The operations that RPCs, events and the expiry worker call."""
+class ReservationOperations:
+    """The operations on reservations, for callers and for the expiry worker."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self._writer = Writer(database, load=store.lock_stock, decide=decide, save=store.save_stock)
-
-    # --- stock
-
-    async def receive_stock(self, envelope: Envelope[ReceiveStock]) -> list[StockLevel]:
-        """Posts a receipt and returns its stock levels, in the order of the receipt."""
-        record = unwrap((await self.write([envelope]))[0])
-        return [
-            record.levels[envelope.command.warehouse_id, sku] for sku in envelope.command.quantities
-        ]
-
-    async def adjust_stock(self, envelope: Envelope[AdjustStock]) -> StockLevel:
-        record = unwrap((await self.write([envelope]))[0])
-        return record.levels[envelope.command.warehouse_id, envelope.command.sku]
-
-    async def post_return(self, envelope: Envelope[PostReturn]) -> StockLevel | None:
-        """Posts units of one line of a return, and returns the stock level in the command's
-        warehouse. None: another warehouse posted them before, and this one never had the SKU.
-        """
-        command = envelope.command
-        record = unwrap((await self.write([envelope]))[0])
-        [number] = command.restocked.keys() | command.damaged.keys()
-        return record.levels.get(
-            (command.warehouse_id, _order_reservations(record).lines[number].sku)
-        )
-
-    async def check_availability(self, wanted: Mapping[str, int]) -> list[Availability]:
-        """Returns the sellable units of each SKU, in the order of `wanted`."""
-        async with self.database.read() as connection:
-            sellable = await store.sellable(connection, wanted)
-        return [Availability(sku, units, sellable.get(sku, 0)) for sku, units in wanted.items()]
-
-    async def get_stock_level(self, place: Place) -> StockLevel:
-        async with self.database.read() as connection:
-            level = await store.find_level(connection, place)
-        if level is None:
-            text = f"{place[0]} has never had {place[1]}."
-            raise NotFound("STOCK_LEVEL_NOT_FOUND", text, warehouse_id=place[0], sku=place[1])
-        return level
-
-    async def list_stock_levels(self, wanted: LevelFilter, page: Page) -> tuple[Sequence[Any], str]:
-        async with self.database.read() as connection:
-            return page.cut(
-                await store.list_levels(connection, wanted, page),
-                lambda level: (level.warehouse_id, level.sku),
-            )
-
-    async def list_stock_movements(
-        self, wanted: MovementFilter, page: Page
-    ) -> tuple[Sequence[Any], str]:
-        async with self.database.read() as connection:
-            return page.cut(
-                await store.list_movements(connection, wanted, page),
-                lambda movement: (movement.id,),
-            )
-
-    # --- reservations
+    def __init__(self, database: Database, writer: Writer[OrderStock]) -> None:
+        self.database, self.writer = database, writer
 
     async def reserve_stock(self, envelope: Envelope[ReserveStock]) -> OrderReservations:
         """Reserves the lines. A repeat returns the reservations of the first try; where too little
         of their ttl is left, it extends them, or replaces them if they have expired.
         """
-        [outcome] = await self.write([envelope])
-        order_reservations = _order_reservations(unwrap(outcome))
+        [outcome] = await self.writer.write([envelope])
+        order_reservations = unwrap(outcome).existing_reservations
         if not (isinstance(outcome, Done) and outcome.repeat):
             return order_reservations
         command = envelope.command
@@ -125,7 +52,7 @@ class Operations:
         renewal = RenewReservations(attempt=command.attempt, ttl=command.ttl)
         # The repeat may propose another order_id: the target is the order of the first try.
         renewing = replace(envelope, target=order_reservations.order_id).step(step, renewal)
-        return _order_reservations(unwrap((await self.write([renewing]))[0]))
+        return unwrap((await self.writer.write([renewing]))[0]).existing_reservations
 
     async def move_reservations(
         self, envelopes: Sequence[Envelope[Any]]
@@ -135,7 +62,7 @@ class Operations:
         Raises the failure of the call as a whole: its request_id was used for another request, or
         all orders are deferred.
         """
-        outcomes = await self.write(envelopes)
+        outcomes = await self.writer.write(envelopes)
         reused = [o for o in outcomes if isinstance(o, Failure) and o.reason == "REQUEST_ID_REUSED"]
         deferred = [o for o in outcomes if isinstance(o, Deferred)]
         if reused or len(deferred) == len(outcomes):
@@ -155,19 +82,6 @@ class Operations:
             raise too_large(
                 fitting, len(orders), f"{fitting} orders at once, or with view VIEW_SUMMARY"
             )
-
-    async def replace_spoiled(self, envelope: Envelope[ReplaceSpoiled]) -> Reservation:
-        """Posts units as damaged and commits others in their place. Returns the reservation: its
-        committed units are those to pick.
-        """
-        command = envelope.command
-        order_reservations = _order_reservations(unwrap((await self.write([envelope]))[0]))
-        [reservation] = [
-            r
-            for r in order_reservations.of_attempt(command.attempt)
-            if r.warehouse_id == command.warehouse_id
-        ]
-        return reservation
 
     async def get_reservation(self, id: UUID) -> Reservation:
         async with self.database.read() as connection:
@@ -209,7 +123,7 @@ class Operations:
                 )
                 for order_id, cause in causes.items()
             ]
-            outcomes = await self.write(envelopes)
+            outcomes = await self.writer.write(envelopes)
             expired += sum(
                 isinstance(outcome, Done) and not outcome.skipped for outcome in outcomes
             )
@@ -220,12 +134,3 @@ class Operations:
         if failures:
             raise failures[0]
         return expired
-
-    async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[OrderStock]]:
-        """Writes the commands as one set. Each has an outcome of its own."""
-        return await self._writer.write(envelopes)
-
-
-def _order_reservations(record: OrderStock) -> OrderReservations:
-    assert record.order_reservations, "the order has reservations"
-    return record.order_reservations

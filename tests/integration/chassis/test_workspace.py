@@ -4,7 +4,7 @@ deltas.
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,6 +30,7 @@ from chassis.values.errors import Refused
 from chassis.write.database import Database
 from chassis.write.rows import column_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.workspace import Workspace
 from chassis.write.writer import Writer
 from tests.sample.writes import envelope, retried
 
@@ -80,42 +81,32 @@ class View:
     reservation: Reservation | None = None
 
 
-class Picture(MutableMapping[UUID, View]):
-    """The views by reservation, over one stock."""
+class StockWorkspace(Workspace[View]):
+    """Views by reservation, over one stock."""
 
-    def __init__(self, free: Mapping[str, int], held: dict[UUID, View]) -> None:
-        self.free, self.held = free, held
-
-    def __getitem__(self, name: UUID) -> View:
-        return self.held[name]
+    def __init__(self, free: Mapping[str, int], held: Mapping[UUID, View]) -> None:
+        super().__init__(held)
+        self.free = free
 
     # a new reservation sees the stock too
-    def get(self, name: UUID, default: object = None) -> View:
-        return replace(self.held.get(name, View({})), free=self.free)
+    def get(self, target: UUID) -> View:
+        return replace(super().get(target) or View({}), free=self.free)
 
-    def __setitem__(self, name: UUID, view: View) -> None:
-        self.free, self.held[name] = view.free, view
-
-    def __delitem__(self, name: UUID) -> None:
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[UUID]:
-        return iter(self.held)
-
-    def __len__(self) -> int:
-        return len(self.held)
+    def put(self, target: UUID, record: View) -> None:
+        super().put(target, record)
+        self.free = record.free
 
 
 async def load(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Reserve]],
     repeats: Collection[UUID],
-) -> Picture:
+) -> StockWorkspace:
     found = await connection.execute(read, column_arrays(id=repeats))
     held = {r.id: View({}, Reservation(id=r.id, sku=r.sku, quantity=r.quantity)) for r in found}
     skus = [each.command.sku for each in envelopes]
     rows = await connection.execute(lock, column_arrays(sku=skus))
-    return Picture({r.sku: r.free for r in rows}, held)
+    return StockWorkspace({r.sku: r.free for r in rows}, held)
 
 
 def reserve(view: View | None, command: Reserve, context: Context) -> Decision[View, int]:

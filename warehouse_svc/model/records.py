@@ -1,22 +1,78 @@
-"""Reservations, their units, and the shipped and returned units of an order's lines. No
-decisions, no I/O, no clock.
+"""Stock levels, the rows of the ledger, and reservations with their units. No decisions, no I/O, no
+clock.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
-from warehouse_svc.lifecycle import (
-    COUNTERS,
-    UNIT_MOVES,
-    Bucket,
-    MovementKind,
-    Reason,
-    Status,
-    status_of,
-)
+from warehouse_svc.lifecycle import COUNTERS, UNIT_MOVES, Bucket, MovementKind, Status, status_of
+
+# The namespace of the ids of stock levels.
+LEVEL_NAMESPACE = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")
+BALANCE_MAX = 10**12  # units that any balance may count
+Place = tuple[str, str]  # warehouse_id, sku
+
+
+def level_id(place: Place) -> UUID:
+    """Returns the id of the stock level at a place, whether or not the stock level exists yet."""
+    return uuid5(LEVEL_NAMESPACE, "\0".join(place))
+
+
+@dataclass(frozen=True, slots=True)
+class StockLevel:
+    """One SKU in one warehouse, in units. Reserved units are among the available ones."""
+
+    id: UUID
+    warehouse_id: str
+    sku: str
+    available: int
+    reserved: int
+    committed: int
+    damaged: int
+    version: int
+    update_time: datetime
+
+    @property
+    def sellable(self) -> int:
+        return self.available - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A row of the ledger. `available` to `outside` are changes of balances; `level_version` is the
+    version that it made.
+
+    Its business key: kind, source, stock level, line and `cumulative`, the units that this kind has
+    moved there so far, these included. The source is the reservation, the return, or the request
+    that received or adjusted.
+
+    `actor`, `claimed_actor`, `cause` and `note` are the command's.
+    """
+
+    id: UUID
+    level_id: UUID
+    warehouse_id: str
+    sku: str
+    kind: MovementKind
+    quantity: int
+    available: int
+    reserved: int
+    committed: int
+    damaged: int
+    outside: int
+    source_id: UUID
+    order_id: UUID | None
+    line_number: int | None
+    cumulative: int
+    level_version: int
+    time: datetime
+    actor: str
+    claimed_actor: str | None
+    cause: str
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,21 +257,35 @@ class OrderReservations:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationChanged:
-    """A reservation has changed, or its confirmation is refused for good: `refused` is the reason.
+# Units in the ledger for one source, by order, line number (both None for a receipt or a count) and
+# kind of movement.
+PostedUnits = Mapping[tuple[UUID | None, int | None, MovementKind], int]
 
-    `attempt_reservations` are the attempt's current reservations. `actor`, `cause` and
-    `claimed_actor` are the command's.
+
+@dataclass(frozen=True, slots=True)
+class OrderStock:
+    """The record that a decider works on: the stock levels that the set has locked, and the
+    reservations of the target's order, if the target is an order that has any.
+
+    `posted` has the units in the ledger for the requests, returns and shipments of the set, by
+    these sources.
     """
 
-    reservation: Reservation
-    old_status: Status | None
-    attempt_reservations: tuple[Reservation, ...]
-    reservations_version: int
-    time: datetime
-    reason: Reason
-    actor: str
-    cause: str
-    claimed_actor: str | None = None
-    refused: str | None = None
+    levels: Mapping[Place, StockLevel]
+    order_reservations: OrderReservations | None = None
+    posted: Mapping[UUID, PostedUnits] = field(default_factory=dict)
+
+    @property
+    def existing_reservations(self) -> OrderReservations:
+        """The reservations of an order that has some."""
+        assert self.order_reservations, "the order has reservations"
+        return self.order_reservations
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """One SKU over all warehouses: units asked for, and units that a checkout can still get."""
+
+    sku: str
+    asked: int
+    sellable: int

@@ -10,6 +10,7 @@ from chassis.values.decision import Decision, Done, Outcome, unwrap
 from chassis.values.envelope import Context, Decider, Envelope, decider
 from chassis.values.errors import Defect, Refused
 from chassis.write.apply_commands import apply_commands
+from chassis.write.workspace import Workspace
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -62,12 +63,13 @@ def test_each_command_sees_the_result_of_the_one_before() -> None:
     all history and domain events in order.
     """
     one, two = uuid4(), uuid4()
+    workspace = Workspace({one: Account(one, 5)})
     applied = apply_commands(
-        {one: Account(one, 5)}, [pay("a", one, 1), pay("b", two, 2), pay("c", one, 3)], decide, NOW
+        workspace, [pay("a", one, 1), pay("b", two, 2), pay("c", one, 3)], decide, NOW
     )
     assert [balance(o) for o in applied.outcomes.values()] == [6, 2, 9]
-    assert applied.before == {one: Account(one, 5)}
-    assert applied.after == {one: Account(one, 9), two: Account(two, 2)}
+    assert workspace.before == {one: Account(one, 5)}
+    assert workspace.after == {one: Account(one, 9), two: Account(two, 2)}
     assert applied.history == ["a", "b", "c"]
     assert applied.facts == [("a", NOW), ("b", NOW), ("c", NOW)]
     assert applied.undone == []
@@ -79,7 +81,7 @@ def test_refused_command_leaves_the_workspace_unchanged() -> None:
     """
     one = uuid4()
     applied = apply_commands(
-        {one: Account(one, 5)},
+        Workspace({one: Account(one, 5)}),
         [pay("a", one, -9), pay("b", one, 13), pay("c", one, 1)],
         decide,
         NOW,
@@ -96,12 +98,13 @@ def test_command_without_a_change_is_done_and_saves_nothing() -> None:
     Its outcome is the same beside other commands.
     """
     one = uuid4()
-    applied = apply_commands({one: Account(one, 5)}, [pay("a", one, 0)], decide, NOW)
+    workspace = Workspace({one: Account(one, 5)})
+    applied = apply_commands(workspace, [pay("a", one, 0)], decide, NOW)
     assert applied.outcomes["a"] == Done(Account(one, 5), skipped=True)
-    assert applied.after == {}
+    assert workspace.after == {}
     assert applied.undone == []
     applied = apply_commands(
-        {one: Account(one, 5)}, [pay("a", one, 1), pay("b", one, 0), pay("c", one, 1)], decide, NOW
+        workspace, [pay("a", one, 1), pay("b", one, 0), pay("c", one, 1)], decide, NOW
     )
     assert [isinstance(o, Done) and o.skipped for o in applied.outcomes.values()] == [
         False,
@@ -115,13 +118,19 @@ def test_record_with_two_ids_is_saved_once() -> None:
     record, and it is saved once.
     """
     known, proposed = uuid4(), uuid4()
-    account = Account(known, 5)
-    applied = apply_commands(
-        {proposed: account, known: account},
-        [pay("a", proposed, 1), pay("b", known, 1)],
-        decide,
-        NOW,
-    )
+    workspace = Workspace({known: Account(known, 5)}, {proposed: known})
+    applied = apply_commands(workspace, [pay("a", proposed, 1), pay("b", known, 1)], decide, NOW)
     assert balance(applied.outcomes["b"]) == 7
-    assert list(applied.after.values()) == [Account(known, 7)]
-    assert set(applied.after) <= set(applied.before)  # changed, and not new
+    assert workspace.after == {known: Account(known, 7)}
+    assert set(workspace.after) <= set(workspace.before)  # changed, and not new
+    assert workspace.changed == [known, proposed]
+
+
+def test_repeat_is_found_by_either_id() -> None:
+    """A repeat gets the record of its first try: by the stored target, or by the id that the
+    repeat proposes where only the natural key finds the record.
+    """
+    known, proposed = uuid4(), uuid4()
+    workspace = Workspace({known: Account(known, 5)}, {proposed: known})
+    assert workspace.get_repeated(known, uuid4()) == Account(known, 5)
+    assert workspace.get_repeated(uuid4(), proposed) == Account(known, 5)

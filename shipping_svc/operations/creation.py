@@ -1,0 +1,152 @@
+"""Shipments of ready fulfilments."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chassis.observe import telemetry
+from chassis.values import crash_points
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, NotFound, Refused
+from chassis.write.database import Database
+from shipping_svc.decisions.refusals import closed_refusal, refusal
+from shipping_svc.lifecycle import Reason, Status
+from shipping_svc.model.commands import CreateShipment
+from shipping_svc.model.records import Shipment, ShipmentRequest
+from shipping_svc.operations.labels import LabelOperations
+from shipping_svc.operations.writing import ShipmentWriter
+from shipping_svc.peers import Orders
+from shipping_svc.providers import pdf
+from shipping_svc.store.closed import find_closed, find_known_orders
+from shipping_svc.store.shipments import find_fulfillments
+
+# The reasons of a refusal to create a shipment whose order or fulfilment is closed.
+CLOSED_REASONS = frozenset({"ORDER_CLOSED", "ILLEGAL_TRANSITION"})
+
+
+class CreationOperations:
+    """The creation of shipments, by calls and by events."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: ShipmentWriter,
+        orders: Orders,
+        labels: LabelOperations,
+    ) -> None:
+        self.database, self.writer, self.orders, self.labels = database, writer, orders, labels
+        self._skipped = telemetry.counter(
+            "shipping_dead_orders_skipped_total",
+            "Fulfilments that were ready when they or their order were dead",
+        )
+
+    async def create_shipment(self, envelope: Envelope[ShipmentRequest]) -> Shipment:
+        """The fulfilment's shipment, with its label. Where the label cannot be bought now the
+        shipment stays pending, for the sweeper.
+        """
+        [outcome] = await self._create_pending([envelope])
+        shipment = unwrap(outcome)
+        if shipment.status is Status.PENDING:
+            [outcome] = await self.labels.buy([shipment])
+            shipment = unwrap(outcome)
+        if refused := refusal(shipment, cjk_installed=pdf.is_cjk_installed()):
+            raise refused
+        if shipment.status is Status.PENDING:
+            text = "It was packed anew meanwhile, and its label is still to be bought."
+            raise Deferred("CONTENTION", text, shipment_id=str(shipment.id))
+        return shipment
+
+    async def find_missing_orders(self, order_ids: Collection[UUID]) -> dict[UUID, Failure]:
+        """The failures of the events of these orders: the order service does not have the order, or
+        does not answer. One call checks those of which shipping has stored nothing.
+        """
+        async with self.database.read() as connection:
+            new = (
+                set(order_ids) - await find_known_orders(connection, order_ids)
+                if order_ids
+                else set()
+            )
+        if not new:
+            return {}
+        try:
+            existing = await self.orders.find_existing(new)
+        except Deferred as deferred:
+            return dict.fromkeys(new, deferred)
+        return {
+            id: NotFound("ORDER_NOT_FOUND", f"There is no order {id}.", order_id=str(id))
+            for id in new - existing
+        }
+
+    async def create_shipments(
+        self, envelopes: Sequence[Envelope[ShipmentRequest]]
+    ) -> Sequence[Outcome[Any]]:
+        """Creates the shipments of these events. An event is done once its pending shipment is
+        stored; the sweeper buys the labels that this operation did not get.
+        """
+        outcomes = await self._create_pending(envelopes)
+        created = {
+            outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)
+        }
+        await self.labels.buy(
+            [shipment for shipment in created.values() if shipment.status is Status.PENDING]
+        )
+        return [
+            self._skip_closed()
+            if isinstance(outcome, Refused) and outcome.reason in CLOSED_REASONS
+            else outcome
+            for outcome in outcomes
+        ]
+
+    async def _create_pending(
+        self, envelopes: Sequence[Envelope[ShipmentRequest]]
+    ) -> list[Outcome[Shipment]]:
+        """Stores pending shipments, but none for a closed order or fulfilment.
+
+        The second request for a fulfilment finds the shipment of the first.
+        """
+        fulfillment_ids = {each.command.fulfillment_id for each in envelopes}
+        order_ids = {each.command.order_id for each in envelopes}
+        async with self.database.read() as connection:
+            versions = await find_fulfillments(connection, fulfillment_ids)
+            closed = await find_closed(connection, order_ids, fulfillment_ids)
+        ids: dict[UUID, UUID] = {}
+        outcomes = await self.writer.write_by_key(
+            [
+                creation(
+                    each,
+                    ids.setdefault(each.command.fulfillment_id, uuid7()),
+                    versions,
+                    self.labels.calls.carrier.name,
+                )
+                for each in envelopes
+                if each.command.fulfillment_id in versions or not closed.reason(each.command)
+            ]
+        )
+        crash_points.point("shipping.asked")
+        return [
+            outcomes.get(each.key)
+            or closed_refusal(each.command, closed.reason(each.command) or Reason.ORDER_CLOSED)
+            for each in envelopes
+        ]
+
+    def _skip_closed(self) -> Done[None]:
+        """The outcome of an event whose order or fulfilment is closed."""
+        self._skipped.inc()
+        return Done(None)
+
+
+def creation(
+    envelope: Envelope[ShipmentRequest], id: UUID, versions: Mapping[UUID, int], carrier: str
+) -> Envelope[CreateShipment]:
+    """Returns the command that creates the shipment of the request; `id` is proposed for it.
+
+    `versions` has the highest version of each fulfilment that has a shipment.
+    """
+    request = envelope.command
+    version = versions.get(request.fulfillment_id, 0)
+    command = CreateShipment(request=request, carrier=carrier, stored_version=version)
+    return replace(envelope.with_command(command), target=id)

@@ -1,0 +1,182 @@
+"""Recalls and withdrawals of parcels, for which the carrier is asked."""
+
+import asyncio
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chassis.observe import telemetry
+from chassis.values import crash_points
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure
+from chassis.write.database import Database
+from chassis.write.error_classification import deferring_outages
+from shipping_svc.model.commands import CancelShipment, RecordRecallAnswer, WithdrawShipment
+from shipping_svc.model.records import RecallOpened, Shipment, ShipmentRequest, purchase_key
+from shipping_svc.operations.carrier_calls import CarrierCalls, log_defects
+from shipping_svc.operations.creation import creation
+from shipping_svc.operations.writing import ShipmentWriter
+from shipping_svc.store.recalls import count_open_recalls, find_recalls, start_due_recall_tries
+from shipping_svc.store.shipments import find_fulfillments
+
+# Recalls that one turn of the sweeper requests again.
+SWEEP_BATCH = 50
+
+
+class RecallOperations:
+    """The recalls and the withdrawals of parcels."""
+
+    def __init__(
+        self, database: Database, writer: ShipmentWriter, calls: CarrierCalls, retry_s: float
+    ) -> None:
+        self.database, self.writer, self.calls = database, writer, calls
+        self.retry_s = retry_s
+        self._recall_tries = telemetry.counter(
+            "shipping_recall_tries_total",
+            "Labels that were asked back for, by what came of it",
+            "outcome",
+        )
+        self._open_recalls = telemetry.reading(
+            "shipping_recalls_open", "Recalls that the carrier has not answered yet"
+        )
+        self._oldest_open_s = telemetry.reading(
+            "shipping_recalls_open_seconds", "How long the oldest of them has been open"
+        )
+
+    async def cancel_shipment(self, envelope: Envelope[CancelShipment]) -> Shipment:
+        """The recalled shipment. Where the carrier does not answer, the sweeper asks it again."""
+        [outcome] = await self.writer.write([envelope])
+        shipment = unwrap(outcome)
+        return (await self.request_of([shipment.id])).get(shipment.id, shipment)
+
+    async def withdraw_shipments(
+        self, envelopes: Sequence[Envelope[ShipmentRequest]]
+    ) -> Sequence[Outcome[Any]]:
+        """Withdraws the parcels of these fulfilments before they leave.
+
+        An event of the shipment has the answer. So a fulfilment without a shipment gets one first,
+        and a later event of the fulfilment finds it withdrawn. An event that the write refuses
+        creates no shipment.
+        """
+        async with self.database.read() as connection:
+            refusals = await self.database.reused(connection, envelopes)
+            versions = await find_fulfillments(
+                connection, {each.command.fulfillment_id for each in envelopes}
+            )
+        creations = [
+            creation(each.step("known", each.command), uuid7(), versions, self.calls.carrier.name)
+            for each, refusal in zip(envelopes, refusals, strict=True)
+            if refusal is None
+        ]
+        shipments = iter(await self.writer.write(creations))
+        created = [refusal or next(shipments) for refusal in refusals]
+        withdrawals = [
+            replace(
+                each.with_command(WithdrawShipment(version=each.command.fulfillment_version)),
+                target=outcome.record.id,
+            )
+            for each, outcome in zip(envelopes, created, strict=True)
+            if isinstance(outcome, Done)
+        ]
+        withdrawn = await self.writer.write_by_key(withdrawals)
+        await self.request_of(
+            {each.target for each in withdrawals if isinstance(withdrawn[each.key], Done)}
+        )
+        return [
+            outcome if isinstance(outcome, Failure) else withdrawn[each.key]
+            for each, outcome in zip(envelopes, created, strict=True)
+        ]
+
+    async def retry_open_recalls(self) -> None:
+        """Requests again the recalls that the carrier has not answered. Several replicas may run
+        this at once.
+        """
+        with telemetry.reading_of(self._open_recalls, self._oldest_open_s):
+            await self._retry_due_recalls()
+            async with self.database.read() as connection:
+                count, oldest_s = await count_open_recalls(connection)
+        self._open_recalls.set(count)
+        self._oldest_open_s.set(oldest_s)
+
+    async def _retry_due_recalls(self) -> None:
+        count = SWEEP_BATCH
+        while count == SWEEP_BATCH:
+            with deferring_outages():
+                async with self.database.engine.begin() as connection:
+                    due = await start_due_recall_tries(connection, self.retry_s, SWEEP_BATCH)
+            count = len(due)
+            await self._request_recalls(due)
+
+    async def request_of(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
+        """Requests the open recalls of these shipments; returns the shipments whose answers are
+        stored.
+        """
+        if not ids:
+            return {}
+        async with self.database.read() as connection:
+            recalls = await find_recalls(connection, ids)
+        return await self._request_recalls(recalls)
+
+    async def _request_recalls(self, recalls: Sequence[RecallOpened]) -> dict[UUID, Shipment]:
+        """Calls the carrier for all of these recalls at once, then stores its answers in one write;
+        recalls without an answer stay open.
+        """
+        if not recalls:
+            return {}
+        shuffled = random.sample(recalls, len(recalls))  # as in _buy_due_labels
+        answers = await asyncio.gather(*map(self._request_recall, shuffled))
+        crash_points.point("shipping.recalled")
+        outcomes = await self.writer.write(
+            [answer for answer in answers if isinstance(answer, Envelope)]
+        )
+        log_defects(
+            "a label could not be recalled, by a defect of ours",
+            [recall.shipment_id for recall in shuffled],
+            answers,
+        )
+        return {
+            outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)
+        }
+
+    async def _request_recall(self, recall: RecallOpened) -> Envelope[RecordRecallAnswer] | Failure:
+        """The command that stores the carrier's answer; a failure where there is none yet."""
+        purchase = purchase_key(recall.shipment_id, recall.purchase)
+        verb = "recall" if recall.bring_back else "void"
+        # A label of a sale whose answer was lost has another key once its number is known: it is
+        # recalled once more.
+        key = f"{purchase}:{verb}" if recall.tracking_number else f"{purchase}:{verb}:unheard"
+        answer = await self.calls.call(
+            partial(
+                self.calls.carrier.recall,
+                key,
+                purchase,
+                recall.tracking_number,
+                bring_back=recall.bring_back,
+            ),
+            self._count_try,
+        )
+        if isinstance(answer, Failure):
+            return answer
+        self._count_try(answer)
+        return Envelope(
+            # A recall that is opened again after its answer has another time: a key of its own.
+            key=f"{key}:{recall.time.isoformat()}",
+            request_hash=b"",
+            target=recall.shipment_id,
+            actor=self.calls.carrier.name,
+            cause=key,
+            command=RecordRecallAnswer(
+                answer=answer,
+                purchase=recall.purchase,
+                tracking_number=recall.tracking_number,
+            ),
+        )
+
+    def _count_try(self, outcome: str) -> None:
+        self._recall_tries.labels(outcome.lower()).inc()

@@ -1,0 +1,66 @@
+"""The carrier's reports."""
+
+import structlog
+
+from chassis.observe import telemetry
+from chassis.values.decision import Done, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import NotFound
+from chassis.values.request_context import RequestContext
+from chassis.write.database import Database
+from shipping_svc.lifecycle import Status
+from shipping_svc.model.commands import RecordReport
+from shipping_svc.model.records import Report, Shipment
+from shipping_svc.operations.writing import ShipmentWriter
+from shipping_svc.store.reports import find_reported
+
+_log = structlog.get_logger(__name__)
+
+
+class ReportOperations:
+    """The recording of reports."""
+
+    def __init__(self, database: Database, writer: ShipmentWriter) -> None:
+        self.database, self.writer = database, writer
+        self._contradictions = telemetry.counter(
+            "shipping_reports_after_void_total",
+            "Reports of parcels whose label the carrier had confirmed as void: alert on it",
+        )
+
+    async def record_report(
+        self, context: RequestContext, carrier: str, tracking_number: str, report: Report
+    ) -> Shipment:
+        """The shipment of this tracking number, the live one or the latest, with the carrier's
+        report.
+        """
+        async with self.database.read() as connection:
+            shipment_id = await find_reported(
+                connection, carrier, tracking_number, report.carrier_event_id
+            )
+        if shipment_id is None:
+            text = f"No shipment of {carrier} has the tracking number {tracking_number}."
+            raise NotFound(
+                "SHIPMENT_NOT_FOUND", text, carrier=carrier, tracking_number=tracking_number
+            )
+        envelope = Envelope.of_request(
+            context,
+            RecordReport(report=report),
+            target=shipment_id,
+            actor=carrier,
+            cause=report.carrier_event_id,
+        )
+        [outcome] = await self.writer.write([envelope])
+        shipment = unwrap(outcome)
+        if (
+            shipment.status is Status.VOIDED
+            and isinstance(outcome, Done)
+            and not outcome.repeat
+            and not outcome.skipped
+        ):
+            self._contradictions.inc()
+            _log.error(
+                "a parcel was reported whose label is void",
+                shipment_id=str(shipment.id),
+                status=report.status,
+            )
+        return shipment

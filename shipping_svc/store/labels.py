@@ -1,0 +1,85 @@
+"""Labels, and the shipments whose label is still to be bought."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, delete, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.write.rows import column_arrays
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from shipping_svc.lifecycle import LIVE, Status
+from shipping_svc.model.records import Label, Shipment
+from shipping_svc.store.tries import start_due_tries
+from shipping_svc.tables import label_tries, labels, shipments
+
+requested_numbers = unnest_rows(shipments.c.carrier, shipments.c.tracking_number)
+read_number_holders = (
+    select(shipments.c.carrier, shipments.c.tracking_number, shipments.c.id)
+    .join(
+        requested_numbers,
+        and_(
+            shipments.c.carrier == requested_numbers.c.carrier,
+            shipments.c.tracking_number == requested_numbers.c.tracking_number,
+        ),
+    )
+    .where(shipments.c.status.in_(LIVE))
+)
+read_label = (
+    select(shipments.c.tracking_number, labels.c.content, labels.c.content_type)
+    .join_from(shipments, labels)
+    .where(shipments.c.id == bindparam("shipment_id"), shipments.c.status != Status.VOIDED)
+)
+insert_labels = insert_rows(*labels.c)
+insert_tries = insert_rows(*label_tries.c)
+delete_label_tries = delete(label_tries).where(is_any_of(label_tries.c.shipment_id))
+start_label_tries = start_due_tries(label_tries).returning(label_tries.c.shipment_id)
+read_pending_labels = select(
+    func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))
+).select_from(label_tries.join(shipments))
+
+
+async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
+    """The label of the shipment; None where none is bought yet, or it is void."""
+    row = (await connection.execute(read_label, {"shipment_id": shipment_id})).one_or_none()
+    return Label(**row._mapping) if row else None
+
+
+async def start_due_label_tries(
+    connection: AsyncConnection, retry_s: float, most: int
+) -> list[UUID]:
+    """Starts a try for the shipments whose label is still to be bought and whose last try is due
+    for a repeat, the longest due first.
+
+    A try is due for a repeat `retry_s` after the first one, twice that after the second, and so on
+    up to LONGEST_PAUSE_S. Until then no other replica starts a try of that shipment.
+    """
+    found = await connection.execute(start_label_tries, {"retry_s": retry_s, "most": most})
+    return list(found.scalars())
+
+
+async def count_pending_labels(connection: AsyncConnection) -> tuple[int, float]:
+    """How many shipments wait for their label, and for how many seconds the oldest of them has."""
+    count, oldest_s = (await connection.execute(read_pending_labels)).one()
+    return count, float(oldest_s or 0)
+
+
+async def load_number_holders(
+    connection: AsyncConnection, found: dict[UUID, Shipment], sold: Sequence[tuple[UUID, str]]
+) -> None:
+    """Sets `tracking_number_holders` of the shipments: other live shipments of their carrier that
+    have the tracking numbers that were sold for them.
+    """
+    parameters = column_arrays(
+        carrier=[found[target].carrier for target, _ in sold],
+        tracking_number=[number for _, number in sold],
+    )
+    live = {
+        (row.carrier, row.tracking_number): row.id
+        for row in await connection.execute(read_number_holders, parameters)
+    }
+    for target, number in sold:
+        other = live.get((found[target].carrier, number))
+        if other not in (None, target):
+            found[target] = replace(found[target], tracking_number_holders={number: other})

@@ -1,0 +1,170 @@
+"""The load and the save of a set of commands about shipments."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.values.envelope import Envelope
+from chassis.write.rows import column_arrays, row_arrays
+from chassis.write.workspace import Workspace
+from shipping_svc.lifecycle import Status
+from shipping_svc.model.commands import CreateShipment, RecordLabel, RecordReport
+from shipping_svc.model.records import (
+    BoughtLabel,
+    RecallClosed,
+    RecallOpened,
+    Row,
+    Shipment,
+    TrackingEvent,
+    Transition,
+)
+from shipping_svc.store.labels import (
+    delete_label_tries,
+    insert_labels,
+    insert_tries,
+    load_number_holders,
+)
+from shipping_svc.store.recalls import delete_recalls, recall_row, upsert_recalls
+from shipping_svc.store.reports import (
+    TRACKING_COLUMNS,
+    TRACKING_EVENT,
+    insert_tracking,
+    load_recorded_reports,
+)
+from shipping_svc.store.shipments import (
+    MUTABLE_COLUMNS,
+    PARCEL,
+    SHIPMENT,
+    TRANSITION,
+    delete_parcels,
+    insert_history,
+    insert_parcels,
+    insert_shipments,
+    lock_by_fulfillment,
+    lock_by_id,
+    update_shipments,
+    with_parcels,
+)
+
+
+async def lock_shipments(
+    connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
+) -> Workspace[Shipment]:
+    """The shipments of the commands.
+
+    The id that a CreateShipment proposes names the fulfilment's shipment too, unless that
+    command creates the next shipment of the fulfilment.
+    """
+    commands = [(each.target, each.command) for each in envelopes]
+    parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
+    requests = [
+        (id, command.request) for id, command in commands if isinstance(command, CreateShipment)
+    ]
+    if requests:
+        parameters |= column_arrays(
+            fulfillment_id=[request.fulfillment_id for _, request in requests]
+        )
+    found = {
+        s.id: s
+        for s in await with_parcels(
+            connection, lock_by_fulfillment if requests else lock_by_id, parameters
+        )
+    }
+    if reports := [
+        (id, command.report.carrier_event_id)
+        for id, command in commands
+        if isinstance(command, RecordReport)
+    ]:
+        await load_recorded_reports(connection, found, reports)
+    if sold := [
+        (id, command.label.tracking_number)
+        for id, command in commands
+        if isinstance(command, RecordLabel) and id in found
+    ]:
+        await load_number_holders(connection, found, sold)
+    last = {
+        s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))
+    }
+    existing = [(id, last.get(request.fulfillment_id), request) for id, request in requests]
+    names = {
+        id: shipment.id
+        for id, shipment, request in existing
+        if shipment and not shipment.is_followed_by(request)
+    }
+    return Workspace(found, names)
+
+
+async def save_shipments(
+    connection: AsyncConnection,
+    before: Mapping[UUID, Shipment],
+    after: Mapping[UUID, Shipment],
+    rows: Sequence[Row],
+) -> None:
+    """Stores the new and the changed shipments, and their rows.
+
+    New shipments are sorted by their natural key: two sets with the same keys cannot deadlock.
+    """
+    created = sorted(
+        (s for id, s in after.items() if id not in before), key=attrgetter("fulfillment_id")
+    )
+    changed = [s for id, s in after.items() if id in before]
+    settled = [
+        s.id
+        for id, s in after.items()
+        if id in before and before[id].status is Status.PENDING is not s.status
+    ]
+    if created:
+        await connection.execute(insert_shipments, SHIPMENT.arrays(created))
+        tries = [{"shipment_id": s.id, "tries": 1, "try_time": s.create_time} for s in created]
+        await connection.execute(insert_tries, row_arrays(tries))
+    if changed:
+        await connection.execute(update_shipments, SHIPMENT.arrays(changed, MUTABLE_COLUMNS))
+    await _save_parcels(
+        connection, created, [s for s in changed if s.parcels != before[s.id].parcels]
+    )
+    if settled:
+        await connection.execute(delete_label_tries, column_arrays(shipment_id=settled))
+    await _save_rows(connection, rows)
+
+
+async def _save_parcels(
+    connection: AsyncConnection, created: Sequence[Shipment], repacked: Sequence[Shipment]
+) -> None:
+    """Stores the parcels of new shipments, and replaces those of repacked ones."""
+    if repacked:
+        await connection.execute(
+            delete_parcels, column_arrays(shipment_id=[s.id for s in repacked])
+        )
+    rows = [
+        PARCEL.row(parcel, shipment_id=s.id, number=number)
+        for s in (*created, *repacked)
+        for number, parcel in enumerate(s.parcels, 1)
+    ]
+    if rows:
+        await connection.execute(insert_parcels, row_arrays(rows))
+
+
+async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
+    """Stores the rows of the decisions beside the shipments themselves."""
+    if steps := [row for row in rows if isinstance(row, Transition)]:
+        await connection.execute(insert_history, TRANSITION.arrays(steps))
+    if bought := [row for row in rows if isinstance(row, BoughtLabel)]:
+        await connection.execute(
+            insert_labels,
+            column_arrays(
+                shipment_id=[each.shipment_id for each in bought],
+                content=[each.label.content for each in bought],
+                content_type=[each.label.content_type for each in bought],
+            ),
+        )
+    if reported := [row for row in rows if isinstance(row, TrackingEvent)]:
+        await connection.execute(insert_tracking, TRACKING_EVENT.arrays(reported, TRACKING_COLUMNS))
+    if opened := [row for row in rows if isinstance(row, RecallOpened)]:
+        last = {(row.shipment_id, row.purchase): recall_row(row) for row in opened}
+        await connection.execute(upsert_recalls, row_arrays(list(last.values())))
+    if closed := [row for row in rows if isinstance(row, RecallClosed)]:
+        await connection.execute(delete_recalls, row_arrays([asdict(row) for row in closed]))

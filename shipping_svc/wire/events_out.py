@@ -1,0 +1,44 @@
+"""Domain events, as published events."""
+
+from typing import Any
+
+from google.protobuf.message import Message
+from ordermesh.shipping.events.v1 import shipping_events_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+
+from chassis.values.convert import timestamp, timestamp_or_none
+from chassis.values.outgoing_event import OutgoingEvent
+from shipping_svc.model.events import Created, Delivered, DomainEvent, StatusChanged
+from shipping_svc.wire.enums import STATUS
+from shipping_svc.wire.responses import shipment
+
+
+def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
+    """The message of a domain event, with the shipment as it was after it."""
+    record = domain_event.shipment
+    return OutgoingEvent(
+        aggregate=record.id, order_id=record.order_id, message=_message(domain_event)
+    )
+
+
+def _message(domain_event: DomainEvent) -> Message:
+    """The note of the step is left out: it is for the history alone."""
+    record, step = domain_event.shipment, domain_event.step
+    common: dict[str, Any] = {
+        "shipment": shipment(record),
+        "occur_time": timestamp(record.update_time),
+        "reason": step.reason,
+        "actor": step.actor,
+        "claimed_actor": step.claimed_actor,
+        "cause_id": step.cause,
+    }
+    match domain_event:
+        case Created():
+            return shipping_events_pb2.ShipmentCreated(**common)
+        case StatusChanged():
+            old = STATUS[step.old] if step.old else shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED
+            common |= {"old_status": old, "new_status": STATUS[step.new]}
+            return shipping_events_pb2.ShipmentStatusChanged(**common)
+        case Delivered():
+            deliver_time = timestamp_or_none(record.deliver_time)
+            return shipping_events_pb2.DeliveryConfirmed(**common, deliver_time=deliver_time)

@@ -1,0 +1,168 @@
+"""The load and the save of a set of commands."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.values.envelope import Envelope
+from chassis.write.rows import column_arrays
+from chassis.write.workspace import Workspace
+from warehouse_svc.lifecycle import Status
+from warehouse_svc.model.commands import (
+    AdjustStock,
+    ApplyAllocations,
+    ApplyFulfillment,
+    CloseAttempt,
+    ConfirmReservations,
+    ExpireReservations,
+    PostReturn,
+    ReceiveStock,
+    ReleaseReservations,
+    RenewReservations,
+    ReplaceSpoiled,
+    ReserveStock,
+)
+from warehouse_svc.model.records import Movement, OrderReservations, OrderStock, Place, level_id
+from warehouse_svc.store.reservations import lock_reservations, save_reservations
+from warehouse_svc.store.stock import LEVEL, lock_levels, posted_units, save_movements
+
+# The statuses in which a command can move the units of a reservation.
+MOVABLE_STATUSES: Mapping[type, frozenset[Status]] = {
+    ReserveStock: frozenset({Status.ACTIVE}),
+    RenewReservations: frozenset({Status.ACTIVE}),
+    ConfirmReservations: frozenset({Status.ACTIVE}),
+    ReleaseReservations: frozenset({Status.ACTIVE}),
+    ExpireReservations: frozenset({Status.ACTIVE}),
+    CloseAttempt: frozenset({Status.ACTIVE, Status.CONFIRMED}),
+    ApplyAllocations: frozenset({Status.ACTIVE, Status.CONFIRMED}),
+    ApplyFulfillment: frozenset({Status.CONFIRMED}),
+    ReplaceSpoiled: frozenset({Status.CONFIRMED}),
+}
+
+
+class StockWorkspace(Workspace[OrderStock]):
+    """The reservations of the set's orders, over stock levels that all commands share: each
+    decision sees the stock levels as the decision before it left them.
+
+    `shared` has the stock levels and the units in the ledger. A target without reservations has a
+    record too.
+    """
+
+    def __init__(
+        self, order_reservations: Mapping[UUID, OrderReservations], shared: OrderStock
+    ) -> None:
+        self._shared = shared
+        super().__init__(
+            {id: replace(shared, order_reservations=r) for id, r in order_reservations.items()}
+        )
+
+    def get(self, target: UUID) -> OrderStock:
+        known = super().get(target)
+        return replace(self._shared, order_reservations=known.order_reservations if known else None)
+
+    def put(self, target: UUID, record: OrderStock) -> None:
+        super().put(target, record)
+        self._shared = record
+
+
+async def lock_stock(
+    connection: AsyncConnection,
+    envelopes: Sequence[Envelope[Any]],
+    repeats: Collection[UUID],
+) -> StockWorkspace:
+    """Loads the workspace of the commands: the reservations of their orders, then the stock levels
+    that they may move, both locked in the order of ids.
+    """
+    commands = [each.command for each in envelopes]
+    requests = {
+        each.target for each in envelopes if isinstance(each.command, (ReceiveStock, AdjustStock))
+    }
+    sources = requests | {c.source for c in commands if isinstance(c, PostReturn)}
+    sources |= {
+        c.left_after_void.source
+        for c in commands
+        if isinstance(c, ApplyFulfillment) and c.left_after_void
+    }
+    by_order = await lock_reservations(
+        connection,
+        {*repeats, *(each.target for each in envelopes)} - requests,
+    )
+    wanted = _places_and_skus(envelopes, by_order)
+    rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
+    levels = {(row.warehouse_id, row.sku): LEVEL.record(row) for row in rows}
+    return StockWorkspace(
+        by_order, OrderStock(levels, posted=await posted_units(connection, sources))
+    )
+
+
+def _places_and_skus(
+    envelopes: Sequence[Envelope[Any]],
+    by_order: Mapping[UUID, OrderReservations],
+) -> dict[str, list[Any]]:
+    """Returns the ids of the stock levels that the commands may move, and the SKUs that they may
+    need from any warehouse.
+
+    A set locks all stock levels that it moves: a reservation that changes within the set was in a
+    status of MOVABLE_STATUSES for the command that changed it. (No set both expires reservations
+    and confirms them: the expiry worker writes sets of its own.)
+    """
+    places: set[Place] = set()
+    skus: set[str] = set()
+    for each in envelopes:
+        command = each.command
+        of_order = by_order[each.target].reservations if each.target in by_order else ()
+        movable = MOVABLE_STATUSES.get(type(command), frozenset())
+        places.update(
+            (r.warehouse_id, line.sku) for r in of_order if r.status in movable for line in r.lines
+        )
+        match command:
+            case ReceiveStock():
+                places.update((command.warehouse_id, sku) for sku in command.quantities)
+            case AdjustStock():
+                places.add((command.warehouse_id, command.sku))
+            case PostReturn():
+                wanted = command.restocked.keys() | command.damaged.keys()
+                places.update(
+                    (command.warehouse_id, line.sku)
+                    for r in of_order
+                    for line in r.lines
+                    if line.number in wanted
+                )
+            case ApplyFulfillment(left_after_void=left) if left:
+                here = [r for r in of_order if r.warehouse_id == command.warehouse_id]
+                places.update(
+                    (r.warehouse_id, line.sku)
+                    for r in here
+                    for line in r.lines
+                    if line.number in left.units
+                )
+            case ReserveStock():
+                skus.update(line.sku for line in command.lines)
+            case ConfirmReservations() | RenewReservations():
+                # An active reservation past its expire_time still has its units reserved.
+                expired = [
+                    r
+                    for r in of_order
+                    if r.attempt == command.attempt and r.status is Status.EXPIRED
+                ]
+                skus.update(line.sku for r in expired for line in r.lines)
+    return column_arrays(id=map(level_id, places), sku=skus)
+
+
+async def save_stock(
+    connection: AsyncConnection,
+    before: Mapping[UUID, OrderStock],
+    after: Mapping[UUID, OrderStock],
+    posted: Sequence[Movement],
+) -> None:
+    """Stores the reservations and the new rows of the ledger, and adds the rows' sums to the
+    balances.
+    """
+    old = {id: each.order_reservations for id, each in before.items() if each.order_reservations}
+    new = {id: each.order_reservations for id, each in after.items() if each.order_reservations}
+    await save_reservations(connection, old, new)
+    if posted:
+        await save_movements(connection, posted)
