@@ -71,7 +71,7 @@ def _replace(owner: Any, name: str, by: Any) -> Any:
 def _replace_decider(service: str, command: str, by: Any) -> Any:
     """Replaces a decider in the table that the service reads; returns the former one."""
     table = _module(f"{service}_svc.decisions.deciders").DECIDERS
-    kind = getattr(_module(f"{service}_svc.model"), command)
+    kind = getattr(_module(f"{service}_svc.model.commands"), command)
     before, table[kind] = table[kind], by
     return before
 
