@@ -101,7 +101,7 @@ class ServiceContext:
             service=self.config.service,
             handlers=handlers,
         )
-        self.database.on_change = inbox.changed
+        self.database.on_change.append(inbox.changed)
         self.tasks.start("inbox", inbox.run())
         unmatched = UnmatchedEvents(
             database=self.database,

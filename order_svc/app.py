@@ -1,4 +1,4 @@
-"""The composition root of the order service."""
+"""The composition root of the order service: the one module that imports all the others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,35 +10,59 @@ from ordermesh.order.v1.return_service_pb2_grpc import add_ReturnServiceServicer
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import service_context
+from chassis.write.database import Database
+from chassis.write.writer import Writer
 from order_svc import tables
 from order_svc.config import Config
 from order_svc.consumers import Consumers
-from order_svc.operations.orders import Operations
+from order_svc.decisions.deciders import decide
+from order_svc.operations.cancellation import CancellationOperations
+from order_svc.operations.creation import CreationOperations
+from order_svc.operations.payments import PaymentOperations
+from order_svc.operations.reading import ReadOperations
+from order_svc.operations.releasing import StockReleaser
 from order_svc.operations.returns import ReturnOperations
 from order_svc.peers import Warehouse
 from order_svc.rpc import OrderService, ReturnService
-from order_svc.wire.events_out import outgoing_event
+from order_svc.store.workspace import lock_orders, save_orders
+from order_svc.wire import events_out
 
 COMMIT_PENDING_COUNT_INTERVAL_S = 5.0
+
+
+class Operations:
+    """The writer and the operations of the service over one database."""
+
+    def __init__(
+        self, database: Database, warehouse: Warehouse, *, heartbeat_s: float = 15.0
+    ) -> None:
+        self.writer = Writer(database, load=lock_orders, decide=decide, save=save_orders)
+        releaser = StockReleaser(warehouse)
+        self.reading = ReadOperations(database, heartbeat_s)
+        self.creation = CreationOperations(database, self.writer, warehouse, releaser, self.reading)
+        self.payments = PaymentOperations(database, self.writer, warehouse, releaser)
+        self.cancellation = CancellationOperations(database, self.writer, releaser)
+        self.returns = ReturnOperations(database, self.writer)
 
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The order service, until the block is left."""
     async with service_context(
-        config, tables, stream_name="ORDERS", encode=outgoing_event
+        config, tables, stream_name="ORDERS", encode=events_out.outgoing_event
     ) as ground:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
-        ground.tasks.start("watches", operations.watches.run())
-        ground.work(config.expiry_sweep_s, operations.expire_orders, "expiry")
-        ground.work(COMMIT_PENDING_COUNT_INTERVAL_S, operations.count_commit_pending, "owed stock")
+        ground.tasks.start("watches", operations.reading.watches.run())
+        ground.work(config.expiry_sweep_s, operations.cancellation.expire_orders, "expiry")
+        ground.work(
+            COMMIT_PENDING_COUNT_INTERVAL_S, operations.payments.count_commit_pending, "owed stock"
+        )
+        orders = OrderService(operations.creation, operations.cancellation, operations.reading)
         services = [
-            partial(add_OrderServiceServicer_to_server, OrderService(operations)),
-            partial(
-                add_ReturnServiceServicer_to_server,
-                ReturnService(ReturnOperations(ground.database, operations.writer)),
-            ),
+            partial(add_OrderServiceServicer_to_server, orders),
+            partial(add_ReturnServiceServicer_to_server, ReturnService(operations.returns)),
         ]
-        await ground.open(services, Consumers(operations).handlers)
+        consumers = Consumers(operations.payments, operations.writer)
+        await ground.open(services, consumers.handlers)
         yield ground.tasks

@@ -1,4 +1,4 @@
-"""Events in: wire -> operation, for all that has arrived at once."""
+"""Events in: wire -> operation or write, for all events that a pull returned."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,18 +24,19 @@ from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatus
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler
 from chassis.values.decision import Outcome
+from chassis.write.writer import Writer
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
+from order_svc.operations.payments import PaymentOperations
 from order_svc.wire import events_in
 
 Outcomes = Sequence[Outcome[Order]]
 
 
 class Consumers:
-    """The handlers of the events of the other services."""
+    """The handlers of the events that the order service consumes."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(self, payments: PaymentOperations, writer: Writer[Order]) -> None:
+        self.payments, self.writer = payments, writer
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
@@ -56,7 +57,7 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[PaymentConfirmed]],
     ) -> Outcomes:
-        return await self.operations.confirm_payments(
+        return await self.payments.confirm_payments(
             [events_in.confirm_payment(d.message, d) for d in deliveries]
         )
 
@@ -64,7 +65,7 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[PaymentFailed]],
     ) -> Outcomes:
-        return await self.operations.fail_payments(
+        return await self.payments.fail_payments(
             [events_in.fail_payment(d.message, d) for d in deliveries]
         )
 
@@ -72,15 +73,13 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[RefundCompleted | RefundFailed]],
     ) -> Outcomes:
-        return await self.operations.write(
-            [events_in.apply_refund(d.message, d) for d in deliveries]
-        )
+        return await self.writer.write([events_in.apply_refund(d.message, d) for d in deliveries])
 
     async def fulfillment_status_changed(
         self,
         deliveries: Sequence[Delivery[FulfillmentStatusChanged]],
     ) -> Outcomes:
-        return await self.operations.write(
+        return await self.writer.write(
             [events_in.apply_fulfillment_status(d.message, d) for d in deliveries]
         )
 
@@ -88,7 +87,7 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[FulfillmentLinesChanged]],
     ) -> Outcomes:
-        return await self.operations.write(
+        return await self.writer.write(
             [events_in.apply_fulfillment_lines(d.message, d) for d in deliveries]
         )
 
@@ -96,7 +95,7 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[ShipmentCreated]],
     ) -> Outcomes:
-        return await self.operations.write(
+        return await self.writer.write(
             [events_in.apply_shipment(d.message.shipment, d) for d in deliveries]
         )
 
@@ -104,7 +103,7 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Outcomes:
-        return await self.operations.write(
+        return await self.writer.write(
             [events_in.apply_shipment_outcome(d.message, d) for d in deliveries]
         )
 
@@ -112,7 +111,7 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[DeliveryConfirmed]],
     ) -> Outcomes:
-        return await self.operations.write(
+        return await self.writer.write(
             [
                 events_in.apply_shipment(d.message.shipment, d, d.message.deliver_time)
                 for d in deliveries
@@ -123,6 +122,6 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[ReservationStatusChanged]],
     ) -> Outcomes:
-        return await self.operations.apply_reservations(
+        return await self.payments.apply_reservations(
             [events_in.apply_reservation(d.message, d) for d in deliveries]
         )

@@ -16,7 +16,9 @@ from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 from chassis.values.convert import parse_resume_token
 from chassis.values.paging import batch, page_request
 from chassis.values.request_context import request_context
-from order_svc.operations.orders import Operations
+from order_svc.operations.cancellation import CancellationOperations
+from order_svc.operations.creation import CreationOperations
+from order_svc.operations.reading import ReadOperations
 from order_svc.operations.returns import ReturnOperations
 from order_svc.wire import requests, responses
 from order_svc.wire import returns as returns_wire
@@ -27,13 +29,18 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class OrderService(OrderServiceServicer):
     """ordermesh.order.v1.OrderService: what each method does and answers stands in the contract."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self,
+        creation: CreationOperations,
+        cancellation: CancellationOperations,
+        reading: ReadOperations,
+    ) -> None:
+        self.creation, self.cancellation, self.reading = creation, cancellation, reading
 
     async def CreateOrder(
         self, request: api.CreateOrderRequest, context: Context
     ) -> api.CreateOrderResponse:
-        order = await self.operations.create_order(
+        order = await self.creation.create_order(
             requests.place_order(request, request_context(request))
         )
         return api.CreateOrderResponse(order=responses.order(order))
@@ -41,7 +48,7 @@ class OrderService(OrderServiceServicer):
     async def GetOrder(
         self, request: api.GetOrderRequest, context: Context
     ) -> api.GetOrderResponse:
-        [order] = await self.operations.get_orders([UUID(request.order_id)])
+        [order] = await self.reading.get_orders([UUID(request.order_id)])
         return api.GetOrderResponse(order=responses.order(order, request.view))
 
     async def BatchGetOrders(
@@ -49,22 +56,20 @@ class OrderService(OrderServiceServicer):
     ) -> api.BatchGetOrdersResponse:
         ids = [UUID(id) for id in request.order_ids]
         page = batch(ids, partial(responses.order, view=request.view))
-        orders = await self.operations.batch_get_orders(
-            ids, page, allow_missing=request.allow_missing
-        )
+        orders = await self.reading.batch_get_orders(ids, page, allow_missing=request.allow_missing)
         return api.BatchGetOrdersResponse(orders=orders)
 
     async def ListOrders(
         self, request: api.ListOrdersRequest, context: Context
     ) -> api.ListOrdersResponse:
         page = page_request(request, partial(responses.order, view=request.view))
-        orders, token = await self.operations.list_orders(requests.order_filter(request), page)
+        orders, token = await self.reading.list_orders(requests.order_filter(request), page)
         return api.ListOrdersResponse(orders=orders, next_page_token=token)
 
     async def CancelOrder(
         self, request: api.CancelOrderRequest, context: Context
     ) -> api.CancelOrderResponse:
-        order = await self.operations.cancel(
+        order = await self.cancellation.cancel(
             requests.cancel_order(request, request_context(request))
         )
         return api.CancelOrderResponse(order=responses.order(order))
@@ -72,7 +77,7 @@ class OrderService(OrderServiceServicer):
     async def CancelOrderItems(
         self, request: api.CancelOrderItemsRequest, context: Context
     ) -> api.CancelOrderItemsResponse:
-        order = await self.operations.cancel(
+        order = await self.cancellation.cancel(
             requests.cancel_items(request, request_context(request))
         )
         return api.CancelOrderItemsResponse(order=responses.order(order))
@@ -80,7 +85,7 @@ class OrderService(OrderServiceServicer):
     async def RetryOrder(
         self, request: api.RetryOrderRequest, context: Context
     ) -> api.RetryOrderResponse:
-        order = await self.operations.retry_order(
+        order = await self.creation.retry_order(
             requests.retry_order(request, request_context(request))
         )
         return api.RetryOrderResponse(order=responses.order(order))
@@ -90,9 +95,7 @@ class OrderService(OrderServiceServicer):
     ) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
         async with aclosing(
-            self.operations.watch_order(
-                order_id, parse_resume_token(request.resume_token, order_id)
-            )
+            self.reading.watch_order(order_id, parse_resume_token(request.resume_token, order_id))
         ) as updates:
             async for update, version in updates:
                 yield responses.watch_response(order_id, update, version)
@@ -101,13 +104,13 @@ class OrderService(OrderServiceServicer):
         self, request: api.ListOrderTransitionsRequest, context: Context
     ) -> api.ListOrderTransitionsResponse:
         page = page_request(request, responses.transition, int)
-        transitions, token = await self.operations.list_transitions(UUID(request.order_id), page)
+        transitions, token = await self.reading.list_transitions(UUID(request.order_id), page)
         return api.ListOrderTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def GetOrderRecipient(
         self, request: api.GetOrderRecipientRequest, context: Context
     ) -> api.GetOrderRecipientResponse:
-        recipient = await self.operations.get_recipient(UUID(request.order_id))
+        recipient = await self.reading.get_recipient(UUID(request.order_id))
         return api.GetOrderRecipientResponse(recipient=responses.recipient(recipient))
 
 

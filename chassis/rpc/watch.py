@@ -48,8 +48,8 @@ class Watches:
             "watch_looks_failed_total", "Looks for changes of watched records that failed"
         )
 
-    def wake(self) -> None:
-        """Something was committed here: look now."""
+    def wake(self, *_: object) -> None:
+        """Looks for changes at once. A database calls it after a commit, see `on_change`."""
         self._woken.set()
 
     @asynccontextmanager

@@ -102,8 +102,8 @@ def _invalidate_read_only_connections(engine: Engine) -> None:
 class Database:
     """A service's database: its engine, its idempotency keys, its outbox.
 
-    `on_change` is called after each commit that has changed records, with their ids: events may
-    wait for them.
+    Each of `on_change` is called after each commit that has changed records, with their ids: events
+    and watches wait for them.
     """
 
     def __init__(self, engine: AsyncEngine, idempotency_keys: Table, outbox: Outbox) -> None:
@@ -112,7 +112,7 @@ class Database:
             IdempotencyKeys(idempotency_keys),
             outbox,
         )
-        self.on_change: Callable[[Collection[UUID]], None] = lambda _: None
+        self.on_change: list[Callable[[Collection[UUID]], None]] = []
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

@@ -44,7 +44,8 @@ CLOCK = select(func.clock_timestamp())  # decisions have no other clock; the wri
 class Writer(Generic[R]):
     """Writes the records of one kind. A service builds one Writer for each kind.
 
-    After each commit that has changed records it calls the database's `on_change` with their ids.
+    After each commit that has changed records it calls each of the database's `on_change` with
+    their ids.
     """
 
     def __init__(
@@ -140,7 +141,8 @@ class Writer(Generic[R]):
         crash_points.point("database.committed")
         if appended:
             self._database.outbox.appended.set()
-        self._database.on_change(changed)
+        for listener in self._database.on_change:
+            listener(changed)
 
 
 async def _or_invalidate(connection: AsyncConnection, work: Awaitable[R]) -> R:

@@ -1,37 +1,28 @@
-"""The table of deciders, one for each command, and the rules that several have in common."""
+"""The table of deciders, one for each command."""
 
-from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
-from chassis.values.decision import Decision
-from chassis.values.envelope import Context, Decider, decider
-from chassis.values.errors import NotFound
-from order_svc.decisions.cancelling import cancel, cancel_items, expire, retry
-from order_svc.decisions.following import (
+from chassis.values.envelope import decider
+from order_svc.decisions.cancellation import cancel, cancel_items, expire
+from order_svc.decisions.creation import place, retry
+from order_svc.decisions.fulfillment import (
     apply_fulfillment_status,
-    apply_reservation,
     apply_shipment,
     apply_shipment_outcome,
-    with_recalls,
 )
-from order_svc.decisions.paying import apply_refund, confirm, fail
-from order_svc.decisions.placing import place
-from order_svc.decisions.returning import (
-    create,
-    inspect,
-    move,
-    receive,
-    refund_without_goods,
-)
-from order_svc.decisions.steps import Decided
+from order_svc.decisions.inspection import inspect, refund_without_goods
+from order_svc.decisions.payments import apply_reservation, confirm, fail
+from order_svc.decisions.recalls import with_recalls
+from order_svc.decisions.refunds import apply_refund
+from order_svc.decisions.returns import create, move, receive
+from order_svc.decisions.steps import OrderDecider, of_attempt, of_order
 from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,
     ApplyReservation,
     ApplyShipment,
     ApplyShipmentOutcome,
-    AttemptReport,
     CancelItems,
     CancelOrder,
     ConfirmPayment,
@@ -45,74 +36,26 @@ from order_svc.model.commands import (
     RefundWithoutGoods,
     RetryOrder,
 )
-from order_svc.model.records import Order, Row
 
-C = TypeVar("C")
-N = TypeVar("N", bound=AttemptReport)
-OrderDecider = Decider[Order, Row]
-Table = Mapping[type[Any], OrderDecider]
-
-
-def of_order(verb: Callable[[Order, C, Context], Decided]) -> OrderDecider:
-    """Returns the decider of a command about an order that exists.
-
-    The decider raises NotFound ORDER_NOT_FOUND.
-    """
-
-    @wraps(verb)
-    def decide(order: Order | None, command: C, context: Context) -> Decided:
-        if order is None:
-            text = f"There is no order {context.target}."
-            raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
-        return verb(order, command, context)
-
-    return decide
-
-
-def of_attempt(verb: Callable[[Order, N, Context], Decided]) -> OrderDecider:
-    """Returns the decider of a report about one attempt: it skips a report about another one."""
-
-    @wraps(verb)
-    def decide(order: Order, command: N, context: Context) -> Decided:
-        if command.attempt != order.attempt:
-            return Decision(order)
-        return verb(order, command, context)
-
-    return of_order(decide)
-
-
-def with_consequences(verb: OrderDecider) -> OrderDecider:
-    """Returns the decider with what follows from every change of an order.
-
-    Units that left a warehouse and are cancelled are recalled.
-    """
-
-    @wraps(verb)
-    def decide(order: Order | None, command: Any, context: Context) -> Decided:
-        return with_recalls(verb(order, command, context), context)
-
-    return decide
-
-
-VERBS: Final[Table] = {
+# The commands under `with_recalls` change which units remain, have shipped or are lost.
+DECIDERS: Final[Mapping[type[Any], OrderDecider]] = {
     PlaceOrder: place,
-    CancelOrder: of_order(cancel),
-    CancelItems: of_order(cancel_items),
     RetryOrder: of_order(retry),
+    CancelOrder: with_recalls(of_order(cancel)),
+    CancelItems: with_recalls(of_order(cancel_items)),
     ExpireOrder: of_order(expire),
     ConfirmPayment: of_attempt(confirm),
     FailPayment: of_attempt(fail),
+    ApplyReservation: with_recalls(of_attempt(apply_reservation)),
     ApplyRefund: of_attempt(apply_refund),
-    ApplyFulfillmentStatus: of_attempt(apply_fulfillment_status),
-    ApplyShipment: of_attempt(apply_shipment),
-    ApplyShipmentOutcome: of_attempt(apply_shipment_outcome),
-    ApplyReservation: of_attempt(apply_reservation),
+    ApplyFulfillmentStatus: with_recalls(of_attempt(apply_fulfillment_status)),
+    ApplyShipment: with_recalls(of_attempt(apply_shipment)),
+    ApplyShipmentOutcome: with_recalls(of_attempt(apply_shipment_outcome)),
     CreateReturn: of_order(create),
     RefundWithoutGoods: of_order(refund_without_goods),
     MoveReturn: of_order(move),
     ReceiveReturn: of_order(receive),
     InspectReturn: of_order(inspect),
 }
-DECIDERS: Final[Table] = {kind: with_consequences(verb) for kind, verb in VERBS.items()}
 
 decide = decider(DECIDERS)

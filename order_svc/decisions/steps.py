@@ -1,19 +1,21 @@
-"""What several decisions share: a step of an order with its history and its domain event,
-cancelled units, the cancelled order and the allocations.
+"""What several decisions share: the rules before a decision, a step of an order with its history
+and its domain event, cancelled units, the cancelled order and the allocations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
+from typing import TypeVar
 
 from chassis.values.decision import Decision
-from chassis.values.envelope import Context
-from chassis.values.errors import Refused, Stale, illegal
+from chassis.values.envelope import Context, Decider
+from chassis.values.errors import NotFound, Refused, Stale, illegal
 from order_svc.lifecycle import (
     MOVES,
     FulfillmentState,
     Status,
 )
-from order_svc.model.commands import Request
+from order_svc.model.commands import AttemptReport, Request
 from order_svc.model.events import ItemsCancelled, StatusChanged
 from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
@@ -27,7 +29,38 @@ from order_svc.model.records import (
     WarehouseFulfillment,
 )
 
+C = TypeVar("C")
+N = TypeVar("N", bound=AttemptReport)
 Decided = Decision[Order, Row]
+OrderDecider = Decider[Order, Row]
+
+
+def of_order(decide_existing: Callable[[Order, C, Context], Decided]) -> OrderDecider:
+    """Returns the decider of a command about an order that exists.
+
+    The decider raises NotFound ORDER_NOT_FOUND where there is none.
+    """
+
+    @wraps(decide_existing)
+    def decide(order: Order | None, command: C, context: Context) -> Decided:
+        if order is None:
+            text = f"There is no order {context.target}."
+            raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
+        return decide_existing(order, command, context)
+
+    return decide
+
+
+def of_attempt(decide_attempt: Callable[[Order, N, Context], Decided]) -> OrderDecider:
+    """Returns the decider of a report about one attempt: it skips a report about another one."""
+
+    @wraps(decide_attempt)
+    def decide(order: Order, command: N, context: Context) -> Decided:
+        if command.attempt != order.attempt:
+            return Decision(order)
+        return decide_attempt(order, command, context)
+
+    return of_order(decide)
 
 
 def check_version(order: Order, request: Request) -> None:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from order_svc.model.records import Order, Return, ReturnStep, Transition
+from order_svc.model.records import Order, Transition
+from order_svc.model.returns import Return, ReturnStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
 """The operations of the order service, one method for each. An operation asks a peer before the
 write, in one call for the whole set.
 
-orders.py     orders: placed, paid, cancelled, tried again, expired; events of other services;
-              lists and watches
-returns.py    their returns
-releasing.py  releases the stock of orders that have ended
+A module has the name of its deciders' module.
+
+creation.py      orders are placed, and failed ones are tried again
+payments.py      payments, and the commit of their stock
+cancellation.py  cancellations of orders and of units, and expiry
+returns.py       returns of orders
+reading.py       reads, lists and watches of orders
+releasing.py     releases the stock of orders that have ended
 """

@@ -11,7 +11,10 @@ from uuid_utils.compat import uuid7
 
 from chassis.observe import telemetry
 from chassis.values import deadline
+from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Failure
+from order_svc.lifecycle import Status
+from order_svc.model.records import Order
 from order_svc.peers import Warehouse
 
 ORDERS_MAX = 500  # in one call
@@ -37,6 +40,12 @@ class StockReleaser:
         """
         for start in range(0, len(attempts), ORDERS_MAX):
             await self._release(attempts[start : start + ORDERS_MAX])
+
+    async def release_cancelled(self, outcomes: Sequence[Outcome[Order]]) -> None:
+        """Releases the stock of the orders that these writes have just cancelled."""
+        made = [o.record for o in outcomes if isinstance(o, Done) and not (o.repeat or o.skipped)]
+        cancelled = [order for order in made if order.status is Status.CANCELLED]
+        await self.release([(order.id, order.attempt) for order in cancelled])
 
     async def _release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
         remaining, request_id = list(attempts), uuid7()

@@ -1,6 +1,4 @@
-"""What the order service does about returns. They are written with their orders, under these
-orders' locks.
-"""
+"""Returns of orders. They are written with their orders, under these orders' locks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,8 +14,14 @@ from chassis.write.database import Database
 from chassis.write.writer import Writer
 from order_svc.model.commands import ReturnRequest
 from order_svc.model.filters import ReturnFilter
-from order_svc.model.records import Order, Return
-from order_svc.store import returns as store
+from order_svc.model.records import Order
+from order_svc.model.returns import Return
+from order_svc.store.returns import (
+    find_returns,
+    list_return_history,
+    list_returns,
+    order_of_return,
+)
 
 
 class ReturnOperations:
@@ -42,7 +46,7 @@ class ReturnOperations:
 
     async def get_return(self, return_id: UUID) -> Return:
         async with self.database.read() as connection:
-            order_return = (await store.find_returns(connection, [return_id])).get(return_id)
+            order_return = (await find_returns(connection, [return_id])).get(return_id)
         if order_return is None:
             raise _missing(return_id)
         return order_return
@@ -52,18 +56,18 @@ class ReturnOperations:
         await self._order_of(return_id)
         after = page.after[0] if page.after else 0
         async with self.database.read() as connection:
-            rows = await store.list_return_history(connection, return_id, after, page.size + 1)
+            rows = await list_return_history(connection, return_id, after, page.size + 1)
         return page.cut(rows, lambda step: (step.version,))
 
     async def list_returns(self, wanted: ReturnFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
-            found = await store.list_returns(connection, wanted, page)
-            return await page.fill(found, partial(store.find_returns, connection))
+            found = await list_returns(connection, wanted, page)
+            return await page.fill(found, partial(find_returns, connection))
 
     async def _order_of(self, return_id: UUID) -> UUID:
         """The order of the return, which never changes. Raises NotFound RETURN_NOT_FOUND."""
         async with self.database.read() as connection:
-            order_id = await store.order_of_return(connection, return_id)
+            order_id = await order_of_return(connection, return_id)
         if order_id is None:
             raise _missing(return_id)
         return order_id

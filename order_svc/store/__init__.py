@@ -1,5 +1,6 @@
 """All the SQL, for sets, over one connection.
 
-orders.py   orders, their lines, fulfilments, history and recipients
-returns.py  their returns, with lines and history
+workspace.py  orders with all that belongs to them: their load, and the save of a set of commands
+orders.py     references, lists, history and recipients; the orders whose time is over
+returns.py    returns: their load and save under their orders' locks, and their lists
 """

@@ -1,101 +1,33 @@
-"""All the SQL of orders, for sets, over one connection."""
+"""Reads of orders: references, lists, history, recipients, and the orders whose time is over."""
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from operator import attrgetter
-from typing import Any
+from operator import eq, ge, lt
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
-    Select,
+    Column,
     Text,
-    and_,
     bindparam,
     cast,
-    delete,
     extract,
     func,
-    insert,
-    or_,
     select,
     tuple_,
-    update,
 )
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.values.envelope import Envelope
 from chassis.values.paging import Listed, Page
-from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
-from chassis.write.workspace import Workspace
-from order_svc.lifecycle import TERMINAL, Status, StockStatus
-from order_svc.model.commands import PlaceOrder
+from chassis.write.rows import column_arrays
+from chassis.write.tables import conditions, is_any_of
+from order_svc.lifecycle import Status, StockStatus
 from order_svc.model.filters import OrderFilter
-from order_svc.model.records import (
-    LATE_EVENTS_SHOWN,
-    Allocation,
-    LateEvent,
-    Line,
-    Order,
-    Recipient,
-    ReturnStep,
-    Row,
-    Transition,
-    WarehouseFulfillment,
-)
-from order_svc.store.returns import returns_of, save_returns_of
-from order_svc.tables import (
-    REFERENCE_RELEASED,
-    allocations,
-    history,
-    late_events,
-    lines,
-    orders,
-    recipients,
-    warehouse_fulfillments,
-)
+from order_svc.model.records import Recipient, Transition
+from order_svc.store.workspace import RECIPIENT, TRANSITION
+from order_svc.tables import REFERENCE_RELEASED, history, lines, orders, recipients
 
-ORDER = RecordRows(
-    Order,
-    orders.c,
-    loaded=["lines", "fulfillments", "returns", "late_events", "recipient"],
-    derived=["payment", "progress", "stock", "return_progress", "has_returns"],
-)
-LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
-ALLOCATION = RecordRows(Allocation, allocations.c, keys=["order_id", "line_number"])
-FULFILLMENT = RecordRows(WarehouseFulfillment, warehouse_fulfillments.c, keys=["order_id"])
-TRANSITION = RecordRows(Transition, history.c)
-LATE = RecordRows(LateEvent, late_events.c)
-RECIPIENT = RecordRows(Recipient, recipients.c, keys=["order_id"])
-CHANGING = (
-    "id",
-    "status",
-    "reason",
-    "attempt",
-    "version",
-    "payment_outcome",
-    "commit",
-    "payment",
-    "progress",
-    "stock",
-    "return_progress",
-    "captured",
-    "refunded",
-    "has_returns",
-    "update_time",
-    "expire_time",
-)
-
-lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
-lock_by_id = lock.where(is_any_of(orders.c.id))
-lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout)))
-read_by_id = select(orders).where(is_any_of(orders.c.id)).order_by(orders.c.id)
-read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
 read_holder = select(orders.c.id).where(
     orders.c.unique_external_reference,
     orders.c.status.not_in(REFERENCE_RELEASED),
@@ -108,31 +40,6 @@ read_update_times = select(orders.c.id, microseconds.label("microseconds")).wher
 )
 count_lines = select(func.count()).where(lines.c.order_id == orders.c.id).scalar_subquery()
 read_line_counts = select(orders.c.id, count_lines.label("lines")).where(is_any_of(orders.c.id))
-read_lines = (
-    select(lines).where(is_any_of(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
-)
-read_allocations = (
-    select(allocations)
-    .where(is_any_of(allocations.c.order_id))
-    .order_by(allocations.c.order_id, allocations.c.warehouse_id)
-)
-read_fulfillments = (
-    select(warehouse_fulfillments)
-    .join(
-        orders,
-        and_(
-            orders.c.id == warehouse_fulfillments.c.order_id,
-            orders.c.attempt == warehouse_fulfillments.c.attempt,
-        ),
-    )
-    .where(is_any_of(warehouse_fulfillments.c.order_id))
-    .order_by(warehouse_fulfillments.c.order_id, warehouse_fulfillments.c.warehouse_id)
-)
-read_late = (
-    select(late_events)
-    .where(is_any_of(late_events.c.order_id))
-    .order_by(late_events.c.time, late_events.c.cause)
-)
 read_recipient = select(recipients).where(recipients.c.order_id == bindparam("order_id"))
 read_history = (
     select(history)
@@ -159,114 +66,6 @@ choose_expired = (
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 count_commit_pending = select(func.count()).where(orders.c.stock == StockStatus.COMMIT_PENDING)
 
-insert_orders, insert_lines, insert_allocations, insert_history = (
-    insert_rows(*t.c) for t in (orders, lines, allocations, history)
-)
-changed_orders = unnest_rows(*(orders.c[name] for name in CHANGING))
-update_orders = (
-    update(orders)
-    .values({n: changed_orders.c[n] for n in CHANGING[1:]})
-    .where(orders.c.id == changed_orders.c.id)
-)
-changed_lines = unnest_rows(lines.c.order_id, lines.c.number, lines.c.cancelled)
-update_lines = (
-    update(lines)
-    .values(cancelled=changed_lines.c.cancelled)
-    .where(lines.c.order_id == changed_lines.c.order_id, lines.c.number == changed_lines.c.number)
-)
-new_late = (
-    upsert(late_events)
-    .from_select(list(late_events.c), select(*unnest_rows(*late_events.c).c))
-    .on_conflict_do_nothing()
-)
-drop_allocations = delete(allocations).where(is_any_of(allocations.c.order_id))
-new_fulfillments = upsert(warehouse_fulfillments).from_select(
-    list(warehouse_fulfillments.c), select(*unnest_rows(*warehouse_fulfillments.c).c)
-)
-save_fulfillments = new_fulfillments.on_conflict_do_update(
-    index_elements=list(warehouse_fulfillments.primary_key),
-    set_={
-        c.name: new_fulfillments.excluded[c.name]
-        for c in warehouse_fulfillments.c
-        if not c.primary_key
-    },
-)
-
-
-async def lock_orders(
-    connection: AsyncConnection,
-    envelopes: Sequence[Envelope[Any]],
-    repeats: Collection[UUID],
-) -> Workspace[Order]:
-    """The orders that are targets.
-
-    An order that a checkout has already become is named by the checkout's target too.
-    """
-    parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
-    placing = {
-        each.command.checkout_key: each.target
-        for each in envelopes
-        if isinstance(each.command, PlaceOrder)
-    }
-    if placing:
-        parameters |= column_arrays(checkout=placing)
-    found = await _load_orders(connection, lock_by_checkout if placing else lock_by_id, parameters)
-    return Workspace(
-        {o.id: o for o in found},
-        {placing[o.checkout]: o.id for o in found if o.checkout in placing},
-    )
-
-
-async def save_orders(
-    connection: AsyncConnection,
-    before: Mapping[UUID, Order],
-    after: Mapping[UUID, Order],
-    steps: Sequence[Row],
-) -> None:
-    """Stores what changed; new orders sorted by their natural key, or two sets of rivals may
-    deadlock.
-    """
-    created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
-    changed = [o for id, o in after.items() if id in before]
-    if created:
-        await connection.execute(insert_orders, ORDER.arrays(created))
-        placed = [LINE.row(line, order_id=o.id) for o in created for line in o.lines]
-        await connection.execute(insert_lines, row_arrays(placed))
-        await connection.execute(
-            insert(recipients),
-            [RECIPIENT.row(o.recipient, order_id=o.id) for o in created if o.recipient],
-        )
-    if changed:
-        await connection.execute(update_orders, ORDER.arrays(changed, CHANGING))
-    moved = [o for o in changed if o.lines != before[o.id].lines]
-    cut = [
-        {"order_id": o.id, "number": new.number, "cancelled": new.cancelled}
-        for o in moved
-        for old, new in _lines(before[o.id], o)
-        if new.cancelled != old.cancelled
-    ]
-    if cut:
-        await connection.execute(update_lines, row_arrays(cut))
-    await _save_allocations(connection, created, moved)
-    if rows := [
-        FULFILLMENT.row(fulfillment, order_id=o.id)
-        for o in sorted(after.values(), key=attrgetter("id"))
-        for fulfillment in o.fulfillments
-    ]:
-        await connection.execute(save_fulfillments, row_arrays(rows))
-    if own := [step for step in steps if isinstance(step, Transition)]:
-        await connection.execute(insert_history, TRANSITION.arrays(own))
-    if late := [step for step in steps if isinstance(step, LateEvent)]:
-        await connection.execute(new_late, LATE.arrays(late))
-    await save_returns_of(
-        connection, before, after, [step for step in steps if isinstance(step, ReturnStep)]
-    )
-
-
-async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
-    """The order that this checkout has already become."""
-    return (await connection.execute(read_by_checkout, {"checkout": checkout})).scalar_one_or_none()
-
 
 async def holder_of_reference(
     connection: AsyncConnection, customer_id: str | None, external_reference: str
@@ -276,11 +75,6 @@ async def holder_of_reference(
     """
     wanted = {"customer_id": customer_id, "external_reference": external_reference}
     return (await connection.execute(read_holder, wanted)).scalar_one_or_none()
-
-
-async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Order]:
-    """The orders as they stand, unlocked, by id; unknown ids are missing."""
-    return {o.id: o for o in await _load_orders(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
@@ -293,29 +87,22 @@ async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> di
 
 async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Page) -> list[Listed]:
     """The page's orders and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = (
-        [orders.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    c = orders.c
+    filters = conditions(
+        (c.status, Column.in_, wanted.statuses),
+        (c.customer_id, eq, wanted.customer_id),
+        (c.external_reference, eq, wanted.external_reference),
+        (c.number, eq, wanted.number),
+        (c.stock, eq, wanted.stock),
+        (c.create_time, ge, wanted.create_time_from),
+        (c.create_time, lt, wanted.create_time_before),
+        (c.update_time, ge, wanted.update_time_from),
+        (c.update_time, lt, wanted.update_time_before),
+        (c.id, lt, page.after and page.after[0]),
     )
-    equal = {
-        "customer_id": wanted.customer_id,
-        "external_reference": wanted.external_reference,
-        "number": wanted.number,
-        "stock": wanted.stock,
-    }
-    conditions += [orders.c[name] == value for name, value in equal.items() if value is not None]
-    if wanted.create_time_from:
-        conditions.append(orders.c.create_time >= wanted.create_time_from)
-    if wanted.create_time_before:
-        conditions.append(orders.c.create_time < wanted.create_time_before)
-    if wanted.update_time_from:
-        conditions.append(orders.c.update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        conditions.append(orders.c.update_time < wanted.update_time_before)
-    if page.after:
-        conditions.append(orders.c.id < page.after[0])
     statement = (
         select(orders.c.id, count_lines)
-        .where(*conditions)
+        .where(*filters)
         .order_by(orders.c.id.desc())
         .limit(page.size + 1)
     )
@@ -361,60 +148,3 @@ async def count_commit_pending_orders(connection: AsyncConnection) -> int:
 async def find_recipient(connection: AsyncConnection, order_id: UUID) -> Recipient | None:
     row = (await connection.execute(read_recipient, {"order_id": order_id})).one_or_none()
     return replace(RECIPIENT.record(row), address_lines=tuple(row.address_lines)) if row else None
-
-
-async def _load_orders(
-    connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
-) -> list[Order]:
-    """The orders that the statement finds, in its order, each with its lines, allocations,
-    fulfilments, returns and late events.
-    """
-    rows = list(await connection.execute(statement, parameters))
-    if not rows:
-        return []
-    ids = column_arrays(order_id=[row.id for row in rows])
-    of_line: defaultdict[tuple[UUID, int], list[Allocation]] = defaultdict(list)
-    for a in await connection.execute(read_allocations, ids):
-        of_line[a.order_id, a.line_number].append(ALLOCATION.record(a))
-    of_order: defaultdict[UUID, list[Line]] = defaultdict(list)
-    for line in await connection.execute(read_lines, ids):
-        allocated = tuple(of_line[line.order_id, line.number])
-        of_order[line.order_id].append(LINE.record(line, allocations=allocated))
-    fulfillments_of: defaultdict[UUID, list[WarehouseFulfillment]] = defaultdict(list)
-    for fulfillment in await connection.execute(read_fulfillments, ids):
-        fulfillments_of[fulfillment.order_id].append(FULFILLMENT.record(fulfillment))
-    late: defaultdict[UUID, list[LateEvent]] = defaultdict(list)
-    if ended := [row.id for row in rows if row.status in TERMINAL]:
-        for event in await connection.execute(read_late, column_arrays(order_id=ended)):
-            late[event.order_id].append(LATE.record(event))
-    returns = await returns_of(connection, [row.id for row in rows if row.has_returns])
-    return [
-        ORDER.record(
-            row,
-            lines=tuple(of_order[row.id]),
-            fulfillments=tuple(fulfillments_of[row.id]),
-            returns=returns.get(row.id, ()),
-            late_events=tuple(late[row.id][:LATE_EVENTS_SHOWN]),
-        )
-        for row in rows
-    ]
-
-
-async def _save_allocations(
-    connection: AsyncConnection, created: Sequence[Order], moved: Sequence[Order]
-) -> None:
-    """Where the units come from: of a new order, and of one whose reservations were made anew."""
-    if moved:
-        await connection.execute(drop_allocations, column_arrays(order_id=[o.id for o in moved]))
-    rows = [
-        ALLOCATION.row(a, order_id=o.id, line_number=line.number)
-        for o in (*created, *moved)
-        for line in o.lines
-        for a in line.allocations
-    ]
-    if rows:
-        await connection.execute(insert_allocations, row_arrays(rows))
-
-
-def _lines(before: Order, after: Order) -> Iterable[tuple[Line, Line]]:
-    return zip(before.lines, after.lines, strict=True)

@@ -4,12 +4,13 @@ these orders' locks.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from operator import eq, ge, lt
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
+    Column,
     Select,
     and_,
     bindparam,
@@ -24,9 +25,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
 from order_svc.model.filters import ReturnFilter
-from order_svc.model.records import Order, Return, ReturnLine, ReturnStep
+from order_svc.model.records import Order
+from order_svc.model.returns import Return, ReturnLine, ReturnStep
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
 RETURN = RecordRows(Return, returns.c, loaded=["order_number", "currency", "lines"])
@@ -88,10 +90,8 @@ async def returns_of(
 ) -> dict[UUID, tuple[Return, ...]]:
     """The returns of these orders, by order, oldest first."""
     found: defaultdict[UUID, tuple[Return, ...]] = defaultdict(tuple)
-    for order_return in (
-        await _load_returns(connection, read_by_order, column_arrays(order_id=order_ids))
-        if order_ids
-        else []
+    for order_return in await _load_returns(
+        connection, read_by_order, column_arrays(order_id=order_ids)
     ):
         found[order_return.order_id] += (order_return,)
     return found
@@ -104,8 +104,6 @@ async def save_returns_of(
     steps: Sequence[ReturnStep],
 ) -> None:
     """Stores the returns that changed with their orders, and their history."""
-    if not steps:
-        return
     known = {
         order_return.id: order_return.version
         for order in before.values()
@@ -145,28 +143,22 @@ async def list_returns(
     connection: AsyncConnection, wanted: ReturnFilter, page: Page
 ) -> list[Listed]:
     """The page's returns and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = (
-        [returns.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    c = returns.c
+    filters = conditions(
+        (c.order_id, eq, wanted.order_id),
+        (c.status, Column.in_, wanted.statuses),
+        (c.create_time, ge, wanted.create_time_from),
+        (c.create_time, lt, wanted.create_time_before),
+        (c.update_time, ge, wanted.update_time_from),
+        (c.update_time, lt, wanted.update_time_before),
     )
-    if wanted.order_id:
-        conditions.append(returns.c.order_id == wanted.order_id)
-    if wanted.create_time_from:
-        conditions.append(returns.c.create_time >= wanted.create_time_from)
-    if wanted.create_time_before:
-        conditions.append(returns.c.create_time < wanted.create_time_before)
-    if wanted.update_time_from:
-        conditions.append(returns.c.update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        conditions.append(returns.c.update_time < wanted.update_time_before)
     if page.after:
         time, id = page.after
-        conditions.append(
-            tuple_(returns.c.create_time, returns.c.id) < tuple_(literal(time), literal(id))
-        )
+        filters.append(tuple_(c.create_time, c.id) < tuple_(literal(time), literal(id)))
     place = (returns.c.create_time, returns.c.id)
     statement = (
         select(*place, count_lines)
-        .where(*conditions)
+        .where(*filters)
         .order_by(*(column.desc() for column in place))
         .limit(page.size + 1)
     )

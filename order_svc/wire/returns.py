@@ -22,7 +22,7 @@ from order_svc.model.commands import (
 )
 from order_svc.model.events import ReturnChanged
 from order_svc.model.filters import ReturnFilter
-from order_svc.model.records import Return, ReturnLine, ReturnStep
+from order_svc.model.returns import Return, ReturnLine, ReturnStep
 from order_svc.wire.requests import requested
 
 STATUS = enum_values(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)

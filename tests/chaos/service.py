@@ -24,13 +24,12 @@ def program(service: str) -> Sequence[str]:
 def main(service: str, arguments: Sequence[str]) -> None:
     """Runs the service in this process."""
     if service == "order":
-        from order_svc.decisions import cancelling, placing
+        from order_svc.decisions import creation
 
         # `operations` derives a reservation's time from the payment window at its import: it is
         # imported first, so that reservations live as long as in the service.
-        importlib.import_module("order_svc.operations.orders")
-        for room in (placing, cancelling):
-            room.PAYMENT_WINDOW = PAYMENT_WINDOW  # type: ignore[attr-defined]
+        importlib.import_module("order_svc.operations.creation")
+        creation.PAYMENT_WINDOW = PAYMENT_WINDOW
     if bug := os.environ.get("CHAOS_BUG"):
         from tests.chaos.bugs import plant
 

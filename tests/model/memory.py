@@ -5,7 +5,7 @@ The services' own decisions, operations, RPCs and consumers run over it unchange
 constraints and the rows of idempotency keys have their tests on PostgreSQL.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -44,6 +44,7 @@ class Memory:
         """
         self._encode, self.clock, self._publish, self.point = encode, clock, publish, point
         self.keys: dict[str, tuple[bytes, UUID]] = {}
+        self.on_change: list[Callable[[Collection[UUID]], None]] = []
         # a caller that opens a transaction gets the same empty connection
         self.engine = self
 

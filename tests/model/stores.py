@@ -15,8 +15,10 @@ from chassis.values.paging import Page
 from chassis.write.workspace import Workspace
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from fulfillment_svc.model.records import Fulfillment, FulfillmentKey, OrderFulfillments
+from order_svc.lifecycle import Status as OrderStatus
 from order_svc.model.commands import PlaceOrder
-from order_svc.model.records import Order, Recipient, Return
+from order_svc.model.records import Order, Recipient
+from order_svc.model.returns import Return
 from payment_svc.model.records import Account, Payment
 from shipping_svc.lifecycle import TERMINAL as SHIPMENT_ENDS
 from shipping_svc.lifecycle import Status as ShipmentStatus
@@ -88,6 +90,10 @@ class Orders:
 
     async def find_orders(self, _: None, ids: Collection[UUID]) -> dict[UUID, Order]:
         return {id: self.orders[id] for id in ids if id in self.orders}
+
+    async def find_pending_orders(self, _: None, ids: Collection[UUID]) -> dict[UUID, Order]:
+        pending = {id: self.orders[id] for id in ids if id in self.orders}
+        return {id: order for id, order in pending.items() if order.status is OrderStatus.PENDING}
 
     async def count_lines_of(self, _: None, ids: Collection[UUID]) -> dict[UUID, int]:
         return {id: len(self.orders[id].lines) for id in ids if id in self.orders}

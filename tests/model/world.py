@@ -31,10 +31,12 @@ import fulfillment_svc.operations
 import fulfillment_svc.peers
 import fulfillment_svc.rpc
 import fulfillment_svc.wire
+import order_svc.app
 import order_svc.consumers
-import order_svc.operations.orders
+import order_svc.operations.cancellation
+import order_svc.operations.creation
+import order_svc.operations.payments
 import order_svc.operations.releasing
-import order_svc.operations.returns
 import order_svc.peers
 import order_svc.rpc
 import order_svc.wire.events_out
@@ -121,10 +123,7 @@ class World:
             for name, wire in WIRES.items()
         }
         of: dict[str, Any] = dict(memory)
-        order = order_svc.operations.orders.Operations(
-            of["order"], order_svc.peers.Warehouse(channel)
-        )
-        returns = order_svc.operations.returns.ReturnOperations(of["order"], order.writer)
+        order = order_svc.app.Operations(of["order"], order_svc.peers.Warehouse(channel))
         warehouse = warehouse_svc.app.Operations(of["warehouse"])
         bank: Any = self.bank
         payment = payment_svc.operations.Operations(
@@ -143,7 +142,7 @@ class World:
             of["shipping"], shipping_svc.peers.Orders(channel), carrier, Timeouts()
         )
         self.workers = {
-            "expire orders": order.expire_orders,
+            "expire orders": order.cancellation.expire_orders,
             "expire reservations": warehouse.reservations.expire_reservations,
             "settle": payment.settle_due,
             "commit pending stock": fulfillment.commit_pending_stock,
@@ -151,8 +150,10 @@ class World:
             "recall": shipping.recalls.retry_open_recalls,
         }
         self.doors: dict[str, Any] = {
-            "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(order),
-            "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(returns),
+            "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(
+                order.creation, order.cancellation, order.reading
+            ),
+            "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(order.returns),
             "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(
                 warehouse.stock, warehouse.returns
             ),
@@ -169,7 +170,9 @@ class World:
         }
         for name, door in self.doors.items():
             self._wire.serve(name, door)
-        self.network.listen("order", dict(order_svc.consumers.Consumers(order).handlers))
+        self.network.listen(
+            "order", dict(order_svc.consumers.Consumers(order.payments, order.writer).handlers)
+        )
         self.network.listen(
             "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse.writer).handlers)
         )
@@ -188,8 +191,6 @@ class World:
 
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {
-            order_svc.operations.orders: self.orders,
-            order_svc.operations.returns: self.orders,
             warehouse_svc.operations.reservations: self.stock,
             payment_svc.operations: self.accounts,
             fulfillment_svc.operations: self.fulfillments,
@@ -198,10 +199,14 @@ class World:
             self._patches.enter_context(patch.object(module, "store", store))
             if hasattr(module, "Writer"):
                 self._patches.enter_context(patch.object(module, "Writer", MemoryWriter))
+        self._patch_functions("order_svc", self.orders)
         self._patch_functions("warehouse_svc", self.stock)
         self._patch_functions("shipping_svc", self.parcels)
         makers = (
             *stores,
+            order_svc.operations.cancellation,
+            order_svc.operations.creation,
+            order_svc.operations.payments,
             order_svc.operations.releasing,
             payment_svc.consumers,
             shipping_svc.operations.creation,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
-from order_svc.decisions import returning
+from order_svc.decisions import recalls, refunds
 from order_svc.decisions.deciders import decide
+from order_svc.decisions.returns import returnable_units
 from order_svc.lifecycle import (
     RETURN_MOVES,
     Disposition,
@@ -24,7 +25,8 @@ from order_svc.lifecycle import (
 from order_svc.model.checkout import CheckoutLine
 from order_svc.model.commands import CreateReturn, RefundWithoutGoods
 from order_svc.model.events import ItemsCancelled, StatusChanged
-from order_svc.model.records import Allocation, Order, Return, WarehouseFulfillment
+from order_svc.model.records import Allocation, Order, WarehouseFulfillment
+from order_svc.model.returns import Return
 from tests.unit.order.returns import ask, ask_money, context, inspect, move, receive, walked
 from tests.unit.order.samples import (
     NOW,
@@ -156,11 +158,11 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
             assert decide(order, command, NOW).record is order
         for order_return in order.returns:
             if order_return.status is ReturnStatus.INSPECTED and data.draw(st.booleans()):
-                order = returning.refunded(
+                order = refunds.with_refunded_return(
                     order, order_return.id, order_return.refund, context(order)
                 ).record
                 assert (
-                    returning.refunded(
+                    refunds.with_refunded_return(
                         order, order_return.id, order_return.refund, context(order)
                     ).record
                     is order
@@ -231,13 +233,13 @@ def test_recalls_announce_each_unit_once(
         status=Status.CANCELLED,
     )
     for units in recalled_units:
-        order = returning.recall(order, "london", units, context(order)).record
+        order = recalls.recall(order, "london", units, context(order)).record
     most = {n: max(units.get(n, 0) for units in recalled_units) for n in (1, 2)}
     assert {
         n: sum(order_return.line(n).announced for order_return in order.returns) for n in (1, 2)
     } == most
     assert len({order_return.id for order_return in order.returns}) == len(order.returns)
-    other = returning.recall(order, "paris", {1: 1}, context(order)).record
+    other = recalls.recall(order, "paris", {1: 1}, context(order)).record
     assert other.returns[-1].id not in {order_return.id for order_return in order.returns}
 
 
@@ -284,7 +286,7 @@ def parcel_commands(draw: st.DrawFn, order: Order) -> list[Envelope[Any]]:
         if p.order_status is not Status.DELIVERED and units_at(order, p)
     ]
     open_returns = [order_return for order_return in order.returns if order_return.active]
-    returnable = returning.returnable_units(order, 1)
+    returnable = returnable_units(order, 1)
     kinds = ["cancel", "short", "deliver"] * bool(packing) + ["refund", "ask"] * bool(returnable)
     kind = draw(st.sampled_from(kinds + ["next"] * 2 * len(open_returns) or ["none"]))
     if kind == "none":
@@ -367,7 +369,7 @@ def test_cancelled_and_returned_units_add_up_to_the_line(order: Order, data: st.
                 order = published_amounts(order, command)
     while open_returns := [order_return for order_return in order.returns if order_return.active]:
         order = published_amounts(order, data.draw(next_step(open_returns[0])))
-    if rest := returning.returnable_units(order, 1):
+    if rest := returnable_units(order, 1):
         order = published_amounts(order, ask_money(order, {1: (rest, Disposition.NONE)}))
     units, amount = refunded_and_cancelled(order)
     assert units == line.quantity - sum(

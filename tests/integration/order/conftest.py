@@ -23,10 +23,9 @@ from chassis.values.errors import Deferred, Failure
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.model.commands import CommitResult, Committed
 from order_svc.model.records import Allocation, Allocations
-from order_svc.operations.orders import Operations
-from order_svc.operations.returns import ReturnOperations
 from order_svc.peers import RequestedUnits, Warehouse
 from order_svc.rpc import OrderService, ReturnService
 from order_svc.wire.events_out import outgoing_event
@@ -116,18 +115,21 @@ async def operations(database: Database, warehouse: FakeWarehouse) -> Operations
 async def orders(operations: Operations) -> AsyncIterator[Orders]:
     """A client of the running server."""
     async with channel_of(
-        partial(add_OrderServiceServicer_to_server, OrderService(operations))
+        partial(
+            add_OrderServiceServicer_to_server,
+            OrderService(operations.creation, operations.cancellation, operations.reading),
+        )
     ) as channel:
         yield OrderServiceStub(channel)
 
 
 @pytest.fixture
-async def returns(database: Database, operations: Operations) -> AsyncIterator[Returns]:
+async def returns(operations: Operations) -> AsyncIterator[Returns]:
     """A client of the running server."""
     async with channel_of(
         partial(
             add_ReturnServiceServicer_to_server,
-            ReturnService(ReturnOperations(database, operations.writer)),
+            ReturnService(operations.returns),
         )
     ) as channel:
         yield ReturnServiceStub(channel)

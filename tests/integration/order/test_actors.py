@@ -20,10 +20,10 @@ from chassis.rpc.client import ask
 from chassis.values.actor import METADATA_KEY
 from chassis.values.errors import NotFound
 from order_svc import tables
-from order_svc.operations.orders import Operations
+from order_svc.app import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.requests import Orders, Returns, create_order
-from tests.integration.order.test_cancelling import cancel, cancel_items, failed, retry
+from tests.integration.order.test_cancellation import cancel, cancel_items, failed, retry
 from tests.integration.order.test_events import place
 from tests.integration.order.test_returns import (
     about,

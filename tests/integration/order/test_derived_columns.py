@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.values.decision import Done
 from chassis.values.envelope import Envelope
+from order_svc.app import Operations
 from order_svc.lifecycle import FulfillmentState, ReturnStatus
 from order_svc.model.commands import (
     CommitPending,
@@ -17,7 +18,6 @@ from order_svc.model.commands import (
     Unavailable,
 )
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
 from order_svc.tables import orders
 from tests.support import property_columns
 from tests.unit.order.returns import ask, inspect, move, receive
@@ -103,7 +103,7 @@ async def test_each_derived_column_equals_its_property(
     seen = set()
     order: Order | None = None
     for step in (lambda _: place(None, "london", "leeds"), *LIVES[life]):
-        [outcome] = await operations.write([step(order)])
+        [outcome] = await operations.writer.write([step(order)])
         assert isinstance(outcome, Done), outcome
         order = outcome.record
         async with engine.connect() as connection:

@@ -19,11 +19,11 @@ from chassis.consume.delivery import Delivery
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Deferred, NotFound, Refused
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import FulfillmentState, PaymentStatus, Status, StockStatus
 from order_svc.model.commands import Unavailable
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     WORK,
@@ -52,7 +52,7 @@ async def place(orders: Orders, operations: Operations, *warehouses: str) -> Ord
     """Places an order of a line from each warehouse."""
     request = create_order(*(item(f"SKU-{n}", n + 1) for n, _ in enumerate(warehouses)))
     placed = (await orders.CreateOrder(request, timeout=30)).order
-    [order] = await operations.get_orders([UUID(placed.order_id)])
+    [order] = await operations.reading.get_orders([UUID(placed.order_id)])
     return order
 
 
@@ -62,7 +62,7 @@ async def deliver(
     """Hands over a batch as the inbox does: each event type as one set, one type after the
     other.
     """
-    handlers = Consumers(operations).handlers
+    handlers = Consumers(operations.payments, operations.writer).handlers
     outcomes: dict[int, Outcome[Any]] = {}
     for kind, handler in handlers.items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
@@ -203,7 +203,7 @@ async def test_failure_events_in_any_order_leave_the_same_tables(
     events += [*london, *paris, short, created, came_back, *shipped_and_delivered(order, "paris")]
     events += [refunded(order, 1000), refunded(order, 2000)]
     await shuffled(operations, events, random.Random(seed))
-    [now] = await operations.get_orders([order.id])
+    [now] = await operations.reading.get_orders([order.id])
     assert (now.status, now.version, now.payment) == (
         Status.DELIVERED,
         7,
@@ -242,7 +242,7 @@ async def test_withdrawn_shipment_consumed_later_stays_void(
     others, _ = shipped_and_delivered(order, "paris")
     await deliver(operations, [delivery(paid(order)), delivery(void)])
     await deliver(operations, [delivery(created), delivery(others)])
-    [now] = await operations.get_orders([order.id])
+    [now] = await operations.reading.get_orders([order.id])
     london, _ = now.fulfillments
     assert (now.status, london.shipment_id) == (Status.PROCESSING, None)
     assert london.withdraw_version == 6
@@ -329,7 +329,7 @@ async def test_failed_payment_cancels_the_order_once(
     failed = delivery(not_paid(order))
     await deliver(operations, [failed, failed])
     await deliver(operations, [delivery(not_paid(order)), delivery(paid(order))])
-    [cancelled] = await operations.get_orders([order.id])
+    [cancelled] = await operations.reading.get_orders([order.id])
     assert (cancelled.status, cancelled.reason, cancelled.version) == (
         Status.CANCELLED,
         "PAYMENT_FAILED",
@@ -408,11 +408,11 @@ async def test_units_cancelled_before_payment_expect_no_fulfilment(
         request_id=str(uuid4()), order_id=str(order.id), lines=lines
     )
     await orders.CancelOrderItems(request, timeout=30)
-    [order] = await operations.get_orders([order.id])
+    [order] = await operations.reading.get_orders([order.id])
     created, delivered = shipped_and_delivered(order, "london")
     for message in (paid(order), *working(order, "london", PATH), created, delivered):
         await deliver(operations, [delivery(message)])
-    [order] = await operations.get_orders([order.id])
+    [order] = await operations.reading.get_orders([order.id])
     assert order.status is Status.DELIVERED
     assert [
         (fulfillment.warehouse_id, fulfillment.state)

@@ -18,10 +18,10 @@ from chassis.broker import stream
 from chassis.broker.stream import Broker
 from chassis.consume.inbox import Inbox
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
 from tests.integration.order.events import (
     committed,
     paid,
@@ -55,9 +55,9 @@ async def running_inbox(
         engine,
         tables.failed_events,
         service="order",
-        handlers=Consumers(operations).handlers,
+        handlers=Consumers(operations.payments, operations.writer).handlers,
     )
-    operations.database.on_change = inbox.changed
+    operations.reading.database.on_change.append(inbox.changed)
     async with cancelled_at_end(inbox.run()):
         yield inbox
 
@@ -83,7 +83,7 @@ async def consume(
 
 
 async def now(operations: Operations, order: Order) -> Order:
-    [order] = await operations.get_orders([order.id])
+    [order] = await operations.reading.get_orders([order.id])
     return order
 
 
@@ -254,7 +254,7 @@ async def test_empty_and_negative_events_change_nothing(
     [negative] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
     nothing = with_units(negative, {1: 1})
     nothing.new_status = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
-    kinds = list(Consumers(operations).handlers)
+    kinds = list(Consumers(operations.payments, operations.writer).handlers)
     done = handled("done") + handled("skipped")
     async with running_inbox(broker, engine, operations) as inbox:
         await consume(

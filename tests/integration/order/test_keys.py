@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.rpc.client import ask
 from chassis.values.request_context import request_context
 from order_svc import tables
-from order_svc.operations.orders import Operations
+from order_svc.app import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders, Returns, create_order, overdue
-from tests.integration.order.test_cancelling import cancel, cancel_items, failed, retry
+from tests.integration.order.test_cancellation import cancel, cancel_items, failed, retry
 from tests.integration.order.test_events import PATH, deliver, place
 from tests.integration.order.test_returns import (
     about,
@@ -56,7 +56,7 @@ async def test_requests_about_orders_are_stored_under_their_keys(
     """A key is the method and the request_id; the order stores that of its checkout."""
     create = create_order()
     placed = (await ask(orders.CreateOrder, create)).order
-    [order] = await operations.get_orders([UUID(placed.order_id)])
+    [order] = await operations.reading.get_orders([UUID(placed.order_id)])
     again = await failed(orders, operations, warehouse)
     requests: dict[str, Any] = {
         "CreateOrder": create,
@@ -140,7 +140,7 @@ async def test_expiry_is_stored_under_a_key_of_each_run(
     """The worker makes a key for each order and run, which is the cause too. Its hash is empty."""
     order = await place(orders, operations, "london")
     await overdue(engine, order)
-    assert await operations.expire_orders() == 1
+    assert await operations.cancellation.expire_orders() == 1
     [(key, request_hash, target)] = await stored(engine, "order.expiry:")
     assert UUID(key.removeprefix("order.expiry:")).version == 7
     assert (request_hash, target) == (b"", order.id)

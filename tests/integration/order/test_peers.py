@@ -20,8 +20,8 @@ from chassis.values import deadline
 from chassis.values.decision import Done
 from chassis.values.paging import too_large
 from chassis.write.database import Database
+from order_svc.app import Operations
 from order_svc.lifecycle import Status, StockStatus
-from order_svc.operations.orders import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders, overdue
@@ -101,7 +101,7 @@ async def test_warehouse_defect_leaves_the_commit_pending(
     order = await place(orders, operations, "london")
     [outcome] = await deliver(connected, [delivery(paid(order))])
     assert isinstance(outcome, Done)
-    [order] = await operations.get_orders([order.id])
+    [order] = await operations.reading.get_orders([order.id])
     assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.COMMIT_PENDING)
 
 
@@ -111,7 +111,7 @@ async def test_batch_too_large_is_confirmed_in_parts(
     """Where the answer to five orders would be too large, smaller calls answer each of them."""
     reservations.whole, reservations.most = False, 2
     attempts = [(uuid4(), 1) for _ in range(5)]
-    answers = await connected.warehouse.confirm(uuid4(), attempts)
+    answers = await connected.payments.warehouse.confirm(uuid4(), attempts)
     assert set(answers) == {order_id for order_id, _ in attempts}
 
 
@@ -123,7 +123,7 @@ async def test_cancellation_retries_the_release(
     """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 2
-    cancelled = await connected.cancel(cancel(order))
+    cancelled = await connected.cancellation.cancel(cancel(order))
     assert cancelled.status is Status.CANCELLED
     assert [
         [entry.order_id for entry in request.order_attempts] for request in reservations.asked
@@ -143,7 +143,7 @@ async def test_failed_release_is_counted_and_order_is_cancelled(
     """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 99
-    assert (await connected.cancel(cancel(order))).status is Status.CANCELLED
+    assert (await connected.cancellation.cancel(cancel(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 3
     assert measured("order_release_failures_total") == before + 1
 
@@ -162,7 +162,7 @@ async def test_release_stops_at_the_callers_deadline(
     before, reservations.failing = measured("order_release_failures_total"), 99
     monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
     with deadline.within(50):
-        assert (await connected.cancel(cancel(order))).status is Status.CANCELLED
+        assert (await connected.cancellation.cancel(cancel(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 2
     assert measured("order_release_failures_total") == before + 1
 
@@ -181,7 +181,7 @@ async def test_only_unreleased_orders_are_released_again(
     )
     reservations.retryable = {str(one.id)}
     await overdue(engine, one, other)
-    await connected.expire_orders()
+    await connected.cancellation.expire_orders()
     asked = [{entry.order_id for entry in request.order_attempts} for request in reservations.asked]
     assert asked == [{str(one.id), str(other.id)}, {str(one.id)}, {str(one.id)}]
 
@@ -195,5 +195,5 @@ async def test_cancellation_with_an_open_breaker_succeeds(
     reservations.failing = 99
     for _ in range(3):
         order = await place(orders, operations, "london")
-        assert (await connected.cancel(cancel(order))).status is Status.CANCELLED
+        assert (await connected.cancellation.cancel(cancel(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 5

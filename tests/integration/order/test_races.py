@@ -14,13 +14,13 @@ from chassis.rpc.client import ask
 from chassis.values.decision import Done
 from chassis.values.errors import Deferred, Failure
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.lifecycle import Status
 from order_svc.model.records import Order, Transition
-from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import WORK, delivery, fewer_lines, paid, with_units, working
 from tests.integration.order.requests import Orders, overdue
-from tests.integration.order.test_cancelling import cancel, cancel_items, failed, now, retry
+from tests.integration.order.test_cancellation import cancel, cancel_items, failed, now, retry
 from tests.integration.order.test_events import deliver, place
 
 RACES = range(8)
@@ -101,12 +101,12 @@ async def test_expiry_during_payment_ends_in_one_outcome(
     order = await place(orders, operations, "london")
     await overdue(engine, order)
     works: list[Awaitable[Any]] = [
-        operations.expire_orders(),
+        operations.cancellation.expire_orders(),
         deliver(operations, [delivery(paid(order))]),
     ]
     random.Random(seed).shuffle(works)
     assert await together(*works) == ["", ""]
-    await operations.expire_orders()  # the orders that were locked in the first call
+    await operations.cancellation.expire_orders()  # the orders that were locked in the first call
     current = await consistent(engine, operations, order)
     assert current.captured == order.total
     assert (current.status, [event.reason for event in current.late_events]) in (

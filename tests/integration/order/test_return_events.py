@@ -24,6 +24,7 @@ from chassis.values.decision import Done
 from chassis.values.errors import Deferred, Failure
 from chassis.values.money import to_message
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.lifecycle import (
     PaymentStatus,
     ReturnKind,
@@ -33,7 +34,6 @@ from order_svc.lifecycle import (
     StockStatus,
 )
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     committed,
@@ -63,7 +63,7 @@ LAMPS = {1: 3}
 
 async def again(operations: Operations, order: Order) -> Order:
     """Returns the order as it stands."""
-    [order] = await operations.get_orders([order.id])
+    [order] = await operations.reading.get_orders([order.id])
     return order
 
 
@@ -72,7 +72,7 @@ async def placed(orders: Orders, operations: Operations) -> Order:
     made = (
         await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
     ).order
-    [order] = await operations.get_orders([UUID(made.order_id)])
+    [order] = await operations.reading.get_orders([UUID(made.order_id)])
     [outcome] = await deliver(operations, [delivery(paid(order))])
     assert isinstance(outcome, Done)
     return await again(operations, order)

@@ -22,8 +22,8 @@ from chassis.rpc.client import ask, pages
 from chassis.values import paging
 from chassis.values.errors import Failure, Invalid, NotFound, Refused, Stale
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     delivery,
@@ -49,7 +49,7 @@ async def delivered(orders: Orders, operations: Operations) -> Order:
     placed = (
         await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
     ).order
-    [order] = await operations.get_orders([UUID(placed.order_id)])
+    [order] = await operations.reading.get_orders([UUID(placed.order_id)])
     await deliver(
         operations,
         [
@@ -61,7 +61,7 @@ async def delivered(orders: Orders, operations: Operations) -> Order:
             )
         ],
     )
-    [order] = await operations.get_orders([order.id])
+    [order] = await operations.reading.get_orders([order.id])
     assert order.status == "delivered"
     return order
 
@@ -602,7 +602,7 @@ async def test_one_of_two_parcels_delivered_can_be_returned(
     placed = (
         await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
     ).order
-    [order] = await operations.get_orders([UUID(placed.order_id)])
+    [order] = await operations.reading.get_orders([UUID(placed.order_id)])
     created, _ = shipped_and_delivered(order, "paris")
     await deliver(
         operations,

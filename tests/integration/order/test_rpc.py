@@ -31,7 +31,7 @@ from chassis.values.errors import (
 )
 from chassis.write.database import Database
 from order_svc import tables
-from order_svc.operations.orders import Operations
+from order_svc.app import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.requests import RECIPIENT, Orders, create_order, item, pounds
 from tests.support import room_for
@@ -516,15 +516,15 @@ async def test_watch_sends_snapshot_then_steps_and_resumes(
     watch sends the steps after its token, and no snapshot.
     """
     order = await create(orders, create_order())
-    looking = asyncio.create_task(operations.watches.run())
+    looking = asyncio.create_task(operations.reading.watches.run())
     try:
         watch = orders.WatchOrder(
             order_service_pb2.WatchOrderRequest(order_id=order.order_id), timeout=10
         )
         first = await read(watch)
         assert first.snapshot == order
-        [known] = await operations.get_orders([UUID(order.order_id)])
-        await operations.confirm_payments([pay(known)])
+        [known] = await operations.reading.get_orders([UUID(order.order_id)])
+        await operations.payments.confirm_payments([pay(known)])
         updates = [await read(watch)]
         while updates[-1].WhichOneof("update") != "transition":
             updates.append(await read(watch))
@@ -548,13 +548,13 @@ async def test_watch_sends_all_stored_steps_at_once(
     """A watch reads four steps two by two. All come at once, though nothing changes and no
     heartbeat is due.
     """
-    monkeypatch.setattr("order_svc.operations.orders.HISTORY_BATCH", 2)
+    monkeypatch.setattr("order_svc.operations.reading.HISTORY_BATCH", 2)
     operations = Operations(database, warehouse, heartbeat_s=600)
     order_id = UUID((await create(orders, create_order(item("LAMP", 4)))).order_id)
-    [order] = await operations.get_orders([order_id])
+    [order] = await operations.reading.get_orders([order_id])
     for _ in range(3):
-        await operations.cancel(cancel_items(order, {1: 1}))
-    async with asyncio.timeout(30), aclosing(operations.watch_order(order_id, 0)) as watch:
+        await operations.cancellation.cancel(cancel_items(order, {1: 1}))
+    async with asyncio.timeout(30), aclosing(operations.reading.watch_order(order_id, 0)) as watch:
         assert [(await anext(watch))[1] for _ in range(4)] == [1, 2, 3, 4]
 
 
@@ -593,8 +593,8 @@ async def test_transitions_are_listed_oldest_first_by_pages(
 ) -> None:
     """The history has a row for each step, with its actor and reason."""
     order = await create(orders, create_order())
-    [known] = await operations.get_orders([UUID(order.order_id)])
-    await operations.confirm_payments([pay(known)])
+    [known] = await operations.reading.get_orders([UUID(order.order_id)])
+    await operations.payments.confirm_payments([pay(known)])
     request = order_service_pb2.ListOrderTransitionsRequest(order_id=order.order_id, page_size=1)
     first = await ask(orders.ListOrderTransitions, request)
     request.page_token = first.next_page_token

@@ -26,9 +26,9 @@ from chassis.rpc.client import ask
 from chassis.values.decision import Outcome
 from chassis.write.outbox import shard_of
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import Status
-from order_svc.operations.orders import Operations
 from tests.integration.order.events import committed, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import place
@@ -57,7 +57,7 @@ class Counting:
     """The order service's handler of payments; it records the order of each event in turn."""
 
     def __init__(self, operations: Operations) -> None:
-        self._handlers, self.orders = Consumers(operations), list[str]()
+        self._handlers, self.orders = Consumers(operations.payments, operations.writer), list[str]()
 
     async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
         outcomes = await self._handlers.payment_confirmed(deliveries)
@@ -102,13 +102,13 @@ async def test_events_of_unknown_orders_delay_no_payment(
     inbox = Inbox(
         broker, engine, tables.failed_events, service="order", handlers={PaymentConfirmed: counting}
     )
-    operations.database.on_change = inbox.changed
+    operations.reading.database.on_change.append(inbox.changed)
     await publish_many(broker, [(event, uuid4()) for event in unknown_payments])
     await publish(broker, paid(first))
     async with cancelled_at_end(inbox.run()):
 
         async def confirmed(order: Any) -> bool:
-            [now] = await operations.get_orders([order.id])
+            [now] = await operations.reading.get_orders([order.id])
             return now.status is Status.CONFIRMED
 
         await eventually(lambda: confirmed(first), timeout_s=300)
@@ -135,7 +135,7 @@ class Events:
     """The order service's handlers, which count the events that they get."""
 
     def __init__(self, operations: Operations) -> None:
-        self._handlers, self.begun = Consumers(operations).handlers, 0
+        self._handlers, self.begun = Consumers(operations.payments, operations.writer).handlers, 0
 
     def of(self, kind: type[Message]) -> Handler[Any]:
         async def handle(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
@@ -203,7 +203,7 @@ async def test_call_does_not_wait_for_a_rebuild(
     order = await place(orders, operations, "london")
     await _published(engine, LOST)
     relay = Relay(
-        operations.database,
+        operations.reading.database,
         broker,
         positions=tables.stream_positions,
         stream="ORDERS",

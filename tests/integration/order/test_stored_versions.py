@@ -6,9 +6,9 @@ from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.write.database import Database
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.lifecycle import FulfillmentState
 from order_svc.model.records import WarehouseFulfillment
-from order_svc.operations.orders import Operations
 from tests.integration.order.events import (
     delivery,
     paid,
@@ -25,7 +25,7 @@ FORGED = 9_000  # within the jump that a service accepts
 
 async def fulfillment_of(operations: Operations, order_id: UUID) -> WarehouseFulfillment:
     """Returns the order's one fulfilment."""
-    [order] = await operations.get_orders([order_id])
+    [order] = await operations.reading.get_orders([order_id])
     [fulfillment] = order.fulfillments
     return fulfillment
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.rpc.client import ask
 from chassis.values.errors import Invalid
 from order_svc import tables
-from order_svc.operations.orders import Operations
+from order_svc.app import Operations
 from tests.integration.order.requests import Orders, Returns, create_order
 from tests.integration.order.test_returns import delivered, made
 

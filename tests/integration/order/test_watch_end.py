@@ -16,9 +16,9 @@ from ordermesh.order.v1.order_service_pb2_grpc import (
 from chassis.rpc.client import ask
 from chassis.values.convert import resume_token
 from chassis.write.database import Database
+from order_svc.app import Operations
 from order_svc.lifecycle import ReturnStatus, Status
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
 from order_svc.rpc import OrderService
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
@@ -30,7 +30,7 @@ from tests.integration.order.events import (
     working,
 )
 from tests.integration.order.requests import Orders, Returns
-from tests.integration.order.test_cancelling import cancel, failed, now
+from tests.integration.order.test_cancellation import cancel, failed, now
 from tests.integration.order.test_events import deliver, place
 from tests.integration.order.test_return_events import recalled, refund, taken_in
 from tests.support import cancelled_at_end, channel_of
@@ -83,8 +83,11 @@ async def slow_replica(
     watch.
     """
     operations = Operations(database, warehouse, heartbeat_s=600)
-    register = partial(add_OrderServiceServicer_to_server, OrderService(operations))
-    async with cancelled_at_end(operations.watches.run()), channel_of(register) as channel:
+    register = partial(
+        add_OrderServiceServicer_to_server,
+        OrderService(operations.creation, operations.cancellation, operations.reading),
+    )
+    async with cancelled_at_end(operations.reading.watches.run()), channel_of(register) as channel:
         yield operations, OrderServiceStub(channel)
 
 

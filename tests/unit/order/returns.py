@@ -16,7 +16,8 @@ from order_svc.model.commands import (
     ReceiveReturn,
     RefundWithoutGoods,
 )
-from order_svc.model.records import Order, Return, ReturnStep
+from order_svc.model.records import Order
+from order_svc.model.returns import Return, ReturnStep
 from tests.unit.order.samples import NOW, after, at, envelope, of_attempt, of_order, report
 
 C = TypeVar("C")

@@ -10,8 +10,8 @@ import pytest
 from chassis.values.decision import Decision
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused
+from order_svc.decisions.creation import check
 from order_svc.decisions.deciders import decide
-from order_svc.decisions.placing import check
 from order_svc.lifecycle import (
     Commit,
     FulfillmentState,

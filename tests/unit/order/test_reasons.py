@@ -12,7 +12,7 @@ from ordermesh.error.v1.error_reason_pb2 import ErrorReason
 from ordermesh.order.v1 import order_pb2, return_pb2
 
 from order_svc import decisions
-from order_svc.decisions.following import COMMITTED_ELSEWHERE
+from order_svc.decisions.fulfillment import COMMITTED_ELSEWHERE
 from order_svc.lifecycle import Reason, ReturnReason
 from order_svc.wire.enums import FULFILLMENT_STATE_OF
 
@@ -33,7 +33,7 @@ ENUMS = [
     *return_pb2.DESCRIPTOR.enum_types_by_name.values(),
 ]
 PREFIXES = {enum.values[0].name.removesuffix("_UNSPECIFIED") for enum in ENUMS}
-# Made of a fulfilment's status, see decisions/following.py.
+# Made of a fulfilment's status, see decisions/fulfillment.py.
 STAGES = {f"FULFILLMENT_{work.name}" for work in FULFILLMENT_STATE_OF.values()}
 
 

@@ -16,10 +16,11 @@ from ordermesh.payment.v1 import payment_pb2
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused, Stale
 from chassis.values.money import Money, to_message
-from order_svc.decisions import returning
+from order_svc.decisions import refunds
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, RETURN_MOVES, Disposition, ReturnStatus
-from order_svc.model.records import Order, Return
+from order_svc.model.records import Order
+from order_svc.model.returns import Return
 from order_svc.wire import events_in
 from order_svc.wire.returns import DISPOSITION, KIND, STATUS
 from tests.unit.order.returns import (
@@ -103,11 +104,13 @@ def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> No
     order = at(status)
     [order_return] = order.returns
     ends = {
-        "refunded": returning.refunded(order, order_return.id, 100, context(order)),
-        "nothing": returning.refund_failed(
+        "refunded": refunds.with_refunded_return(order, order_return.id, 100, context(order)),
+        "nothing": refunds.with_failed_refund(
             order, order_return.id, "nothing_refundable", context(order)
         ),
-        "failed": returning.refund_failed(order, order_return.id, "card_expired", context(order)),
+        "failed": refunds.with_failed_refund(
+            order, order_return.id, "card_expired", context(order)
+        ),
     }
     if status is not ReturnStatus.INSPECTED:
         assert all(decision.record is order and not decision.facts for decision in ends.values())
@@ -123,9 +126,11 @@ def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> No
     }
     assert [decision.record.returns[0].refunded for decision in ends.values()] == [100, 0, 0]
     failed = ends["failed"].record
-    again = returning.refund_failed(failed, order_return.id, "card_expired", context(order))
+    again = refunds.with_failed_refund(failed, order_return.id, "card_expired", context(order))
     assert not again.history
-    tried = returning.refunded(ends["failed"].record, order_return.id, 100, context(order))
+    tried = refunds.with_refunded_return(
+        ends["failed"].record, order_return.id, 100, context(order)
+    )
     assert [(step.new.value, step.reason) for step in walked(tried)] == path["refunded"]
 
 

@@ -1,15 +1,16 @@
-"""A checkout becomes an order."""
+"""A checkout becomes an order; a failed order is tried again."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from chassis.values.errors import Invalid, Violation
+from chassis.values.errors import Deferred, Invalid, Violation, illegal
 from chassis.values.money import UNITS_MAX, minor_digits
-from order_svc.decisions.steps import Decided, advance, allocated
-from order_svc.lifecycle import Commit, PaymentOutcome, Reason, Status
+from order_svc.decisions.steps import Decided, advance, allocated, check_version
+from order_svc.lifecycle import MOVES, Commit, PaymentOutcome, Reason, Status
 from order_svc.model.checkout import Checkout, order_number, priced_lines
-from order_svc.model.commands import PlaceOrder
+from order_svc.model.commands import PlaceOrder, RetryOrder
 from order_svc.model.records import Order
 
 PAYMENT_WINDOW = timedelta(minutes=30)
@@ -87,3 +88,35 @@ def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided
         recipient=checkout.recipient,
     )
     return advance(order, (Status.PENDING,), Reason.ORDER_PLACED, context)
+
+
+def retry(order: Order, command: RetryOrder, context: Context) -> Decided:
+    """A failed order is pending again, with what was reserved for its next attempt. Money and
+    fulfilments of the earlier attempt stay with that attempt.
+    """
+    check_retry(order, command)
+    if command.attempt != order.attempt + 1 or command.allocations is None:
+        raise Deferred("CONTENTION", "The order has changed meanwhile.")
+    retried = replace(
+        order,
+        attempt=command.attempt,
+        payment_outcome=PaymentOutcome.NONE,
+        commit=Commit.NONE,
+        captured=0,
+        refunded=0,
+        expire_time=context.time + PAYMENT_WINDOW,
+        lines=allocated(order.lines, command.allocations),
+        fulfillments=(),
+    )
+    return advance(retried, (Status.PENDING,), Reason.ORDER_RETRIED, context)
+
+
+def check_retry(order: Order, command: RetryOrder) -> None:
+    """Refuses to try an order again that has not failed, before any stock is reserved for it."""
+    check_version(order, command)
+    if order.status is not Status.FAILED:
+        raise illegal(
+            f"An order that is {order.status} is not tried again.",
+            order.status,
+            MOVES[order.status],
+        )

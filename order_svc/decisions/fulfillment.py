@@ -1,4 +1,4 @@
-"""Decisions on the events of fulfilment, shipping and the warehouse, in any order of these events.
+"""Events of fulfilments and their shipments, in any order of these events.
 
 Units join by minimum: an order never has more units in a warehouse than the picklist there, so any
 order and any repetition of the events ends the same.
@@ -8,16 +8,12 @@ from dataclasses import replace
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from chassis.values.errors import Deferred, Refused
+from chassis.values.errors import Deferred
 from chassis.values.versions import check_jump
-from order_svc.decisions import returning
-from order_svc.decisions.paying import with_refunded_status
+from order_svc.decisions.refunds import with_refunded_status
 from order_svc.decisions.steps import (
     Decided,
     advance,
-    allocated,
-    allocated_warehouses,
-    cancel_order,
     cancel_units,
     chain,
     reallocated,
@@ -26,10 +22,8 @@ from order_svc.decisions.steps import (
 from order_svc.lifecycle import (
     MOVES,
     RANK,
-    Commit,
     FulfillmentState,
     Reason,
-    ReturnReason,
     ShipmentOutcome,
     Status,
     StockStatus,
@@ -37,20 +31,15 @@ from order_svc.lifecycle import (
 )
 from order_svc.model.commands import (
     ApplyFulfillmentStatus,
-    ApplyReservation,
     ApplyShipment,
     ApplyShipmentOutcome,
 )
-from order_svc.model.records import (
-    Allocation,
-    Allocations,
-    Line,
-    Order,
-    WarehouseFulfillment,
-)
+from order_svc.model.records import Allocation, Line, Order, WarehouseFulfillment
 
 # A fulfilment that is cancelled for this reason has lost no units: another one has them.
 COMMITTED_ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
+
+
 REASON_BY_OUTCOME = {
     ShipmentOutcome.LOST: Reason.PARCEL_LOST,
     ShipmentOutcome.RETURNED: Reason.PARCEL_RETURNED,
@@ -211,47 +200,6 @@ def apply_shipment_outcome(
     return with_late_event(order, decided, reason, context)
 
 
-def apply_reservation(order: Order, command: ApplyReservation, context: Context) -> Decided:
-    """Settles a pending commit: the warehouse has committed the stock, or refuses for good. For a
-    cancelled order: its units are back on the shelf.
-
-    A pending order stores the allocations only: the answer to the commit may be lost by the time
-    that the payment is confirmed.
-    """
-    if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
-        return Decision(replace(order, commit=Commit.FREED, update_time=context.time))
-    if not MOVES[order.status] or (
-        order.status is not Status.PENDING and order.stock is not StockStatus.COMMIT_PENDING
-    ):
-        return Decision(order)
-    if command.refused and order.stock is StockStatus.COMMIT_PENDING:
-        refused = replace(order, commit=Commit.REFUSED)
-        return cancel_order(refused, Reason.STOCK_UNAVAILABLE, context)
-    if not command.allocations:
-        return Decision(order)  # nothing is committed yet
-    placed = replace(order, lines=committed_lines(order, command.allocations))
-    return Decision(
-        replace(
-            placed,
-            fulfillments=allocated_warehouses(placed),
-            commit=order.commit if order.status is Status.PENDING else Commit.COMMITTED,
-            update_time=context.time,
-        )
-    )
-
-
-def committed_lines(order: Order, allocations: Allocations) -> tuple[Line, ...]:
-    """Returns the lines with the committed allocations.
-
-    Raises Deferred where they have fewer units than the order needs: some were uncommitted since,
-    and the event of the commit, or of the cut, is still to come.
-    """
-    try:
-        return allocated(order.lines, allocations)
-    except Refused as refused:
-        raise Deferred("EVENT_AHEAD", refused.message, order_id=str(order.id)) from refused
-
-
 def fulfillment_at(order: Order, warehouse_id: str) -> WarehouseFulfillment | None:
     """Returns the order's fulfilment in that warehouse; None where the order has ended without one.
 
@@ -341,36 +289,3 @@ def with_shipped_units(old: Line, new: Line) -> Line:
     return replace(
         old, allocations=tuple(replace(a, shipped=shipped[a.warehouse_id]) for a in old.allocations)
     )
-
-
-def with_recalls(decided: Decided, context: Context) -> Decided:
-    """Returns the decision with recalls of units that shipped and are cancelled. The recalls of a
-    lost parcel are cancelled.
-    """
-    for fulfillment in decided.record.fulfillments:
-        if fulfillment.outcome is ShipmentOutcome.LOST:
-            reason = ReturnReason.PARCEL_LOST
-            lost = returning.cancel_recalls(
-                decided.record, fulfillment.warehouse_id, reason, context
-            )
-            decided = chain(decided, lost)
-        elif units := units_to_recall(decided.record, fulfillment):
-            recall = returning.recall(decided.record, fulfillment.warehouse_id, units, context)
-            decided = chain(decided, recall)
-    return decided
-
-
-def units_to_recall(order: Order, fulfillment: WarehouseFulfillment) -> dict[int, int]:
-    """Returns the units by line that left that warehouse and are to come back: all of a cancelled
-    order's, else those that were cut too late, or whose parcel came back.
-    """
-    units = {}
-    for line in order.lines:
-        for allocation in line.allocations:
-            remaining = 0 if order.status is Status.CANCELLED else allocation.quantity
-            if (
-                allocation.warehouse_id == fulfillment.warehouse_id
-                and (allocation.shipped or 0) > remaining
-            ):
-                units[line.number] = (allocation.shipped or 0) - remaining
-    return units

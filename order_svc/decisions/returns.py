@@ -1,5 +1,4 @@
-"""Returns: units of an order on their way back, each accepted once, and what they are refunded
-with.
+"""Returns: units of an order on their way back.
 
 An order's returns are decided under its lock, one after the other: units of one return are in no
 other. The return's own events publish its goods and its money.
@@ -7,31 +6,24 @@ other. The return's own events publish its goods and its money.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation, illegal
-from order_svc.decisions.steps import Decided, chain, check_version
+from order_svc.decisions.steps import Decided, check_version
 from order_svc.lifecycle import (
     RETURN_MOVES,
-    Disposition,
     FulfillmentState,
     ReturnKind,
     ReturnReason,
     ReturnStatus,
     Status,
 )
-from order_svc.model.commands import (
-    CreateReturn,
-    InspectReturn,
-    MoveReturn,
-    ReceiveReturn,
-    RefundWithoutGoods,
-    ReturnRequest,
-)
+from order_svc.model.commands import CreateReturn, MoveReturn, ReceiveReturn, ReturnRequest
 from order_svc.model.events import ReturnChanged
-from order_svc.model.records import Order, Return, ReturnLine, ReturnStep
+from order_svc.model.records import Order
+from order_svc.model.returns import Return, ReturnLine, ReturnStep
 
 
 def create(order: Order, command: CreateReturn, context: Context) -> Decided:
@@ -49,34 +41,6 @@ def create(order: Order, command: CreateReturn, context: Context) -> Decided:
     )
     return advance_return(
         order, order_return, [(ReturnStatus.REQUESTED, ReturnReason.RETURN_REQUESTED)], context
-    )
-
-
-def refund_without_goods(
-    order: Order,
-    command: RefundWithoutGoods,
-    context: Context,
-) -> Decided:
-    """A return that is inspected from the start: the caller says what happens to stock."""
-    if return_of(order, command.return_id):
-        return Decision(order)
-    check_version(order, command)
-    check_returnable(order, {number: quantity for number, (quantity, _) in command.lines.items()})
-    lines = [
-        _line_without_goods(number, sku_of(order, number), *wanted)
-        for number, wanted in sorted(command.lines.items())
-    ]
-    order_return = new_return(
-        order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, context
-    )
-    order_return = with_refund_amounts(
-        order, replace(order_return, warehouse_id=command.warehouse_id)
-    )
-    return advance_return(
-        order,
-        order_return,
-        _inspection_steps(order_return, ReturnReason.REFUND_WITHOUT_GOODS),
-        context,
     )
 
 
@@ -122,137 +86,6 @@ def receive(order: Order, command: ReceiveReturn, context: Context) -> Decided:
     return advance_return(
         order, order_return, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context
     )
-
-
-def inspect(order: Order, command: InspectReturn, context: Context) -> Decided:
-    """Units that arrived were inspected: each is accepted once. With the last of them the return
-    is inspected.
-    """
-    order_return = checked_return(order, command, ReturnStatus.INSPECTED)
-    findings = [(order_return.line(number), found) for number, found in command.lines.items()]
-    check_units(
-        (
-            (
-                number,
-                order_return.line(number).inspected + found.passed + found.failed,
-                order_return.line(number).received,
-            )
-            for number, found in command.lines.items()
-        ),
-        "INSPECTION_EXCEEDS_RECEIPT",
-        "arrived",
-    )
-    lines = {line.number: line for line in order_return.lines} | {
-        line.number: replace(
-            line,
-            passed=line.passed + found.passed,
-            failed=line.failed + found.failed,
-            unrefunded=line.unrefunded + found.unrefunded,
-        )
-        for line, found in findings
-    }
-    order_return = with_refund_amounts(
-        order, replace(order_return, lines=tuple(lines[number] for number in sorted(lines)))
-    )
-    if any(line.inspected < line.received for line in order_return.lines):
-        return advance_return(
-            order, order_return, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context
-        )
-    return advance_return(
-        order, order_return, _inspection_steps(order_return, ReturnReason.RETURN_INSPECTED), context
-    )
-
-
-def refunded(order: Order, return_id: UUID, amount: int, context: Context) -> Decided:
-    """The money of a return went back: it is refunded, and with that closed. A repeat, or the
-    refund of an unknown return, changes nothing.
-    """
-    order_return = return_of(order, return_id)
-    if order_return is None or order_return.status is not ReturnStatus.INSPECTED:
-        return Decision(order)
-    path = [
-        (ReturnStatus.REFUNDED, ReturnReason.RETURN_REFUNDED),
-        (ReturnStatus.CLOSED, ReturnReason.RETURN_CLOSED),
-    ]
-    return advance_return(order, replace(order_return, refunded=amount), path, context)
-
-
-def refund_failed(order: Order, return_id: UUID, failure_code: str, context: Context) -> Decided:
-    """The money of a return did not go back: closed where nothing is left to refund, else it
-    stays inspected, with the reason REFUND_FAILED.
-    """
-    order_return = return_of(order, return_id)
-    if order_return is None or order_return.status is not ReturnStatus.INSPECTED:
-        return Decision(order)
-    if failure_code == "nothing_refundable":
-        return advance_return(
-            order, order_return, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], context
-        )
-    if order_return.status_reason == ReturnReason.REFUND_FAILED:
-        return Decision(order)
-    return advance_return(
-        order, order_return, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], context
-    )
-
-
-def recall(
-    order: Order,
-    warehouse_id: str,
-    units: Mapping[int, int],
-    context: Context,
-) -> Decided:
-    """Goods that left a warehouse for what was cancelled come back, by an approved return without a
-    refund.
-
-    `units`, by line: all that are to come back of what this warehouse sent for the order's attempt,
-    those that earlier recalls have announced included. So a repeat makes no second return, and a
-    recall that grows makes one of the rest.
-    """
-    earlier = recalls_from(order, warehouse_id)
-    announced: dict[int, int] = {}
-    for line in (line for order_return in earlier for line in order_return.lines):
-        announced[line.number] = announced.get(line.number, 0) + line.announced
-    rest = {
-        number: n - announced.get(number, 0)
-        for number, n in sorted(units.items())
-        if n > announced.get(number, 0)
-    }
-    if not rest:
-        return Decision(order)
-    lines = [
-        ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()
-    ]
-    return_id = recall_id(order, warehouse_id, len(earlier))
-    order_return = new_return(order, return_id, ReturnKind.RECALL, "RECALL", lines, context)
-    return advance_return(
-        order, order_return, [(ReturnStatus.APPROVED, ReturnReason.RECALLED)], context
-    )
-
-
-def cancel_recalls(order: Order, warehouse_id: str, reason: str, context: Context) -> Decided:
-    """Cancels the recalls from this warehouse that are not yet in transit."""
-    done: Decided = Decision(order)
-    for order_return in recalls_from(order, warehouse_id):
-        if order_return.status is ReturnStatus.APPROVED:
-            path = [(ReturnStatus.CANCELLED, reason)]
-            done = chain(done, advance_return(done.record, order_return, path, context))
-    return done
-
-
-def recalls_from(order: Order, warehouse_id: str) -> list[Return]:
-    """Returns the recalls from that warehouse in the order's attempt, oldest first."""
-    found: list[Return] = []
-    while order_return := return_of(order, recall_id(order, warehouse_id, len(found))):
-        found.append(order_return)
-    return found
-
-
-def recall_id(order: Order, warehouse_id: str, count: int) -> UUID:
-    """Returns the id of an attempt's recall from a warehouse, the first being 0."""
-    return uuid5(order.id, f"recall/{order.attempt}/{count}/{warehouse_id}")
-
-
-# --- what they share
 
 
 def return_of(order: Order, return_id: UUID) -> Return | None:
@@ -375,32 +208,6 @@ def check_units(counts: Iterable[tuple[int, int, int]], reason: str, can: str) -
         raise Refused(reason, "There are fewer units of these lines.", violations=violations)
 
 
-def with_refund_amounts(order: Order, order_return: Return) -> Return:
-    """Returns the return with its refunds: the cost of all returned units of a line, less the
-    refunds of other returns.
-
-    Units leave a line from its first share on. What was published as cancelled stays as it is, so a
-    line's refunds and cancellations add up to what its cancelled and refunded units cost.
-    """
-    if order_return.kind is ReturnKind.RECALL:
-        return order_return
-    others = [
-        other
-        for other in order.returns
-        if other.id != order_return.id and other.kind is not ReturnKind.RECALL
-    ]
-    lines = []
-    for line in order_return.lines:
-        units = line.refundable + sum(other.line(line.number).refundable for other in others)
-        ordered = order.line(line.number)
-        assert ordered, "a return is of lines of its order"
-        taken = min(ordered.cancelled + units, ordered.quantity)
-        refunded = sum(other.line(line.number).refund for other in others)
-        due = ordered.cost_of(taken) - order.cancelled_amount_of(ordered) - refunded
-        lines.append(replace(line, refund=max(line.refund, due)))
-    return replace(order_return, lines=tuple(lines))
-
-
 def new_return(
     order: Order,
     return_id: UUID,
@@ -410,7 +217,6 @@ def new_return(
     context: Context,
 ) -> Return:
     """A return that has no version yet."""
-    status = ReturnStatus.REQUESTED  # until its first step
     return Return(
         id=return_id,
         order_id=order.id,
@@ -418,7 +224,7 @@ def new_return(
         currency=order.currency,
         attempt=order.attempt,
         kind=kind,
-        status=status,
+        status=ReturnStatus.REQUESTED,  # until its first step
         status_reason="",
         reason=reason,
         warehouse_id=None,
@@ -474,34 +280,3 @@ def sku_of(order: Order, number: int) -> str:
     line = order.line(number)
     assert line, "its units were counted"
     return line.sku
-
-
-def _line_without_goods(
-    number: int, sku: str, quantity: int, disposition: Disposition
-) -> ReturnLine:
-    """A line of a refund without goods: announced, received and accepted at once."""
-    passed, failed, none = (
-        quantity if disposition is one else 0
-        for one in (Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE)
-    )
-    return ReturnLine(
-        number=number,
-        sku=sku,
-        announced=quantity,
-        received=quantity,
-        passed=passed,
-        failed=failed,
-        written_off=none,
-    )
-
-
-def _inspection_steps(order_return: Return, reason: str) -> list[tuple[ReturnStatus, str]]:
-    """Returns the step to inspected; and to closed where there is nothing to refund, because no
-    event of a refund will come.
-    """
-    inspected = (ReturnStatus.INSPECTED, reason)
-    if order_return.refund:
-        return [inspected]
-    recall = order_return.kind is ReturnKind.RECALL
-    why = ReturnReason.RETURN_CLOSED if recall else ReturnReason.NOTHING_REFUNDABLE
-    return [inspected, (ReturnStatus.CLOSED, why)]

@@ -1,29 +1,36 @@
-"""Decisions on the payments and refunds of an order."""
+"""Payments of an order, and the commit of its stock."""
 
 from dataclasses import replace
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from chassis.values.errors import Refused
+from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
-from order_svc.decisions import returning
 from order_svc.decisions.steps import (
     Decided,
     advance,
     allocated,
     allocated_warehouses,
-    chain,
+    cancel_order,
     record_late_event,
 )
-from order_svc.lifecycle import Commit, PaymentOutcome, PaymentStatus, Reason, Status
+from order_svc.lifecycle import (
+    MOVES,
+    Commit,
+    PaymentOutcome,
+    PaymentStatus,
+    Reason,
+    Status,
+    StockStatus,
+)
 from order_svc.model.commands import (
-    ApplyRefund,
+    ApplyReservation,
     Committed,
     ConfirmPayment,
     FailPayment,
     Unavailable,
 )
-from order_svc.model.records import Order
+from order_svc.model.records import Allocations, Line, Order
 
 
 def accepts(order: Order, captured: Money) -> bool:
@@ -82,30 +89,42 @@ def fail(order: Order, command: FailPayment, context: Context) -> Decided:
     return advance(failed, (Status.CANCELLED,), Reason.PAYMENT_FAILED, context)
 
 
-def apply_refund(order: Order, command: ApplyRefund, context: Context) -> Decided:
-    """Stores how much was refunded so far, and moves the return that the refund was for."""
-    if {command.captured.currency, command.refunded.currency} != {order.currency}:
-        raise Refused(
-            "PAYMENT_AMOUNT_MISMATCH",
-            f"The order's currency is {order.currency}.",
-            expected=str(order.money(order.captured)),
+def apply_reservation(order: Order, command: ApplyReservation, context: Context) -> Decided:
+    """Settles a pending commit: the warehouse has committed the stock, or refuses for good. For a
+    cancelled order: its units are back on the shelf.
+
+    A pending order stores the allocations only: the answer to the commit may be lost by the time
+    that the payment is confirmed.
+    """
+    if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
+        return Decision(replace(order, commit=Commit.FREED, update_time=context.time))
+    if not MOVES[order.status] or (
+        order.status is not Status.PENDING and order.stock is not StockStatus.COMMIT_PENDING
+    ):
+        return Decision(order)
+    if command.refused and order.stock is StockStatus.COMMIT_PENDING:
+        refused = replace(order, commit=Commit.REFUSED)
+        return cancel_order(refused, Reason.STOCK_UNAVAILABLE, context)
+    if not command.allocations:
+        return Decision(order)  # nothing is committed yet
+    placed = replace(order, lines=committed_lines(order, command.allocations))
+    return Decision(
+        replace(
+            placed,
+            fulfillments=allocated_warehouses(placed),
+            commit=order.commit if order.status is Status.PENDING else Commit.COMMITTED,
+            update_time=context.time,
         )
-    captured, refunded = (
-        max(order.captured, command.captured.minor),
-        max(order.refunded, command.refunded.minor),
     )
-    if (captured, refunded) != (order.captured, order.refunded):
-        order = replace(order, captured=captured, refunded=refunded, update_time=context.time)
-    decided: Decided = Decision(order)
-    if command.return_id and command.failure_code:
-        decided = returning.refund_failed(order, command.return_id, command.failure_code, context)
-    elif command.return_id:
-        decided = returning.refunded(order, command.return_id, command.amount, context)
-    return chain(decided, with_refunded_status(decided.record, context))
 
 
-def with_refunded_status(order: Order, context: Context) -> Decided:
-    """Returns the order, refunded if it is delivered and all its money went back."""
-    whole = order.captured > 0 and order.refunded >= order.captured
-    path = (Status.REFUNDED,) if whole and order.status is Status.DELIVERED else ()
-    return advance(order, path, Reason.REFUND_COMPLETED, context)
+def committed_lines(order: Order, allocations: Allocations) -> tuple[Line, ...]:
+    """Returns the lines with the committed allocations.
+
+    Raises Deferred where they have fewer units than the order needs: some were uncommitted since,
+    and the event of the commit, or of the cut, is still to come.
+    """
+    try:
+        return allocated(order.lines, allocations)
+    except Refused as refused:
+        raise Deferred("EVENT_AHEAD", refused.message, order_id=str(order.id)) from refused

@@ -8,8 +8,9 @@ from uuid import uuid4
 import pytest
 
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused
-from order_svc.decisions import returning
+from order_svc.decisions import recalls, refunds
 from order_svc.decisions.deciders import decide
+from order_svc.decisions.returns import returnable_units
 from order_svc.lifecycle import (
     Disposition,
     FulfillmentState,
@@ -21,7 +22,8 @@ from order_svc.lifecycle import (
     StockStatus,
 )
 from order_svc.model.checkout import CheckoutLine
-from order_svc.model.records import Allocation, Order, Return
+from order_svc.model.records import Allocation, Order
+from order_svc.model.returns import Return
 from tests.unit.order.returns import (
     arrived,
     ask,
@@ -74,7 +76,9 @@ def test_full_return_is_refunded_at_the_frozen_price() -> None:
         Status.DELIVERED,
     )
     assert [order.returned(line.number) for line in order.lines] == [3, 2]
-    order = returning.refunded(order, order_return.id, order_return.refund, context(order)).record
+    order = refunds.with_refunded_return(
+        order, order_return.id, order_return.refund, context(order)
+    ).record
     assert (order.returns[0].status, order.returns[0].refunded) == (
         ReturnStatus.CLOSED,
         order_return.refund,
@@ -171,10 +175,10 @@ def test_units_that_did_not_arrive_can_be_returned_again() -> None:
     order = returned(delivered(), {1: 3})
     [order_return] = order.returns
     order = after(order, move(order_return, ReturnStatus.APPROVED), receive(order_return, {1: 1}))
-    assert returning.returnable_units(order, 1) == 0
+    assert returnable_units(order, 1) == 0
     order = after(order, inspect(order_return, {1: (1, 0, 0)}))
     assert order.returns[0].status is ReturnStatus.INSPECTED
-    assert returning.returnable_units(order, 1) == 2
+    assert returnable_units(order, 1) == 2
     assert after(order, ask(order, {1: 2})).return_progress is ReturnProgress.OPEN
 
 
@@ -280,9 +284,9 @@ def test_rejected_or_cancelled_return_holds_no_units(status: ReturnStatus) -> No
     none.
     """
     order = returned(delivered(), {1: 3})
-    assert (returning.returnable_units(order, 1), order.return_progress) == (0, ReturnProgress.OPEN)
+    assert (returnable_units(order, 1), order.return_progress) == (0, ReturnProgress.OPEN)
     order = after(order, move(order.returns[0], status))
-    assert (returning.returnable_units(order, 1), order.return_progress) == (3, ReturnProgress.NONE)
+    assert (returnable_units(order, 1), order.return_progress) == (3, ReturnProgress.NONE)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +315,7 @@ def test_refund_without_goods_is_inspected_from_the_start(
     )
     assert (line.passed, line.failed, line.written_off) == counts
     assert order_return.refund == order.lines[0].cost_of(2)
-    assert returning.returnable_units(decision.record, 1) == 1
+    assert returnable_units(decision.record, 1) == 1
     assert decision.record.return_progress is progress
 
 
@@ -349,15 +353,15 @@ def test_recall_is_approved_once_without_a_refund() -> None:
     closed without a refund.
     """
     order = replace(at(Status.DELIVERED), status=Status.CANCELLED)
-    order = returning.recall(order, "london", {1: 2}, context(order)).record
+    order = recalls.recall(order, "london", {1: 2}, context(order)).record
     [order_return] = order.returns
     assert (order_return.kind, order_return.status, order_return.line(1).announced) == (
         ReturnKind.RECALL,
         ReturnStatus.APPROVED,
         2,
     )
-    assert returning.recall(order, "london", {1: 2}, context(order)).record is order
-    order = returning.recall(order, "london", {1: 3, 2: 1}, context(order)).record
+    assert recalls.recall(order, "london", {1: 2}, context(order)).record is order
+    order = recalls.recall(order, "london", {1: 3, 2: 1}, context(order)).record
     assert [(line.number, line.announced) for line in order.returns[1].lines] == [(1, 1), (2, 1)]
     with pytest.raises(Refused):
         after(order, receive(order_return, {1: 3}))  # more units than remain

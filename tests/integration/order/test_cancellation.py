@@ -19,12 +19,12 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Defect, NotFound, Refused
 from chassis.write.database import Database
 from order_svc import tables
+from order_svc.app import Operations
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Status
 from order_svc.model.commands import Unavailable
 from order_svc.model.records import Order
-from order_svc.operations.orders import Operations
 from order_svc.store import orders as store
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
@@ -67,7 +67,7 @@ def retry(order: Order, **fields: Any) -> api.RetryOrderRequest:
 
 
 async def now(operations: Operations, order: Order) -> Order:
-    [current] = await operations.get_orders([order.id])
+    [current] = await operations.reading.get_orders([order.id])
     return current
 
 
@@ -304,7 +304,7 @@ async def test_unpaid_orders_expire_and_release_stock_in_one_call(
     """The worker expires exactly the orders whose time to pay is over; a second run finds none."""
     several = [await place(orders, operations, "london") for _ in range(3)]
     await overdue(engine, *several[:2])
-    assert await operations.expire_orders() == 2
+    assert await operations.cancellation.expire_orders() == 2
     assert [(await now(operations, order)).reason for order in several] == [
         "PAYMENT_EXPIRED",
         "PAYMENT_EXPIRED",
@@ -313,7 +313,7 @@ async def test_unpaid_orders_expire_and_release_stock_in_one_call(
     assert [sorted(released) for released in warehouse.asked_to_release] == [
         sorted((order.id, 1) for order in several[:2])
     ]
-    assert await operations.expire_orders() == 0
+    assert await operations.cancellation.expire_orders() == 0
 
 
 async def test_replicas_expire_each_order_once(
@@ -329,7 +329,7 @@ async def test_replicas_expire_each_order_once(
     several = [await place(orders, operations, "london") for _ in range(12)]
     await overdue(engine, *several)
     replicas = [Operations(database, warehouse) for _ in range(4)]
-    await asyncio.gather(*(replica.expire_orders() for replica in replicas))
+    await asyncio.gather(*(replica.cancellation.expire_orders() for replica in replicas))
     for order in several:
         assert [event.order_version for event in await published(engine, order)] == [1, 2]
         assert (await now(operations, order)).status is Status.CANCELLED
@@ -356,7 +356,7 @@ async def test_order_expired_by_two_replicas_is_counted_once(
 
     monkeypatch.setattr(store, "find_expired", as_chosen)
     before = measured("orders_expired_total")
-    assert [await operations.expire_orders() for _ in range(2)] == [1, 0]
+    assert [await operations.cancellation.expire_orders() for _ in range(2)] == [1, 0]
     assert measured("orders_expired_total") == before + 1
     assert warehouse.asked_to_release[:1] == [[(order.id, 1)]]
     assert not any(warehouse.asked_to_release[1:])
@@ -378,10 +378,12 @@ async def test_expiry_continues_after_orders_that_fail(
             raise RuntimeError("never")
         return decide(order, command, now)
 
-    monkeypatch.setattr("order_svc.operations.orders.decide", failing)
-    monkeypatch.setattr("order_svc.operations.orders.EXPIRY_BATCH", 2)
+    monkeypatch.setattr("order_svc.app.decide", failing)
+    monkeypatch.setattr("order_svc.operations.cancellation.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
-        await Operations(operations.database, operations.warehouse).expire_orders()
+        await Operations(
+            operations.reading.database, operations.creation.warehouse
+        ).cancellation.expire_orders()
     assert [(await now(operations, order)).status for order in several] == [Status.PENDING] * 2 + [
         Status.CANCELLED
     ] * 3
@@ -416,10 +418,10 @@ async def test_pending_stock_commits_are_counted(
     warehouse.away = True
     await deliver(operations, [delivery(paid(order))])
     warehouse.away = False
-    await operations.count_commit_pending()
+    await operations.payments.count_commit_pending()
     assert measured("orders_stock_owed") == 1
     await deliver(operations, [delivery(committed(order, "london"))])
-    await operations.count_commit_pending()
+    await operations.payments.count_commit_pending()
     assert REGISTRY.get_sample_value("orders_stock_owed") == 0
     await failed(orders, operations, warehouse)
     after = {

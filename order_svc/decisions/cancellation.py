@@ -1,23 +1,18 @@
-"""An order, or units of it, are cancelled; a failed order is tried again."""
-
-from dataclasses import replace
+"""An order, or units of it, are cancelled, by a caller or by the end of the time to pay."""
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from chassis.values.errors import Deferred, Refused, Violation, illegal
-from order_svc.decisions.placing import PAYMENT_WINDOW
+from chassis.values.errors import Deferred, Refused, Violation
 from order_svc.decisions.steps import (
     Decided,
-    advance,
-    allocated,
     cancel_order,
     cancel_units,
     check_version,
     reallocated,
     reduced_allocations,
 )
-from order_svc.lifecycle import MOVES, Commit, PaymentOutcome, Reason, Status
-from order_svc.model.commands import CancelItems, CancelOrder, ExpireOrder, RetryOrder
+from order_svc.lifecycle import MOVES, Reason, Status
+from order_svc.model.commands import CancelItems, CancelOrder, ExpireOrder
 from order_svc.model.records import Order, WarehouseFulfillment
 
 # Statuses in which no unit, or not every unit, is with a carrier. See may_have_unshipped_units.
@@ -82,38 +77,6 @@ def expire(order: Order, command: ExpireOrder, context: Context) -> Decided:
     if context.time < order.expire_time:
         raise Deferred("CONTENTION", "The order's time is not over: it was tried again.")
     return cancel_order(order, Reason.PAYMENT_EXPIRED, context)
-
-
-def retry(order: Order, command: RetryOrder, context: Context) -> Decided:
-    """A failed order is pending again, with what was reserved for its next attempt. Money and
-    fulfilments of the earlier attempt stay with that attempt.
-    """
-    check_retry(order, command)
-    if command.attempt != order.attempt + 1 or command.allocations is None:
-        raise Deferred("CONTENTION", "The order has changed meanwhile.")
-    retried = replace(
-        order,
-        attempt=command.attempt,
-        payment_outcome=PaymentOutcome.NONE,
-        commit=Commit.NONE,
-        captured=0,
-        refunded=0,
-        expire_time=context.time + PAYMENT_WINDOW,
-        lines=allocated(order.lines, command.allocations),
-        fulfillments=(),
-    )
-    return advance(retried, (Status.PENDING,), Reason.ORDER_RETRIED, context)
-
-
-def check_retry(order: Order, command: RetryOrder) -> None:
-    """Refuses to try an order again that has not failed, before any stock is reserved for it."""
-    check_version(order, command)
-    if order.status is not Status.FAILED:
-        raise illegal(
-            f"An order that is {order.status} is not tried again.",
-            order.status,
-            MOVES[order.status],
-        )
 
 
 def check_not_cancelled(order: Order) -> None:

@@ -13,8 +13,8 @@ import pytest
 from chassis.values.decision import Decision
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Refused, Stale
+from order_svc.decisions.creation import PAYMENT_WINDOW
 from order_svc.decisions.deciders import decide
-from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.lifecycle import (
     FulfillmentState,
     PaymentStatus,

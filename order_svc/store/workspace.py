@@ -1,0 +1,297 @@
+"""Orders with all that belongs to them: their load, and the save of a set of commands."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.values.envelope import Envelope
+from chassis.write.rows import RecordRows, column_arrays, row_arrays
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.workspace import Workspace
+from order_svc.lifecycle import TERMINAL, Status
+from order_svc.model.commands import PlaceOrder
+from order_svc.model.records import (
+    LATE_EVENTS_SHOWN,
+    Allocation,
+    LateEvent,
+    Line,
+    Order,
+    Recipient,
+    Row,
+    Transition,
+    WarehouseFulfillment,
+)
+from order_svc.model.returns import ReturnStep
+from order_svc.store.returns import returns_of, save_returns_of
+from order_svc.tables import (
+    allocations,
+    history,
+    late_events,
+    lines,
+    orders,
+    recipients,
+    warehouse_fulfillments,
+)
+
+ORDER = RecordRows(
+    Order,
+    orders.c,
+    loaded=["lines", "fulfillments", "returns", "late_events", "recipient"],
+    derived=["payment", "progress", "stock", "return_progress", "has_returns"],
+)
+LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
+ALLOCATION = RecordRows(Allocation, allocations.c, keys=["order_id", "line_number"])
+FULFILLMENT = RecordRows(WarehouseFulfillment, warehouse_fulfillments.c, keys=["order_id"])
+TRANSITION = RecordRows(Transition, history.c)
+LATE = RecordRows(LateEvent, late_events.c)
+RECIPIENT = RecordRows(Recipient, recipients.c, keys=["order_id"])
+CHANGING = (
+    "id",
+    "status",
+    "reason",
+    "attempt",
+    "version",
+    "payment_outcome",
+    "commit",
+    "payment",
+    "progress",
+    "stock",
+    "return_progress",
+    "captured",
+    "refunded",
+    "has_returns",
+    "update_time",
+    "expire_time",
+)
+
+lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
+lock_by_id = lock.where(is_any_of(orders.c.id))
+lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout)))
+read_by_id = select(orders).where(is_any_of(orders.c.id)).order_by(orders.c.id)
+read_pending = read_by_id.where(orders.c.status == Status.PENDING)
+read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
+read_lines = (
+    select(lines).where(is_any_of(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
+)
+read_allocations = (
+    select(allocations)
+    .where(is_any_of(allocations.c.order_id))
+    .order_by(allocations.c.order_id, allocations.c.warehouse_id)
+)
+read_fulfillments = (
+    select(warehouse_fulfillments)
+    .join(
+        orders,
+        and_(
+            orders.c.id == warehouse_fulfillments.c.order_id,
+            orders.c.attempt == warehouse_fulfillments.c.attempt,
+        ),
+    )
+    .where(is_any_of(warehouse_fulfillments.c.order_id))
+    .order_by(warehouse_fulfillments.c.order_id, warehouse_fulfillments.c.warehouse_id)
+)
+read_late = (
+    select(late_events)
+    .where(is_any_of(late_events.c.order_id))
+    .order_by(late_events.c.time, late_events.c.cause)
+)
+
+insert_orders, insert_lines, insert_allocations, insert_history = (
+    insert_rows(*t.c) for t in (orders, lines, allocations, history)
+)
+changed_orders = unnest_rows(*(orders.c[name] for name in CHANGING))
+update_orders = (
+    update(orders)
+    .values({n: changed_orders.c[n] for n in CHANGING[1:]})
+    .where(orders.c.id == changed_orders.c.id)
+)
+changed_lines = unnest_rows(lines.c.order_id, lines.c.number, lines.c.cancelled)
+update_lines = (
+    update(lines)
+    .values(cancelled=changed_lines.c.cancelled)
+    .where(lines.c.order_id == changed_lines.c.order_id, lines.c.number == changed_lines.c.number)
+)
+new_late = (
+    upsert(late_events)
+    .from_select(list(late_events.c), select(*unnest_rows(*late_events.c).c))
+    .on_conflict_do_nothing()
+)
+drop_allocations = delete(allocations).where(is_any_of(allocations.c.order_id))
+new_fulfillments = upsert(warehouse_fulfillments).from_select(
+    list(warehouse_fulfillments.c), select(*unnest_rows(*warehouse_fulfillments.c).c)
+)
+save_fulfillments = new_fulfillments.on_conflict_do_update(
+    index_elements=list(warehouse_fulfillments.primary_key),
+    set_={
+        c.name: new_fulfillments.excluded[c.name]
+        for c in warehouse_fulfillments.c
+        if not c.primary_key
+    },
+)
+
+
+async def lock_orders(
+    connection: AsyncConnection,
+    envelopes: Sequence[Envelope[Any]],
+    repeats: Collection[UUID],
+) -> Workspace[Order]:
+    """Loads and locks the orders that are targets.
+
+    An order that a checkout has already become is named by the checkout's target too.
+    """
+    parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
+    placing = {
+        each.command.checkout_key: each.target
+        for each in envelopes
+        if isinstance(each.command, PlaceOrder)
+    }
+    if placing:
+        parameters |= column_arrays(checkout=placing)
+    found = await _load_orders(connection, lock_by_checkout if placing else lock_by_id, parameters)
+    return Workspace(
+        {o.id: o for o in found},
+        {placing[o.checkout]: o.id for o in found if o.checkout in placing},
+    )
+
+
+async def save_orders(
+    connection: AsyncConnection,
+    before: Mapping[UUID, Order],
+    after: Mapping[UUID, Order],
+    rows: Sequence[Row],
+) -> None:
+    """Stores the new and the changed orders, and the rows of the decisions.
+
+    New orders are sorted by their natural key: two sets with the same keys cannot deadlock.
+    """
+    created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
+    changed = [o for id, o in after.items() if id in before]
+    if created:
+        await _insert_orders(connection, created)
+    if changed:
+        await connection.execute(update_orders, ORDER.arrays(changed, CHANGING))
+    await _save_lines(connection, created, before, changed)
+    if fulfillments := [
+        FULFILLMENT.row(fulfillment, order_id=o.id)
+        for o in sorted(after.values(), key=attrgetter("id"))
+        for fulfillment in o.fulfillments
+    ]:
+        await connection.execute(save_fulfillments, row_arrays(fulfillments))
+    if steps := [row for row in rows if isinstance(row, Transition)]:
+        await connection.execute(insert_history, TRANSITION.arrays(steps))
+    if late := [row for row in rows if isinstance(row, LateEvent)]:
+        await connection.execute(new_late, LATE.arrays(late))
+    if return_steps := [row for row in rows if isinstance(row, ReturnStep)]:
+        await save_returns_of(connection, before, after, return_steps)
+
+
+async def _insert_orders(connection: AsyncConnection, created: Sequence[Order]) -> None:
+    await connection.execute(insert_orders, ORDER.arrays(created))
+    placed = [LINE.row(line, order_id=o.id) for o in created for line in o.lines]
+    await connection.execute(insert_lines, row_arrays(placed))
+    await connection.execute(
+        insert(recipients),
+        [RECIPIENT.row(o.recipient, order_id=o.id) for o in created if o.recipient],
+    )
+
+
+async def _save_lines(
+    connection: AsyncConnection,
+    created: Sequence[Order],
+    before: Mapping[UUID, Order],
+    changed: Sequence[Order],
+) -> None:
+    """Stores the cancelled units of changed orders, and the allocations of new and changed ones."""
+    moved = [o for o in changed if o.lines != before[o.id].lines]
+    cut = [
+        {"order_id": o.id, "number": new.number, "cancelled": new.cancelled}
+        for o in moved
+        for old, new in zip(before[o.id].lines, o.lines, strict=True)
+        if new.cancelled != old.cancelled
+    ]
+    if cut:
+        await connection.execute(update_lines, row_arrays(cut))
+    if moved:
+        await connection.execute(drop_allocations, column_arrays(order_id=[o.id for o in moved]))
+    if allocated := [
+        ALLOCATION.row(a, order_id=o.id, line_number=line.number)
+        for o in (*created, *moved)
+        for line in o.lines
+        for a in line.allocations
+    ]:
+        await connection.execute(insert_allocations, row_arrays(allocated))
+
+
+async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Order]:
+    """Returns the orders as they stand, unlocked, by id; unknown ids are missing."""
+    return {o.id: o for o in await _load_orders(connection, read_by_id, column_arrays(id=ids))}
+
+
+async def find_pending_orders(
+    connection: AsyncConnection, ids: Collection[UUID]
+) -> dict[UUID, Order]:
+    """Returns the pending ones of these orders by id, with their lines alone: what they cost is
+    known, not where their units are.
+    """
+    rows = list(await connection.execute(read_pending, column_arrays(id=ids)))
+    lines_of = await _load_lines(connection, [row.id for row in rows], {})
+    return {row.id: ORDER.record(row, lines=tuple(lines_of[row.id])) for row in rows}
+
+
+async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
+    """Returns the id of the order that this checkout has already become."""
+    return (await connection.execute(read_by_checkout, {"checkout": checkout})).scalar_one_or_none()
+
+
+async def _load_orders(
+    connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
+) -> list[Order]:
+    """Returns the orders that the statement finds, in its order, each with its lines, allocations,
+    fulfilments, returns and late events.
+    """
+    rows = list(await connection.execute(statement, parameters))
+    if not rows:
+        return []
+    ids = column_arrays(order_id=[row.id for row in rows])
+    of_line: defaultdict[tuple[UUID, int], list[Allocation]] = defaultdict(list)
+    for a in await connection.execute(read_allocations, ids):
+        of_line[a.order_id, a.line_number].append(ALLOCATION.record(a))
+    lines_of = await _load_lines(connection, [row.id for row in rows], of_line)
+    fulfillments_of: defaultdict[UUID, list[WarehouseFulfillment]] = defaultdict(list)
+    for fulfillment in await connection.execute(read_fulfillments, ids):
+        fulfillments_of[fulfillment.order_id].append(FULFILLMENT.record(fulfillment))
+    late: defaultdict[UUID, list[LateEvent]] = defaultdict(list)
+    if ended := [row.id for row in rows if row.status in TERMINAL]:
+        for event in await connection.execute(read_late, column_arrays(order_id=ended)):
+            late[event.order_id].append(LATE.record(event))
+    with_returns = [row.id for row in rows if row.has_returns]
+    returns = await returns_of(connection, with_returns) if with_returns else {}
+    return [
+        ORDER.record(
+            row,
+            lines=tuple(lines_of[row.id]),
+            fulfillments=tuple(fulfillments_of[row.id]),
+            returns=returns.get(row.id, ()),
+            late_events=tuple(late[row.id][:LATE_EVENTS_SHOWN]),
+        )
+        for row in rows
+    ]
+
+
+async def _load_lines(
+    connection: AsyncConnection,
+    order_ids: Collection[UUID],
+    allocations_of: Mapping[tuple[UUID, int], Sequence[Allocation]],
+) -> Mapping[UUID, Sequence[Line]]:
+    """Returns the lines of the orders with these allocations, by order, in the order of numbers."""
+    lines_of: defaultdict[UUID, list[Line]] = defaultdict(list)
+    for row in await connection.execute(read_lines, column_arrays(order_id=order_ids)):
+        allocated = tuple(allocations_of.get((row.order_id, row.number), ()))
+        lines_of[row.order_id].append(LINE.record(row, allocations=allocated))
+    return lines_of
