@@ -10,7 +10,7 @@ from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import service_context
 from chassis.write.database import connect
-from payment_svc import tables, wire
+from payment_svc import tables
 from payment_svc.config import Config
 from payment_svc.consumers import Consumers
 from payment_svc.operations import Operations
@@ -18,6 +18,7 @@ from payment_svc.peers import Orders
 from payment_svc.providers import sandbox, webhooks
 from payment_svc.providers.sandbox_ledger import Ledger
 from payment_svc.rpc import PaymentService
+from payment_svc.wire import events_out
 
 SANDBOX_CONNECTIONS = 4
 SANDBOX_EVERY_S = 0.2
@@ -34,7 +35,9 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         )
         stack.push_async_callback(sandbox_engine.dispose)
         context = await stack.enter_async_context(
-            service_context(config, tables, stream_name="PAYMENTS", encode=wire.outgoing_event)
+            service_context(
+                config, tables, stream_name="PAYMENTS", encode=events_out.outgoing_event
+            )
         )
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()

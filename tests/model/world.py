@@ -44,7 +44,8 @@ import payment_svc.consumers
 import payment_svc.operations
 import payment_svc.peers
 import payment_svc.rpc
-import payment_svc.wire
+import payment_svc.wire.events_out
+import payment_svc.wire.responses
 import shipping_svc.app
 import shipping_svc.consumers
 import shipping_svc.operations.creation
@@ -516,9 +517,9 @@ class World:
                 for h in self.stock.order_reservations.values()
                 for r in h.reservations
             ],
-            payments=[payment_svc.wire.payment(p) for p in payments],
+            payments=[payment_svc.wire.responses.payment(p) for p in payments],
             refunds=[
-                payment_svc.wire.refund(p.refund(o))
+                payment_svc.wire.responses.refund(p.refund(o))
                 for p in payments
                 for o in p.operations
                 if o.kind is Kind.REFUND
@@ -558,7 +559,7 @@ def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
 WIRES: dict[str, Any] = {
     "order": order_svc.wire.events_out,
     "warehouse": warehouse_svc.wire.events_out,
-    "payment": payment_svc.wire,
+    "payment": payment_svc.wire.events_out,
     "fulfillment": fulfillment_svc.wire,
     "shipping": shipping_svc.wire.events_out,
 }

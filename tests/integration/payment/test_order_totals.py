@@ -14,7 +14,6 @@ from uuid_utils.compat import uuid7
 from chassis.values import deadline
 from chassis.values.errors import Deferred, NotFound, Refused
 from chassis.values.money import Money
-from payment_svc import wire
 from payment_svc.lifecycle import Cause, Kind
 from payment_svc.model.answers import Answer
 from payment_svc.model.commands import CaptureRequest
@@ -22,6 +21,7 @@ from payment_svc.model.records import Order, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox
+from payment_svc.wire import events_in
 from tests.integration.payment.conftest import Replica
 from tests.integration.payment.test_races import Line, settle
 from tests.integration.payment.world import (
@@ -55,7 +55,7 @@ async def events_arrive(world: World, *orders: order_pb2.Order) -> None:
     """Hands over the events of these versions of an order, in this order."""
     for order in orders:
         event = items_cancelled(order)
-        envelope = wire.apply_order_version(event, delivery(event), uuid7())
+        envelope = events_in.apply_order_version(event, delivery(event), uuid7())
         [outcome] = await world.operations.apply_order_versions([envelope])
         assert not isinstance(outcome, Exception)
 

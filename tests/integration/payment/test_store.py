@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.values.paging import Page
-from payment_svc import store, wire
+from payment_svc import store
 from payment_svc.lifecycle import (
     LIVE,
     REFUND_STATUS,
@@ -33,6 +33,7 @@ from payment_svc.model.records import (
     Refund,
     Transition,
 )
+from payment_svc.wire import responses
 from tests.unit.payment.samples import (
     LATER,
     NOON,
@@ -365,7 +366,7 @@ async def test_refunds_are_listed_newest_first_and_open_ones_counted(
                 rows = await store.list_refunds(
                     connection,
                     RefundFilter(**wanted),
-                    Page(size=size, after=after, filter=0, encode=wire.refund),
+                    Page(size=size, after=after, filter=0, encode=responses.refund),
                 )
                 found += rows[:size]
                 if len(rows) <= size:

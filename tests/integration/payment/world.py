@@ -52,11 +52,12 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of
 from chassis.values.request_context import request_context
-from payment_svc import store, tables, wire
+from payment_svc import store, tables
 from payment_svc.model.records import Account, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers import sandbox_ledger
 from payment_svc.rpc import PaymentService
+from payment_svc.wire import events_in, requests
 from tests.sample.contract_events import order_line
 from tests.support import QUICK, channel_of
 from tests.unit.payment.samples import envelope
@@ -376,14 +377,14 @@ class World:
         """Applies the event of each order."""
         for order in orders:
             event = status_changed(order)
-            envelope = wire.apply_order_version(event, delivery(event), uuid7())
+            envelope = events_in.apply_order_version(event, delivery(event), uuid7())
             [outcome] = await self.operations.apply_order_versions([envelope])
             if isinstance(outcome, Exception):
                 raise outcome
 
     async def inspected(self, event: ReturnStatusChanged) -> None:
         """Applies the event of a return."""
-        envelope = wire.refund_return(event, delivery(event))
+        envelope = events_in.refund_return(event, delivery(event))
         assert envelope
         [outcome] = await self.operations.refund_returns([envelope])
         if isinstance(outcome, Exception):
@@ -408,7 +409,7 @@ class World:
         """Calls without the transport, and repeats the call as the client does where the answer was
         lost.
         """
-        envelope = wire.create_payment(request, request_context(request))
+        envelope = requests.create_payment(request, request_context(request))
         token = request.payment_method_token
         return await (at or self.operations).create_payment(envelope, token)
 
