@@ -26,7 +26,6 @@ from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Violatio
 from chassis.values.paging import Page
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from payment_svc import store
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Reason, Status
 from payment_svc.lifecycle import Outcome as OperationOutcome
@@ -61,6 +60,12 @@ from payment_svc.model.filters import PaymentFilter, RefundFilter
 from payment_svc.model.records import Account, Operation, Order, Payment, Refund, Transition
 from payment_svc.peers import Orders
 from payment_svc.providers.port import TEXT_MAX, Authorization, Processor
+from payment_svc.store.accounts import find_account
+from payment_svc.store.history import list_history
+from payment_svc.store.operations import due_operations, open_contradictions, order_of_operation
+from payment_svc.store.payments import find_payment, list_payments
+from payment_svc.store.refunds import list_refunds, open_refunds
+from payment_svc.store.workspace import lock_accounts, save_accounts
 
 # A request that the processor has not received is abandoned at the third lookup: it may be in
 # flight for a while.
@@ -105,9 +110,7 @@ class Operations:
             processor,
         )
         self.answer_timeout_s, self.settle_after_s = answer_timeout_s, settle_after_s
-        self._writer = Writer(
-            database, load=store.lock_accounts, decide=decide, save=store.save_accounts
-        )
+        self._writer = Writer(database, load=lock_accounts, decide=decide, save=save_accounts)
         self._automatic_requested = asyncio.Event()  # a write has added an automatic operation
         self._refunds = telemetry.counter(
             "payment_refunds_total", "Refunds that were settled", "cause", "outcome"
@@ -241,7 +244,7 @@ class Operations:
         report = self.processors[processor].parse_webhook(body, headers, datetime.now(UTC))
         check_text_lengths(report)
         async with self.database.read() as connection:
-            order_id = await store.order_of_operation(connection, report.operation_id)
+            order_id = await order_of_operation(connection, report.operation_id)
         if order_id is None:
             text = f"No payment has asked for operation {report.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
@@ -286,7 +289,7 @@ class Operations:
     async def get_payment(self, payment_id: UUID) -> Payment:
         """Raises NotFound PAYMENT_NOT_FOUND."""
         async with self.database.read() as connection:
-            payment = await store.find_payment(connection, payment_id)
+            payment = await find_payment(connection, payment_id)
         if payment is None:
             raise NotFound(
                 "PAYMENT_NOT_FOUND",
@@ -298,13 +301,13 @@ class Operations:
     async def list_payments(self, filters: PaymentFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(
-                await store.list_payments(connection, filters, page), lambda payment: (payment.id,)
+                await list_payments(connection, filters, page), lambda payment: (payment.id,)
             )
 
     async def list_refunds(self, filters: RefundFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(
-                await store.list_refunds(connection, filters, page),
+                await list_refunds(connection, filters, page),
                 lambda refund: (refund.request_time, refund.id),
             )
 
@@ -315,7 +318,7 @@ class Operations:
         """
         await self.get_payment(payment_id)
         async with self.database.read() as connection:
-            rows = await store.list_history(connection, payment_id, page)
+            rows = await list_history(connection, payment_id, page)
         return page.cut(rows, lambda row: (row[0].version,))
 
     async def settle_due(self) -> None:
@@ -323,7 +326,7 @@ class Operations:
         that it cannot settle becomes due again.
         """
         async with self.database.read() as connection:
-            due = await store.due_operations(connection, DUE_MAX)
+            due = await due_operations(connection, DUE_MAX)
         envelopes = [self._retry_lookup(order_id, id, lookups + 1) for order_id, id, lookups in due]
         outcomes = await self._write(envelopes)
         open_operations = list[tuple[Payment, Operation]]()
@@ -360,8 +363,8 @@ class Operations:
         gauges = (self._refunds_open, self._refund_age, self._contradictions_open)
         with telemetry.reading_of(*gauges):
             async with self.database.read() as connection:
-                count, age_s = await store.open_refunds(connection)
-                contradictions = await store.open_contradictions(connection)
+                count, age_s = await open_refunds(connection)
+                contradictions = await open_contradictions(connection)
         self._refunds_open.set(count)
         self._refund_age.set(age_s)
         self._contradictions_open.set(contradictions)
@@ -507,7 +510,7 @@ class Operations:
         """
         order_id = envelope.target
         async with self.database.read() as connection:
-            account = await store.find_account(connection, order_id)
+            account = await find_account(connection, order_id)
         if account and account.requested_by(envelope.key):
             return None
         return await (self._current_order(order_id) if account else self.orders.get(order_id))

@@ -52,11 +52,12 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of
 from chassis.values.request_context import request_context
-from payment_svc import store, tables
+from payment_svc import tables
 from payment_svc.model.records import Account, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers import sandbox_ledger
 from payment_svc.rpc import PaymentService
+from payment_svc.store.accounts import find_account
 from payment_svc.wire import events_in, requests
 from tests.sample.contract_events import order_line
 from tests.support import QUICK, channel_of
@@ -416,7 +417,7 @@ class World:
     async def account(self, order_id: str) -> Account:
         """Returns the account as it stands."""
         async with self.operations.database.read() as connection:
-            account = await store.find_account(connection, UUID(order_id))
+            account = await find_account(connection, UUID(order_id))
         assert account
         return account
 
