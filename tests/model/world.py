@@ -40,8 +40,10 @@ import order_svc.rpc
 import order_svc.wire.events_out
 import order_svc.wire.responses
 import order_svc.wire.returns
+import payment_svc.app
 import payment_svc.consumers
-import payment_svc.operations
+import payment_svc.operations.payments
+import payment_svc.operations.settlement
 import payment_svc.peers
 import payment_svc.rpc
 import payment_svc.wire.events_out
@@ -128,8 +130,13 @@ class World:
         returns = order_svc.operations.returns.ReturnOperations(of["order"], order.writer)
         warehouse = warehouse_svc.app.Operations(of["warehouse"])
         bank: Any = self.bank
-        payment = payment_svc.operations.Operations(
-            of["payment"], payment_svc.peers.Orders(channel), {"bank": bank}, processor="bank"
+        payment = payment_svc.app.Operations(
+            of["payment"],
+            payment_svc.peers.Orders(channel),
+            {"bank": bank},
+            processor="bank",
+            answer_timeout_s=8.0,
+            settle_after_s=10.0,
         )
         warehouse_peer, shipping_peer = (
             fulfillment_svc.peers.Warehouse(channel),
@@ -146,7 +153,7 @@ class World:
         self.workers = {
             "expire orders": order.expire_orders,
             "expire reservations": warehouse.reservations.expire_reservations,
-            "settle": payment.settle_due,
+            "settle": payment.settlement.settle_due,
             "commit pending stock": fulfillment.commit_pending_stock,
             "buy labels": shipping.labels.buy_pending_labels,
             "recall": shipping.recalls.retry_open_recalls,
@@ -160,7 +167,13 @@ class World:
             "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(
                 warehouse.reservations, warehouse.fulfillment
             ),
-            "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(payment),
+            "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(
+                payment.payments,
+                payment.refunds,
+                payment.settlement,
+                payment.contradictions,
+                payment.reading,
+            ),
             "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
                 fulfillment
             ),
@@ -174,7 +187,9 @@ class World:
         self.network.listen(
             "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse.writer).handlers)
         )
-        self.network.listen("payment", dict(payment_svc.consumers.Consumers(payment).handlers))
+        self.network.listen(
+            "payment", dict(payment_svc.consumers.Consumers(payment.writer).handlers)
+        )
         self.network.listen(
             "fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers)
         )
@@ -205,7 +220,8 @@ class World:
             *stores,
             order_svc.operations.releasing,
             payment_svc.consumers,
-            payment_svc.operations,
+            payment_svc.operations.payments,
+            payment_svc.operations.settlement,
             shipping_svc.operations.creation,
             shipping_svc.operations.recalls,
         )

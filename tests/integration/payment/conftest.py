@@ -15,7 +15,7 @@ from chassis.rpc import client
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
 from payment_svc import tables
-from payment_svc.operations import Operations
+from payment_svc.app import Operations
 from payment_svc.peers import Orders
 from payment_svc.providers.sandbox import NAME, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger

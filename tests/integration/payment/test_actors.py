@@ -172,7 +172,7 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
     of = replace(request_context(request), claimed_actor=ACTOR)
     envelope, token = requests.create_payment(request, of), request.payment_method_token
     with pytest.raises(Deferred):  # the channel would try again
-        await world.operations.create_payment(envelope, token)
+        await world.operations.payments.create_payment(envelope, token)
     await settle(world)
     [event] = await world.books.events()
     rows = await transitions(payments, event.payment_id)
