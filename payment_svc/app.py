@@ -15,7 +15,6 @@ from payment_svc import tables
 from payment_svc.config import Config
 from payment_svc.consumers import Consumers
 from payment_svc.decisions.deciders import decide
-from payment_svc.operations.compensation import CompensationOperations
 from payment_svc.operations.contradictions import ContradictionOperations
 from payment_svc.operations.orders import OrderOperations
 from payment_svc.operations.payments import PaymentOperations
@@ -63,7 +62,6 @@ class Operations:
         )
         self.refunds = RefundOperations(self.writer, self.reading, self.settlement)
         self.contradictions = ContradictionOperations(self.writer, self.reading)
-        self.compensation = CompensationOperations(self.writer, self.settlement)
 
 
 @asynccontextmanager
@@ -93,7 +91,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             settle_after_s=config.settle_after_s,
         )
         context.work(config.settle_every_s, operations.settlement.settle_due, "settlement")
-        context.work(COMPENSATE_PAUSE_S, operations.compensation.compensate, "compensation")
+        context.work(COMPENSATE_PAUSE_S, operations.settlement.compensate, "compensation")
         context.work(MEASURE_EVERY_S, operations.reading.measure, "measurements")
         context.work(
             SANDBOX_EVERY_S,

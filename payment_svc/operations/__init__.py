@@ -9,9 +9,8 @@ A module has the name of its deciders' module.
 payments.py         create, capture, void
 refunds.py          refund by request
 orders.py           what an order costs now
-settlement.py       answers of processors, reports and lookups
+settlement.py       answers of processors, reports and lookups; automatic refunds and voids
 contradictions.py   contradictions that an operator has resolved
-compensation.py     automatic refunds and voids, sent right after their write
 reading.py          reads, lists and gauges
 processor_calls.py  calls of processors, and their answers by count
 writing.py          writes of accounts, which wake the compensation

@@ -108,8 +108,7 @@ class PaymentOperations:
         envelope: Envelope[CapturePayment | VoidPayment],
         kind: Kind,
     ) -> Payment:
-        account = unwrap((await self.writer.write([envelope]))[0])
-        payment = with_id(account.payments, envelope.command.payment_id)
+        payment = await self.writer.write_payment(envelope, envelope.command.payment_id)
         # A request that added no operation waits for the answer of another: the newest of its kind.
         of_kind = (o for o in reversed(payment.operations) if o.kind is kind)
         operation = payment.requested_by(envelope.key) or next(of_kind)

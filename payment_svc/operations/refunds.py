@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from chassis.values.decision import unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
 from payment_svc.lifecycle import OPEN
@@ -36,8 +35,9 @@ class RefundOperations:
             return_id=request.return_id,
             operation=self.settlement.new_operation(envelope),
         )
-        account = unwrap((await self.writer.write([for_account(payment, envelope, refund)]))[0])
-        payment = with_id(account.payments, payment.id)
+        payment = await self.writer.write_payment(
+            for_account(payment, envelope, refund), payment.id
+        )
         operation = next(o for o in payment.operations if o.requested_by == envelope.key)
         if operation.outcome in OPEN:
             call = self.settlement.calls.send(payment, operation)

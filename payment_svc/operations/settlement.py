@@ -1,6 +1,7 @@
-"""Answers of processors: by calls, reports and lookups."""
+"""Answers of processors: by calls, reports and lookups; automatic refunds and voids."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
@@ -30,6 +31,8 @@ from payment_svc.store.operations import due_operations, order_of_operation
 LOOKUPS_BEFORE_ABANDONING = 3
 LOOKUP_INTERVAL_MAX_S = 600.0
 DUE_MAX = 50
+# The longest time that `compensate` waits before it looks for due operations.
+COMPENSATE_EVERY_S = 30.0
 # The part of the caller's time that is reserved for the write of an unknown outcome.
 WRITE_MARGIN_S = 0.5
 
@@ -77,8 +80,9 @@ class SettlementOperations:
                 answer = await call
         except TimeoutError:
             self.calls.count(payment, operation, "lost")
-            [outcome] = await self.writer.write([unknown_outcome(payment, operation, cause)])
-            payment = with_id(unwrap(outcome).payments, payment.id)
+            payment = await self.writer.write_payment(
+                unknown_outcome(payment, operation, cause), payment.id
+            )
             if with_id(payment.operations, operation.id).outcome not in OPEN:
                 return payment  # a webhook has settled it meanwhile
             text = (
@@ -91,10 +95,9 @@ class SettlementOperations:
             raise
         crash_points.point("provider.answered")
         self.calls.count(payment, operation, type(answer).__name__.lower())
-        account = unwrap(
-            (await self.writer.write([settlement(payment, operation, answer, cause)]))[0]
+        return await self.writer.write_payment(
+            settlement(payment, operation, answer, cause), payment.id
         )
-        return with_id(account.payments, payment.id)
 
     async def ingest_webhook(
         self, processor: str, body: bytes, headers: Mapping[str, str]
@@ -160,6 +163,17 @@ class SettlementOperations:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    async def compensate(self) -> None:
+        """Waits until a write has added an automatic operation, and sends it.
+
+        No caller waits for this: `settle_due` sends the operations that it cannot send now.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COMPENSATE_EVERY_S):
+                await self.writer.automatic_requested.wait()
+        self.writer.automatic_requested.clear()
+        await self.settle_due()
 
     async def _look_up(
         self,

@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from chassis.observe import telemetry
-from chassis.values.decision import Done, Outcome
+from chassis.values.decision import Done, Outcome, unwrap
 from chassis.values.envelope import Envelope
 from chassis.write.writer import Writer
 from payment_svc.lifecycle import REFUND_STATUS, Cause, Reason
@@ -56,6 +56,11 @@ class AccountWriter:
                 if any(automatic(o) for p in outcome.record.payments for o in p.operations):
                     self.automatic_requested.set()
         return outcomes
+
+    async def write_payment(self, envelope: Envelope[Any], payment_id: UUID) -> Payment:
+        """Writes one command, and returns the payment after it; raises the command's failure."""
+        account = unwrap((await self.write([envelope]))[0])
+        return with_id(account.payments, payment_id)
 
     def _log_contradiction(self, payment: Payment, transition: Transition) -> None:
         self._contradictions.labels(payment.processor).inc()

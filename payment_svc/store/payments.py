@@ -1,18 +1,19 @@
-"""Payments with their operations, and the conditions of lists."""
+"""Payments with their operations."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import eq, ge, lt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, select
+from sqlalchemy import Column, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import is_any_of
-from payment_svc.model.filters import PaymentFilter, RefundFilter
+from chassis.write.tables import conditions, is_any_of
+from payment_svc.model.filters import PaymentFilter
 from payment_svc.model.records import Operation, Payment
 from payment_svc.store.operations import CONTRADICTION, OPERATION, read_operations
 from payment_svc.store.upsert import upsert
@@ -40,19 +41,15 @@ async def list_payments(
     connection: AsyncConnection, filters: PaymentFilter, page: Page
 ) -> list[Payment]:
     """The page's payments and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = (
-        [payments.c.status.in_(filters.statuses)] if filters.statuses else []
+    where = conditions(
+        (payments.c.order_id, eq, filters.order_id),
+        (payments.c.status, Column.in_, filters.statuses),
+        (payments.c.create_time, ge, filters.create_time_from),
+        (payments.c.update_time, ge, filters.update_time_from),
+        (payments.c.update_time, lt, filters.update_time_before),
+        (payments.c.id, lt, page.after and page.after[0]),
     )
-    conditions += update_time_conditions(payments.c.update_time, filters)
-    if filters.order_id:
-        conditions.append(payments.c.order_id == filters.order_id)
-    if filters.create_time_from:
-        conditions.append(payments.c.create_time >= filters.create_time_from)
-    if page.after:
-        conditions.append(payments.c.id < page.after[0])
-    statement = (
-        select(payments).where(*conditions).order_by(payments.c.id.desc()).limit(page.size + 1)
-    )
+    statement = select(payments).where(*where).order_by(payments.c.id.desc()).limit(page.size + 1)
     return await load_payments(connection, statement, {})
 
 
@@ -76,15 +73,3 @@ async def load_payments(
             )
         of_payment[row.payment_id][row.id] = operation
     return [PAYMENT.record(row, operations=tuple(of_payment[row.id].values())) for row in rows]
-
-
-def update_time_conditions(
-    update_time: ColumnElement[Any], filters: PaymentFilter | RefundFilter
-) -> list[ColumnElement[bool]]:
-    """The conditions of the filter on the time of a record's last change."""
-    conditions: list[ColumnElement[bool]] = []
-    if filters.update_time_from:
-        conditions.append(update_time >= filters.update_time_from)
-    if filters.update_time_before:
-        conditions.append(update_time < filters.update_time_before)
-    return conditions

@@ -1,16 +1,17 @@
 """Refunds: operations, with columns of their payments."""
 
 from dataclasses import fields
+from operator import eq, ge, lt
 
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import Column, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows
+from chassis.write.tables import conditions
 from payment_svc.lifecycle import REFUND_STATUS, Kind
 from payment_svc.model.filters import RefundFilter
 from payment_svc.model.records import Refund
-from payment_svc.store.payments import update_time_conditions
 from payment_svc.tables import operations, payments, refund_update_time
 
 PAYMENT_COLUMNS = ("order_id", "attempt", "currency")
@@ -40,15 +41,19 @@ async def list_refunds(
     (request_time, id).
     """
     outcomes = [outcome for outcome, status in REFUND_STATUS.items() if status in filters.statuses]
-    conditions: list[ColumnElement[bool]] = [operations.c.outcome.in_(outcomes)] if outcomes else []
-    conditions += update_time_conditions(refund_update_time, filters)
-    if filters.order_id:
-        conditions.append(payments.c.order_id == filters.order_id)
-    if filters.payment_id:
-        conditions.append(operations.c.payment_id == filters.payment_id)
-    if page.after:
-        conditions.append(tuple_(operations.c.request_time, operations.c.id) < tuple_(*page.after))
-    rows = await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))
+    where = conditions(
+        (payments.c.order_id, eq, filters.order_id),
+        (operations.c.payment_id, eq, filters.payment_id),
+        (operations.c.outcome, Column.in_, outcomes),
+        (refund_update_time, ge, filters.update_time_from),
+        (refund_update_time, lt, filters.update_time_before),
+        (
+            tuple_(operations.c.request_time, operations.c.id),
+            lambda place, after: place < tuple_(*after),
+            page.after,
+        ),
+    )
+    rows = await connection.execute(read_refunds.where(*where).limit(page.size + 1))
     return [REFUND.record(row) for row in rows]
 
 

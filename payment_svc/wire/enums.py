@@ -15,10 +15,10 @@ CAUSE = enum_values(Cause, "REFUND_CAUSE", payment_pb2.RefundCause.Value)
 REFUND = enum_values(RefundStatus, "REFUND_STATUS", payment_pb2.RefundStatus.Value)
 REFUND_OF = {value: status for status, value in REFUND.items()}
 STATUS_OF = {value: status for status, value in STATUS.items()}
-KNOWN_ORDER_STATUSES = [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 ORDER_STATUS_OF = {
     order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status
-    for status in KNOWN_ORDER_STATUSES
+    for status in OrderStatus
+    if status is not OrderStatus.UNKNOWN
 }
 
 

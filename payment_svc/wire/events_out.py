@@ -1,5 +1,6 @@
 """Domain events, as published events."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -16,6 +17,7 @@ from payment_svc.model.events import (
     PaymentStatusChanged,
     RefundSettled,
 )
+from payment_svc.model.records import Payment, Transition
 from payment_svc.wire.enums import STATUS, status_value
 from payment_svc.wire.responses import refund
 
@@ -37,22 +39,7 @@ def _message(event: DomainEvent) -> Message:
     }
     match event:
         case PaymentStatusChanged():
-            return payment_events_pb2.PaymentStatusChanged(
-                payment_id=str(payment.id),
-                order_id=str(payment.order_id),
-                attempt=payment.attempt,
-                try_number=payment.try_number,
-                old_status=status_value(transition.old),
-                new_status=STATUS[transition.new],
-                amount=to_message(payment.money(payment.amount)),
-                authorized_amount=to_message(payment.money(payment.authorized)),
-                captured_amount=to_message(payment.money(payment.captured)),
-                processor=payment.processor,
-                decline_code=payment.decline_code,
-                payment_version=transition.version,
-                occur_time=timestamp(transition.time),
-                **reason_fields,
-            )
+            return _status_changed(payment, transition, reason_fields)
         case PaymentConfirmed():
             return payment_events_pb2.PaymentConfirmed(
                 payment_id=str(payment.id),
@@ -87,3 +74,24 @@ def _message(event: DomainEvent) -> Message:
                 occur_time=timestamp(payment.update_time),
                 **reason_fields,
             )
+
+
+def _status_changed(
+    payment: Payment, transition: Transition, reason_fields: Mapping[str, Any]
+) -> payment_events_pb2.PaymentStatusChanged:
+    return payment_events_pb2.PaymentStatusChanged(
+        payment_id=str(payment.id),
+        order_id=str(payment.order_id),
+        attempt=payment.attempt,
+        try_number=payment.try_number,
+        old_status=status_value(transition.old),
+        new_status=STATUS[transition.new],
+        amount=to_message(payment.money(payment.amount)),
+        authorized_amount=to_message(payment.money(payment.authorized)),
+        captured_amount=to_message(payment.money(payment.captured)),
+        processor=payment.processor,
+        decline_code=payment.decline_code,
+        payment_version=transition.version,
+        occur_time=timestamp(transition.time),
+        **reason_fields,
+    )

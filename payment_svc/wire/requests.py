@@ -3,6 +3,7 @@
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from google.protobuf.message import Message
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
 from chassis.values.convert import money, optional_field
@@ -32,7 +33,7 @@ def create_payment(
     request: api.CreatePaymentRequest, context: RequestContext
 ) -> Envelope[CreateRequest]:
     command = CreateRequest(
-        expected=expected_amount(request), manual_capture=request.manual_capture
+        expected=optional_amount(request, "expected_amount"), manual_capture=request.manual_capture
     )
     return _request_envelope(request, context, UUID(request.order_id), command)
 
@@ -43,7 +44,7 @@ def capture_payment(
     command = CaptureRequest(
         payment_id=UUID(request.payment_id),
         expected_version=optional_field(request, "expected_version"),
-        expected=expected_amount(request),
+        expected=optional_amount(request, "expected_amount"),
     )
     return _request_envelope(request, context, command.payment_id, command)
 
@@ -65,7 +66,7 @@ def refund_payment(
     command = RefundRequest(
         payment_id=UUID(request.payment_id),
         expected_version=optional_field(request, "expected_version"),
-        amount=refund_amount(request),
+        amount=optional_amount(request, "amount"),
         return_id=str(UUID(return_id)) if return_id else None,
     )
     return _request_envelope(request, context, command.payment_id, command)
@@ -94,23 +95,12 @@ def _request_envelope(
     return Envelope.of_request(context, command, target=target, actor="payment", cause=cause)
 
 
-def expected_amount(request: api.CreatePaymentRequest | api.CapturePaymentRequest) -> Money | None:
-    """The amount to be charged or captured, as the caller expects it.
+def optional_amount(request: Message, field: str) -> Money | None:
+    """The amount in the field; None where it is not set.
 
     Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency.
     """
-    return (
-        money(request.expected_amount, "expected_amount")
-        if request.HasField("expected_amount")
-        else None
-    )
-
-
-def refund_amount(request: api.RefundPaymentRequest) -> Money | None:
-    """The amount to be refunded; None: all. Raises Invalid VALIDATION_FAILED for a fraction of a
-    minor unit or no currency.
-    """
-    return money(request.amount, "amount") if request.HasField("amount") else None
+    return money(getattr(request, field), field) if request.HasField(field) else None
 
 
 def refund_filter(request: api.ListRefundsRequest) -> RefundFilter:

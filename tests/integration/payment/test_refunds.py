@@ -708,12 +708,12 @@ async def test_crash_between_request_and_outcome_refunds_once(
 async def test_automatic_refund_is_sent_right_after_its_write(world: World) -> None:
     """The end of the order wakes `compensate` at once; without work it sleeps."""
     order, _ = await paid(world)
-    compensating = asyncio.create_task(world.operations.compensation.compensate())
+    compensating = asyncio.create_task(world.operations.settlement.compensate())
     await world.close(order)
     await asyncio.wait_for(compensating, 10)
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(world.operations.compensation.compensate(), 0.05)
+        await asyncio.wait_for(world.operations.settlement.compensate(), 0.05)
 
 
 async def test_refunds_are_counted_once_and_open_ones_measured(

@@ -376,17 +376,14 @@ def test_status_of_a_newer_contract_is_unknown() -> None:
 
 def test_expected_amount_with_a_fraction_is_refused() -> None:
     """Half a penny is no amount; an unset amount is not compared."""
-    assert requests.expected_amount(api.CreatePaymentRequest(expected_amount=POUNDS)) == TOTAL
-    assert requests.expected_amount(
-        api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP"))
-    ) == Money(0, "GBP")
-    assert requests.expected_amount(api.CreatePaymentRequest()) is None
+    request = api.CreatePaymentRequest
+    assert requests.optional_amount(request(expected_amount=POUNDS), "expected_amount") == TOTAL
+    nothing = request(expected_amount=MoneyMessage(currency_code="GBP"))
+    assert requests.optional_amount(nothing, "expected_amount") == Money(0, "GBP")
+    assert requests.optional_amount(request(), "expected_amount") is None
+    half = request(expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000))
     with pytest.raises(Invalid) as refused:
-        requests.expected_amount(
-            api.CreatePaymentRequest(
-                expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000)
-            )
-        )
+        requests.optional_amount(half, "expected_amount")
     assert refused.value.violations[0].subject == "expected_amount"
 
 
