@@ -1,6 +1,6 @@
 """The composition root of the payment service."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -9,20 +9,59 @@ from ordermesh.payment.v1.payment_service_pb2_grpc import add_PaymentServiceServ
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import service_context
-from chassis.write.database import connect
-from payment_svc import tables, wire
+from chassis.write.database import Database, connect
+from chassis.write.writer import Writer
+from payment_svc import tables
 from payment_svc.config import Config
 from payment_svc.consumers import Consumers
-from payment_svc.operations import Operations
+from payment_svc.decisions.deciders import decide
+from payment_svc.operations.contradictions import ContradictionOperations
+from payment_svc.operations.orders import OrderOperations
+from payment_svc.operations.payments import PaymentOperations
+from payment_svc.operations.processor_calls import ProcessorCalls
+from payment_svc.operations.reading import ReadOperations
+from payment_svc.operations.refunds import RefundOperations
+from payment_svc.operations.settlement import SettlementOperations
+from payment_svc.operations.writing import AccountWriter
 from payment_svc.peers import Orders
 from payment_svc.providers import sandbox, webhooks
+from payment_svc.providers.port import Processor
 from payment_svc.providers.sandbox_ledger import Ledger
 from payment_svc.rpc import PaymentService
+from payment_svc.store.workspace import lock_accounts, save_accounts
+from payment_svc.wire import events_out
 
 SANDBOX_CONNECTIONS = 4
 SANDBOX_EVERY_S = 0.2
 COMPENSATE_PAUSE_S = 0.01  # compensate itself waits until there is work
 MEASURE_EVERY_S = 5.0
+
+
+class Operations:
+    """The operations of the service over one database. New payments go to `processor`."""
+
+    def __init__(
+        self,
+        database: Database,
+        orders: Orders,
+        processors: Mapping[str, Processor],
+        *,
+        processor: str,
+        answer_timeout_s: float,
+        settle_after_s: float,
+    ) -> None:
+        self.writer = AccountWriter(
+            Writer(database, load=lock_accounts, decide=decide, save=save_accounts)
+        )
+        self.reading = ReadOperations(database)
+        self.orders = OrderOperations(database, orders)
+        calls = ProcessorCalls(processors, answer_timeout_s)
+        self.settlement = SettlementOperations(database, self.writer, calls, settle_after_s)
+        self.payments = PaymentOperations(
+            self.writer, self.reading, self.orders, self.settlement, processor
+        )
+        self.refunds = RefundOperations(self.writer, self.reading, self.settlement)
+        self.contradictions = ContradictionOperations(self.writer, self.reading)
 
 
 @asynccontextmanager
@@ -34,7 +73,9 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         )
         stack.push_async_callback(sandbox_engine.dispose)
         context = await stack.enter_async_context(
-            service_context(config, tables, stream_name="PAYMENTS", encode=wire.outgoing_event)
+            service_context(
+                config, tables, stream_name="PAYMENTS", encode=events_out.outgoing_event
+            )
         )
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
@@ -49,14 +90,23 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             answer_timeout_s=config.processor_timeout_s,
             settle_after_s=config.settle_after_s,
         )
-        context.work(config.settle_every_s, operations.settle_due, "settlement")
-        context.work(COMPENSATE_PAUSE_S, operations.compensate, "compensation")
-        context.work(MEASURE_EVERY_S, operations.measure, "measurements")
+        context.work(config.settle_every_s, operations.settlement.settle_due, "settlement")
+        context.work(COMPENSATE_PAUSE_S, operations.settlement.compensate, "compensation")
+        context.work(MEASURE_EVERY_S, operations.reading.measure, "measurements")
         context.work(
             SANDBOX_EVERY_S,
-            lambda: processor.run_once(partial(operations.ingest_webhook, sandbox.NAME)),
+            lambda: processor.run_once(partial(operations.settlement.ingest_webhook, sandbox.NAME)),
             "sandbox",
         )
-        services = [partial(add_PaymentServiceServicer_to_server, PaymentService(operations))]
-        await context.open(services, Consumers(operations).handlers)
+        service = PaymentService(
+            operations.payments,
+            operations.refunds,
+            operations.settlement,
+            operations.contradictions,
+            operations.reading,
+        )
+        await context.open(
+            [partial(add_PaymentServiceServicer_to_server, service)],
+            Consumers(operations.writer).handlers,
+        )
         yield context.tasks

@@ -14,16 +14,16 @@ from uuid_utils.compat import uuid7
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
-from payment_svc import wire
 from payment_svc.model.records import Account
-from payment_svc.operations import Operations
+from payment_svc.operations.writing import AccountWriter
+from payment_svc.wire import events_in
 
 
 class Consumers:
     """The events that the payment service consumes."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(self, writer: AccountWriter) -> None:
+        self.writer = writer
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
@@ -35,14 +35,19 @@ class Consumers:
 
     async def order_changed(
         self,
-        deliveries: Sequence[Delivery[wire.OrderEvent]],
+        deliveries: Sequence[Delivery[events_in.OrderEvent]],
     ) -> Sequence[Outcome[Account]]:
-        envelopes = [wire.apply_order_version(d.message, d, uuid7()) for d in deliveries]
-        return await self.operations.apply_order_versions(envelopes)
+        """Applies the orders of events.
+
+        An order of total zero is paid by its event, and the money of a closed one goes back.
+        """
+        envelopes = [events_in.apply_order_version(d.message, d, uuid7()) for d in deliveries]
+        return await self.writer.write(envelopes)
 
     async def return_status_changed(
         self,
         deliveries: Sequence[Delivery[ReturnStatusChanged]],
     ) -> Sequence[Outcome[Any]]:
-        envelopes = [wire.refund_return(d.message, d) for d in deliveries]
-        return await run_handler(envelopes, self.operations.refund_returns)
+        """Refunds what accepted returns are worth."""
+        envelopes = [events_in.refund_return(d.message, d) for d in deliveries]
+        return await run_handler(envelopes, self.writer.write)

@@ -12,8 +12,8 @@ from ordermesh.view.v1 import view_pb2
 
 from chassis.rpc.client import Channel, ask
 from chassis.values.errors import Deferred, Failure, NotFound
-from payment_svc import wire
 from payment_svc.model.records import Order
+from payment_svc.wire import events_in
 
 TIMEOUT_S = 2.0
 SET_MAX = 100
@@ -88,7 +88,7 @@ class Orders:
                 for order_id in missing or remaining:
                     results[order_id] = _not_found(order_id) if missing else failure
             else:
-                orders = map(wire.order_of_response, response.orders)
+                orders = map(events_in.order_of_response, response.orders)
                 results |= {order.id: order for order in orders}
         return results
 

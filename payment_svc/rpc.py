@@ -10,8 +10,12 @@ from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer
 
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from payment_svc import wire
-from payment_svc.operations import Operations
+from payment_svc.operations.contradictions import ContradictionOperations
+from payment_svc.operations.payments import PaymentOperations
+from payment_svc.operations.reading import ReadOperations
+from payment_svc.operations.refunds import RefundOperations
+from payment_svc.operations.settlement import SettlementOperations
+from payment_svc.wire import requests, responses
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -21,86 +25,96 @@ class PaymentService(PaymentServiceServicer):
     contract.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self,
+        payments: PaymentOperations,
+        refunds: RefundOperations,
+        settlement: SettlementOperations,
+        contradictions: ContradictionOperations,
+        reading: ReadOperations,
+    ) -> None:
+        self.payments, self.refunds, self.settlement = payments, refunds, settlement
+        self.contradictions, self.reading = contradictions, reading
 
     async def CreatePayment(
         self,
         request: api.CreatePaymentRequest,
         context: Context,
     ) -> api.CreatePaymentResponse:
-        envelope = wire.create_payment(request, request_context(request))
+        envelope = requests.create_payment(request, request_context(request))
         token = request.payment_method_token
-        payment = await self.operations.create_payment(envelope, token)
-        return api.CreatePaymentResponse(payment=wire.payment(payment))
+        payment = await self.payments.create_payment(envelope, token)
+        return api.CreatePaymentResponse(payment=responses.payment(payment))
 
     async def CapturePayment(
         self,
         request: api.CapturePaymentRequest,
         context: Context,
     ) -> api.CapturePaymentResponse:
-        envelope = wire.capture_payment(request, request_context(request))
-        payment = await self.operations.capture_payment(envelope)
-        return api.CapturePaymentResponse(payment=wire.payment(payment))
+        envelope = requests.capture_payment(request, request_context(request))
+        payment = await self.payments.capture_payment(envelope)
+        return api.CapturePaymentResponse(payment=responses.payment(payment))
 
     async def VoidPayment(
         self,
         request: api.VoidPaymentRequest,
         context: Context,
     ) -> api.VoidPaymentResponse:
-        envelope = wire.void_payment(request, request_context(request))
-        payment = await self.operations.void_payment(envelope)
-        return api.VoidPaymentResponse(payment=wire.payment(payment))
+        envelope = requests.void_payment(request, request_context(request))
+        payment = await self.payments.void_payment(envelope)
+        return api.VoidPaymentResponse(payment=responses.payment(payment))
 
     async def RefundPayment(
         self,
         request: api.RefundPaymentRequest,
         context: Context,
     ) -> api.RefundPaymentResponse:
-        envelope = wire.refund_payment(request, request_context(request))
-        payment, refund = await self.operations.refund_payment(envelope)
-        return api.RefundPaymentResponse(refund=wire.refund(refund), payment=wire.payment(payment))
+        envelope = requests.refund_payment(request, request_context(request))
+        payment, refund = await self.refunds.refund_payment(envelope)
+        return api.RefundPaymentResponse(
+            refund=responses.refund(refund), payment=responses.payment(payment)
+        )
 
     async def ResolveContradiction(
         self,
         request: api.ResolveContradictionRequest,
         context: Context,
     ) -> api.ResolveContradictionResponse:
-        envelope = wire.resolve_contradiction(request, request_context(request))
-        payment = await self.operations.resolve_contradiction(envelope)
-        return api.ResolveContradictionResponse(payment=wire.payment(payment))
+        envelope = requests.resolve_contradiction(request, request_context(request))
+        payment = await self.contradictions.resolve_contradiction(envelope)
+        return api.ResolveContradictionResponse(payment=responses.payment(payment))
 
     async def GetPayment(
         self, request: api.GetPaymentRequest, context: Context
     ) -> api.GetPaymentResponse:
-        payment = await self.operations.get_payment(UUID(request.payment_id))
-        return api.GetPaymentResponse(payment=wire.payment(payment))
+        payment = await self.reading.get_payment(UUID(request.payment_id))
+        return api.GetPaymentResponse(payment=responses.payment(payment))
 
     async def ListPayments(
         self, request: api.ListPaymentsRequest, context: Context
     ) -> api.ListPaymentsResponse:
-        page = page_request(request, wire.payment)
-        payments, token = await self.operations.list_payments(wire.payment_filter(request), page)
+        page = page_request(request, responses.payment)
+        payments, token = await self.reading.list_payments(requests.payment_filter(request), page)
         return api.ListPaymentsResponse(payments=payments, next_page_token=token)
 
     async def ListPaymentTransitions(
         self, request: api.ListPaymentTransitionsRequest, context: Context
     ) -> api.ListPaymentTransitionsResponse:
-        page = page_request(request, lambda row: wire.transition(*row), int)
-        transitions, token = await self.operations.list_transitions(UUID(request.payment_id), page)
+        page = page_request(request, lambda row: responses.transition(*row), int)
+        transitions, token = await self.reading.list_transitions(UUID(request.payment_id), page)
         return api.ListPaymentTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def ListRefunds(
         self, request: api.ListRefundsRequest, context: Context
     ) -> api.ListRefundsResponse:
-        page = page_request(request, wire.refund, datetime, UUID)
-        refunds, token = await self.operations.list_refunds(wire.refund_filter(request), page)
+        page = page_request(request, responses.refund, datetime, UUID)
+        refunds, token = await self.reading.list_refunds(requests.refund_filter(request), page)
         return api.ListRefundsResponse(refunds=refunds, next_page_token=token)
 
     async def IngestProviderWebhook(
         self, request: api.IngestProviderWebhookRequest, context: Context
     ) -> api.IngestProviderWebhookResponse:
-        payment = await self.operations.ingest_webhook(
+        payment = await self.settlement.ingest_webhook(
             request.processor, request.body, request.headers
         )
-        return api.IngestProviderWebhookResponse(payment=wire.payment(payment))
+        return api.IngestProviderWebhookResponse(payment=responses.payment(payment))

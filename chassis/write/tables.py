@@ -283,7 +283,7 @@ def is_any_of(of: Column[Any]) -> ColumnElement[bool]:
 
 
 def conditions(
-    *filters: tuple[Column[Any], Callable[[Any, Any], ColumnElement[bool]], Any],
+    *filters: tuple[ColumnElement[Any], Callable[[Any, Any], ColumnElement[bool]], Any],
 ) -> list[ColumnElement[bool]]:
     """Returns the conditions of a list: a column, a comparison and a value each. A value that is
     None or empty filters nothing.

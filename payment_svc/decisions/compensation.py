@@ -12,12 +12,7 @@ refunds beyond that has no effect on automatic refunds.
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from payment_svc.decisions.steps import (
-    Decided,
-    automatic_operation,
-    next_version,
-    with_payment,
-)
+from payment_svc.decisions.steps import Decided, automatic_operation, next_version, with_payment
 from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
 from payment_svc.model.records import Account, Operation, Payment
 

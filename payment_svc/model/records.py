@@ -11,16 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.values.money import Money
-from payment_svc.lifecycle import (
-    CLOSED,
-    LIVE,
-    OPEN,
-    Cause,
-    Kind,
-    OrderStatus,
-    Outcome,
-    Status,
-)
+from payment_svc.lifecycle import CLOSED, LIVE, OPEN, Cause, Kind, OrderStatus, Outcome, Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,9 +156,8 @@ def _restocks_twice() -> None:
 
 
 def _refunds_without_ceiling() -> None:
-    _replace(
-        _module("payment_svc.model").Payment, "refundable", property(lambda self: self.captured)
-    )
+    payment = _module("payment_svc.model.records").Payment
+    _replace(payment, "refundable", property(lambda self: self.captured))
 
 
 def _refunds_twice() -> None:
@@ -168,9 +167,9 @@ def _refunds_twice() -> None:
 
 
 def _charges_with_a_new_key() -> None:
-    operations = _module("payment_svc.operations")
+    operations = _module("payment_svc.operations.payments")
     authorization: Any = _replace(
-        operations, "Authorization", lambda _key, *others: authorization(uuid4(), *others)
+        operations, "Authorization", lambda **fields: authorization(**fields | {"key": uuid4()})
     )
 
 

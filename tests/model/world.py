@@ -42,11 +42,14 @@ import order_svc.rpc
 import order_svc.wire.events_out
 import order_svc.wire.responses
 import order_svc.wire.returns
+import payment_svc.app
 import payment_svc.consumers
-import payment_svc.operations
+import payment_svc.operations.payments
+import payment_svc.operations.settlement
 import payment_svc.peers
 import payment_svc.rpc
-import payment_svc.wire
+import payment_svc.wire.events_out
+import payment_svc.wire.responses
 import shipping_svc.app
 import shipping_svc.consumers
 import shipping_svc.operations.creation
@@ -126,8 +129,13 @@ class World:
         order = order_svc.app.Operations(of["order"], order_svc.peers.Warehouse(channel))
         warehouse = warehouse_svc.app.Operations(of["warehouse"])
         bank: Any = self.bank
-        payment = payment_svc.operations.Operations(
-            of["payment"], payment_svc.peers.Orders(channel), {"bank": bank}, processor="bank"
+        payment = payment_svc.app.Operations(
+            of["payment"],
+            payment_svc.peers.Orders(channel),
+            {"bank": bank},
+            processor="bank",
+            answer_timeout_s=8.0,
+            settle_after_s=10.0,
         )
         warehouse_peer, shipping_peer = (
             fulfillment_svc.peers.Warehouse(channel),
@@ -144,7 +152,7 @@ class World:
         self.workers = {
             "expire orders": order.cancellation.expire_orders,
             "expire reservations": warehouse.reservations.expire_reservations,
-            "settle": payment.settle_due,
+            "settle": payment.settlement.settle_due,
             "commit pending stock": fulfillment.commit_pending_stock,
             "buy labels": shipping.labels.buy_pending_labels,
             "recall": shipping.recalls.retry_open_recalls,
@@ -160,7 +168,13 @@ class World:
             "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(
                 warehouse.reservations, warehouse.fulfillment
             ),
-            "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(payment),
+            "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(
+                payment.payments,
+                payment.refunds,
+                payment.settlement,
+                payment.contradictions,
+                payment.reading,
+            ),
             "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
                 fulfillment
             ),
@@ -176,7 +190,9 @@ class World:
         self.network.listen(
             "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse.writer).handlers)
         )
-        self.network.listen("payment", dict(payment_svc.consumers.Consumers(payment).handlers))
+        self.network.listen(
+            "payment", dict(payment_svc.consumers.Consumers(payment.writer).handlers)
+        )
         self.network.listen(
             "fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers)
         )
@@ -192,7 +208,6 @@ class World:
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {
             warehouse_svc.operations.reservations: self.stock,
-            payment_svc.operations: self.accounts,
             fulfillment_svc.operations: self.fulfillments,
         }
         for module, store in stores.items():
@@ -201,6 +216,7 @@ class World:
                 self._patches.enter_context(patch.object(module, "Writer", MemoryWriter))
         self._patch_functions("order_svc", self.orders)
         self._patch_functions("warehouse_svc", self.stock)
+        self._patch_functions("payment_svc", self.accounts)
         self._patch_functions("shipping_svc", self.parcels)
         makers = (
             *stores,
@@ -209,6 +225,8 @@ class World:
             order_svc.operations.payments,
             order_svc.operations.releasing,
             payment_svc.consumers,
+            payment_svc.operations.payments,
+            payment_svc.operations.settlement,
             shipping_svc.operations.creation,
             shipping_svc.operations.recalls,
         )
@@ -521,9 +539,9 @@ class World:
                 for h in self.stock.order_reservations.values()
                 for r in h.reservations
             ],
-            payments=[payment_svc.wire.payment(p) for p in payments],
+            payments=[payment_svc.wire.responses.payment(p) for p in payments],
             refunds=[
-                payment_svc.wire.refund(p.refund(o))
+                payment_svc.wire.responses.refund(p.refund(o))
                 for p in payments
                 for o in p.operations
                 if o.kind is Kind.REFUND
@@ -563,7 +581,7 @@ def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
 WIRES: dict[str, Any] = {
     "order": order_svc.wire.events_out,
     "warehouse": warehouse_svc.wire.events_out,
-    "payment": payment_svc.wire,
+    "payment": payment_svc.wire.events_out,
     "fulfillment": fulfillment_svc.wire,
     "shipping": shipping_svc.wire.events_out,
 }

@@ -14,11 +14,12 @@ from chassis.broker.stream import Broker
 from chassis.rpc import client
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from payment_svc import tables, wire
-from payment_svc.operations import Operations
+from payment_svc import tables
+from payment_svc.app import Operations
 from payment_svc.peers import Orders
 from payment_svc.providers.sandbox import NAME, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
+from payment_svc.wire import events_out
 from tests.integration.payment.world import (
     Books,
     FakeOrders,
@@ -76,7 +77,9 @@ async def replica(
 
         def make(processor: Any = sandbox, **settings: Any) -> Operations:
             database = Database(
-                engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+                engine,
+                tables.idempotency_keys,
+                Outbox(tables.outbox, encode=events_out.outgoing_event),
             )
             timing = {"answer_timeout_s": 30.0, "settle_after_s": 30.0} | settings
             return Operations(

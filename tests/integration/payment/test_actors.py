@@ -16,9 +16,9 @@ from chassis.rpc.client import ask
 from chassis.values.errors import Deferred, Invalid, NotFound
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from payment_svc import wire
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
+from payment_svc.wire import requests
 from tests.integration.payment.test_refunds import settle
 from tests.integration.payment.world import Payments, World, create_payment, pay, pounds
 
@@ -170,9 +170,9 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
     order = await world.order()
     request = create_payment(order, "tok_timeout_charged", note=NOTE)
     of = replace(request_context(request), claimed_actor=ACTOR)
-    envelope, token = wire.create_payment(request, of), request.payment_method_token
+    envelope, token = requests.create_payment(request, of), request.payment_method_token
     with pytest.raises(Deferred):  # the channel would try again
-        await world.operations.create_payment(envelope, token)
+        await world.operations.payments.create_payment(envelope, token)
     await settle(world)
     [event] = await world.books.events()
     rows = await transitions(payments, event.payment_id)

@@ -7,10 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.values.envelope import Envelope
-from payment_svc import store
 from payment_svc.decisions.deciders import decide
 from payment_svc.model.answers import Declined, Succeeded
 from payment_svc.model.records import Account, Payment
+from payment_svc.store.workspace import save_accounts
 from payment_svc.tables import payments
 from tests.support import property_columns
 from tests.unit.payment.samples import (
@@ -62,7 +62,7 @@ async def test_each_derived_column_equals_its_property(life: str, engine: AsyncE
         assert decided.history, command
         after = {ORDER: decided.record}
         async with engine.begin() as connection:
-            await store.save_accounts(connection, before, after, decided.history)
+            await save_accounts(connection, before, after, decided.history)
             row = (await connection.execute(select(payments))).one()._mapping
         [payment] = decided.record.payments
         assert {name: row[name] for name in names} == {n: getattr(payment, n) for n in names}

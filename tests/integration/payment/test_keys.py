@@ -42,7 +42,7 @@ async def test_charge_with_unknown_outcome_has_its_keys(
     with pytest.raises(Deferred):
         await world.pay(request)
     await world.books.make_due()
-    await world.operations.settle_due()
+    await world.operations.settlement.settle_due()
     of, target = request_context(request), UUID(order.order_id)
     assert of.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"
     assert await stored(engine, of.key) == {(of.key, of.request_hash, target)}
@@ -90,9 +90,9 @@ async def test_reused_report_is_stored_under_a_step_of_its_key(
     now = datetime.now(UTC)
     bodies = [sandbox.webhook(each, now)[0] for each in reports]
     first, against = [(body, webhooks.sign(WEBHOOK_KEY, "evt_1", now, body)) for body in bodies]
-    await world.operations.ingest_webhook("sandbox", *first)
+    await world.operations.settlement.ingest_webhook("sandbox", *first)
     with pytest.raises(Invalid) as refused:
-        await world.operations.ingest_webhook("sandbox", *against)
+        await world.operations.settlement.ingest_webhook("sandbox", *against)
     assert refused.value.reason == "REQUEST_ID_REUSED"
     answers = [sandbox.parse_webhook(*each, now).answer for each in (first, against)]
     assert [type(each) for each in answers] == [Succeeded, Declined]

@@ -14,14 +14,14 @@ from uuid_utils.compat import uuid7
 from chassis.values import deadline
 from chassis.values.errors import Deferred, NotFound, Refused
 from chassis.values.money import Money
-from payment_svc import wire
+from payment_svc.app import Operations
 from payment_svc.lifecycle import Cause, Kind
 from payment_svc.model.answers import Answer
 from payment_svc.model.commands import CaptureRequest
 from payment_svc.model.records import Order, Payment
-from payment_svc.operations import Operations
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox
+from payment_svc.wire import events_in
 from tests.integration.payment.conftest import Replica
 from tests.integration.payment.test_races import Line, settle
 from tests.integration.payment.world import (
@@ -55,22 +55,22 @@ async def events_arrive(world: World, *orders: order_pb2.Order) -> None:
     """Hands over the events of these versions of an order, in this order."""
     for order in orders:
         event = items_cancelled(order)
-        envelope = wire.apply_order_version(event, delivery(event), uuid7())
-        [outcome] = await world.operations.apply_order_versions([envelope])
+        envelope = events_in.apply_order_version(event, delivery(event), uuid7())
+        [outcome] = await world.operations.writer.write([envelope])
         assert not isinstance(outcome, Exception)
 
 
 async def capture(world: World, payment: Payment, expected: int | None = None) -> Payment:
     money = None if expected is None else Money(expected, "GBP")
     envelope = request_envelope(CaptureRequest, f"capture:{uuid4()}", payment, expected=money)
-    return await world.operations.capture_payment(envelope)
+    return await world.operations.payments.capture_payment(envelope)
 
 
 async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]]:
     """Returns captured - refunded, by the sandbox's own ledger, and the amounts that were refunded
     because the order costs less.
     """
-    await world.operations.settle_due()
+    await world.operations.settlement.settle_due()
     charged, given = await world.books.charged(), await world.books.refunded_and_voided()
     payment = await world.payment(order)
     left = charged["charge"] + charged["capture"] - given["refund"]
@@ -195,7 +195,7 @@ async def test_unreachable_order_service_is_replaced_by_the_copy(world: World) -
         await world.pay(create_payment(world.orders.place(pounds(1))))  # no event has arrived
     for older, newest in zip(versions, last, strict=True):
         await events_arrive(world, newest, older, newest, older)
-    await world.operations.settle_due()
+    await world.operations.settlement.settle_due()
     for each in (order, another):
         its = await world.payment(each)
         refunds = [o.amount for o in its.operations if o.kind is Kind.REFUND]
@@ -233,7 +233,7 @@ async def test_orders_are_fetched_in_sets(world: World) -> None:
     asks for all of them, a second leaves the unknown one out; only that order is refused.
     """
     first, *others = [world.orders.place(pounds(10)) for _ in range(41)]
-    get = world.operations.orders.get
+    get = world.operations.orders.peer.get
     world.orders.gate.clear()
     calls = [asyncio.ensure_future(get(UUID(first.order_id)))]
     await world.orders.reached.wait()
@@ -271,7 +271,7 @@ async def test_answer_is_never_older_than_its_question(world: World) -> None:
     first = asyncio.ensure_future(world.pay(create_payment(order)))
     await world.orders.reached.wait()
     cut(world, order)
-    second = asyncio.ensure_future(world.operations.orders.get(UUID(order.order_id)))
+    second = asyncio.ensure_future(world.operations.orders.peer.get(UUID(order.order_id)))
     await asyncio.sleep(0)
     world.orders.gate.set()
     answered = await second
@@ -282,7 +282,7 @@ async def test_answer_is_never_older_than_its_question(world: World) -> None:
 async def test_cancelled_caller_leaves_other_callers_answers(world: World) -> None:
     """Two callers wait for one answer, and the first is cancelled: the second is answered."""
     order = await placed(world)
-    orders = world.operations.orders
+    orders = world.operations.orders.peer
     world.orders.gate.clear()
     first, second = (asyncio.ensure_future(orders.get(UUID(order.order_id))) for _ in range(2))
     await world.orders.reached.wait()

@@ -27,11 +27,12 @@ from chassis.values.errors import (
     Refused,
     Unauthenticated,
 )
+from payment_svc.app import Operations
 from payment_svc.lifecycle import Outcome, Status
 from payment_svc.model.answers import NOT_PROCESSED, Answer
 from payment_svc.model.commands import CaptureRequest, ResolveContradiction
 from payment_svc.model.records import Payment
-from payment_svc.operations import LOOKUPS_BEFORE_ABANDONING, Operations
+from payment_svc.operations.settlement import LOOKUPS_BEFORE_ABANDONING
 from payment_svc.providers import webhooks
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox
@@ -66,7 +67,7 @@ async def outcomes(*calls: Awaitable[Payment]) -> list[Payment | BaseException]:
 async def settle(world: World, *, at: Operations | None = None) -> None:
     """Runs the settling worker once, after all open operations have become due."""
     await world.books.make_due()
-    await (at or world.operations).settle_due()
+    await (at or world.operations).settlement.settle_due()
 
 
 async def the_payment(world: World, order_id: str) -> Payment:
@@ -158,7 +159,7 @@ async def test_concurrent_captures_take_the_money_once(world: World) -> None:
     """All captures wait for the same answer of the processor, and each is answered as captured."""
     authorized = await world.pay(create_payment(await world.order(), manual_capture=True))
     envelopes = [request_envelope(CaptureRequest, f"capture:{n}", authorized) for n in range(5)]
-    captures = [world.operations.capture_payment(each) for each in envelopes]
+    captures = [world.operations.payments.capture_payment(each) for each in envelopes]
     results = await outcomes(*captures)
     done = [payment.status for payment in results if isinstance(payment, Payment)]
     late = [failure.reason for failure in results if isinstance(failure, Failure)]
@@ -180,7 +181,7 @@ async def test_callers_of_a_declined_capture_all_get_the_decline(
 
     async def capture(number: int) -> Payment:
         envelope = request_envelope(CaptureRequest, f"capture:{number}", authorized)
-        return await world.operations.capture_payment(envelope)
+        return await world.operations.payments.capture_payment(envelope)
 
     first = await outcomes(*(capture(n) for n in range(5)))
     again = await outcomes(*(capture(n) for n in range(5)))
@@ -211,7 +212,7 @@ async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) ->
         await world.pay(create_payment(order))
 
     # due at once: an operation with a lost answer does not wait for its interval
-    await world.operations.settle_due()
+    await world.operations.settlement.settle_due()
     payment = await the_payment(world, order.order_id)
     assert (payment.status, payment.captured, payment.version) == (Status.CAPTURED, 4250, 3)
     assert await world.books.charged() == {"charge": 4250}
@@ -259,7 +260,7 @@ async def test_repeat_and_worker_at_once_settle_once(world: World, replica: Repl
         await world.pay(request)
     replicas = (replica(), replica())
     results = await asyncio.gather(
-        *(world.pay(request) for _ in range(5)), *(r.settle_due() for r in replicas)
+        *(world.pay(request) for _ in range(5)), *(r.settlement.settle_due() for r in replicas)
     )
     assert {payment.status for payment in results[:5] if payment} == {Status.CAPTURED}
     assert await world.books.charged() == {"charge": 4250}
@@ -286,7 +287,7 @@ async def test_lookup_is_made_by_one_of_several_workers(
     )
     assert {getattr(failure, "reason", None) for failure in results} == {"PAYMENT_OUTCOME_UNKNOWN"}
     workers = [replica(Counting(sandbox, through)) for _ in range(3)]
-    await asyncio.gather(*(worker.settle_due() for worker in workers))
+    await asyncio.gather(*(worker.settlement.settle_due() for worker in workers))
     assert sorted(lookups.values()) == [1] * 10
     assert len(await world.books.events()) == 10
 
@@ -327,7 +328,7 @@ async def test_lookup_intervals_grow(world: World) -> None:
         [operation] = (await the_payment(world, order.order_id)).operations
         assert operation.next_lookup_time is not None
         pauses.append((operation.next_lookup_time - datetime.now(UTC)).total_seconds())
-        await world.operations.settle_due()  # not due: no call is made
+        await world.operations.settlement.settle_due()  # not due: no call is made
         assert (await the_payment(world, order.order_id)).operations == (operation,)
     assert pauses == [pytest.approx(30, abs=5), pytest.approx(60, abs=5)]
 
@@ -348,7 +349,7 @@ async def test_capture_with_a_lost_answer_is_sent_again(world: World) -> None:
     order = await world.order()
     authorized = await world.pay(create_payment(order, "tok_capture_timeout", manual_capture=True))
     with pytest.raises(Deferred) as unknown:
-        await world.operations.capture_payment(
+        await world.operations.payments.capture_payment(
             request_envelope(CaptureRequest, "capture:1", authorized)
         )
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
@@ -450,7 +451,9 @@ async def test_late_success_is_recorded_from_the_webhook(
 
     async def captured() -> bool:
         await sandbox.run_once(
-            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+            lambda body, headers: world.operations.settlement.ingest_webhook(
+                "sandbox", body, headers
+            )
         )
         return (await world.pay(request)).status is Status.CAPTURED
 
@@ -470,7 +473,9 @@ async def test_late_decline_is_recorded_from_the_webhook(
 
     async def has_declined() -> bool:
         await sandbox.run_once(
-            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+            lambda body, headers: world.operations.settlement.ingest_webhook(
+                "sandbox", body, headers
+            )
         )
         return (await the_payment(world, order.order_id)).status is Status.DECLINED
 
@@ -508,7 +513,9 @@ async def test_webhook_before_the_answer_is_applied(
     async def late(request: Authorization, question: Awaitable[Answer]) -> Answer:
         answer = await question
         seen.append(
-            await world.operations.ingest_webhook("sandbox", *body_of(sandbox, request.key))
+            await world.operations.settlement.ingest_webhook(
+                "sandbox", *body_of(sandbox, request.key)
+            )
         )
         return answer
 
@@ -527,7 +534,7 @@ async def test_webhook_settles_a_call_whose_answer_is_lost(
 
     async def lost(request: Authorization, question: Awaitable[Answer]) -> Answer:
         await question
-        await world.operations.ingest_webhook("sandbox", *body_of(sandbox, request.key))
+        await world.operations.settlement.ingest_webhook("sandbox", *body_of(sandbox, request.key))
         raise TimeoutError
 
     payment = await world.pay(create_payment(await world.order()), replica(Line(sandbox, lost)))
@@ -542,10 +549,10 @@ async def test_repeated_and_late_webhooks_change_nothing(world: World, sandbox: 
     before = await world.books.dump()
     body, headers = body_of(sandbox, payment.operations[0].id)
     results = await asyncio.gather(
-        *(world.operations.ingest_webhook("sandbox", body, headers) for _ in range(20))
+        *(world.operations.settlement.ingest_webhook("sandbox", body, headers) for _ in range(20))
     )
     other = webhooks.sign(WEBHOOK_KEY, "evt_other", datetime.now(UTC), body)
-    results.append(await world.operations.ingest_webhook("sandbox", body, other))
+    results.append(await world.operations.settlement.ingest_webhook("sandbox", body, other))
     assert set(map(str, results)) == {str(payment)}
     assert await world.books.dump() == before
 
@@ -556,12 +563,12 @@ async def test_report_in_other_bytes_is_a_repeat(world: World, sandbox: Sandbox)
     """
     payment = await world.pay(create_payment(await world.order()))
     body, headers = body_of(sandbox, payment.operations[0].id)
-    first = await world.operations.ingest_webhook("sandbox", body, headers)
+    first = await world.operations.settlement.ingest_webhook("sandbox", body, headers)
     before = await world.books.dump()
     rewritten = json.dumps(dict(reversed(json.loads(body).items())), indent=1).encode()
     assert rewritten != body
     again = webhooks.sign(WEBHOOK_KEY, headers["webhook-id"], datetime.now(UTC), rewritten)
-    assert await world.operations.ingest_webhook("sandbox", rewritten, again) == first
+    assert await world.operations.settlement.ingest_webhook("sandbox", rewritten, again) == first
     assert await world.books.dump() == before
 
 
@@ -579,7 +586,7 @@ async def test_invalid_webhook_is_refused_with_its_reason(world: World, sandbox:
         ("sandbox", body_of(sandbox, uuid4()), NotFound, "PAYMENT_NOT_FOUND"),
     ]:
         with pytest.raises(Failure) as refused:
-            await world.operations.ingest_webhook(processor, results, signed)
+            await world.operations.settlement.ingest_webhook(processor, results, signed)
         assert (type(refused.value), refused.value.reason) == (kind, reason)
     assert await world.books.dump() == before
 
@@ -598,7 +605,7 @@ async def test_webhook_with_a_long_text_is_refused(
     rewritten = json.dumps({name: texts[name] for name in json.loads(body)}).encode()
     signed = webhooks.sign(WEBHOOK_KEY, texts["webhook-id"], datetime.now(UTC), rewritten)
     with pytest.raises(Invalid, match="256 characters") as caught:
-        await world.operations.ingest_webhook("sandbox", rewritten, signed)
+        await world.operations.settlement.ingest_webhook("sandbox", rewritten, signed)
     assert caught.value.reason == "WEBHOOK_MALFORMED"
     assert await world.books.dump() == before
 
@@ -616,8 +623,8 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
     body, headers = body_of(sandbox, payment.operations[0].id)
     counted = measured("processor_contradictions_total", processor="sandbox")
     with capture_logs() as log:
-        taken = await world.operations.ingest_webhook("sandbox", body, headers)
-        assert await world.operations.ingest_webhook("sandbox", body, headers) == taken
+        taken = await world.operations.settlement.ingest_webhook("sandbox", body, headers)
+        assert await world.operations.settlement.ingest_webhook("sandbox", body, headers) == taken
     [stored] = taken.operations[0].contradictions
     assert (stored.outcome, stored.report_id, stored.payload_sha256) == (
         Outcome.SUCCEEDED,
@@ -632,7 +639,7 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
         if line["event"] == "a processor contradicts what it said before"
     ]
     assert seen == [str(taken.operations[0].id)]
-    await world.operations.measure()
+    await world.operations.reading.measure()
     assert measured("processor_contradictions_open") == 1
     resolving = request_envelope(
         ResolveContradiction,
@@ -641,10 +648,10 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
         contradiction_id=stored.id,
         note="given back there",
     )
-    await world.operations.resolve_contradiction(resolving)
-    await world.operations.measure()
+    await world.operations.contradictions.resolve_contradiction(resolving)
+    await world.operations.reading.measure()
     assert measured("processor_contradictions_open") == 0
-    assert await the_payment(world, order.order_id) == await world.operations.get_payment(
+    assert await the_payment(world, order.order_id) == await world.operations.reading.get_payment(
         payment.id
     )
     assert [type(event) for event in await world.books.events()] == []
@@ -656,14 +663,14 @@ async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox:
     """
     payment = await world.pay(create_payment(await world.order()))
     body, headers = body_of(sandbox, payment.operations[0].id)
-    await world.operations.ingest_webhook("sandbox", body, headers)
+    await world.operations.settlement.ingest_webhook("sandbox", body, headers)
     against, _ = body_of(sandbox, payment.operations[0].id, "insufficient_funds")
     reused = webhooks.sign(WEBHOOK_KEY, headers["webhook-id"], datetime.now(UTC), against)
     for _ in range(2):
         with pytest.raises(Invalid) as refused:
-            await world.operations.ingest_webhook("sandbox", against, reused)
+            await world.operations.settlement.ingest_webhook("sandbox", against, reused)
         assert refused.value.reason == "REQUEST_ID_REUSED"
-    its = await world.operations.get_payment(payment.id)
+    its = await world.operations.reading.get_payment(payment.id)
     assert [c.payload_sha256 for c in its.operations[0].contradictions] == [
         hashlib.sha256(against).digest()
     ]
@@ -684,13 +691,15 @@ async def test_final_decline_by_webhook_is_published_once(
 
     async def failed() -> bool:
         await sandbox.run_once(
-            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+            lambda body, headers: world.operations.settlement.ingest_webhook(
+                "sandbox", body, headers
+            )
         )
         return bool(await world.books.events())
 
     await eventually(failed)
     operation = (await world.account(order.order_id)).payments[-1].operations[0]
-    await world.operations.ingest_webhook(
+    await world.operations.settlement.ingest_webhook(
         "sandbox", *body_of(sandbox, operation.id, "insufficient_funds")
     )
     assert [type(event) for event in await world.books.events()] == [PaymentFailed]

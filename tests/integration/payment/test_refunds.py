@@ -23,11 +23,11 @@ from prometheus_client import REGISTRY
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, Refused
 from chassis.values.money import Money
+from payment_svc.app import Operations
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model.answers import NOTHING_REFUNDABLE, Answer
 from payment_svc.model.commands import CaptureRequest, PaymentRequest, RefundRequest
 from payment_svc.model.records import Payment, Refund
-from payment_svc.operations import Operations
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
 from tests.integration.payment.conftest import Replica
@@ -54,7 +54,7 @@ async def refund(
     """Calls RefundPayment without the transport."""
     amount = Money(minor, "GBP") if minor else None
     envelope = refunding(payment, request, amount=amount)
-    _, made = await (at or world.operations).refund_payment(envelope)
+    _, made = await (at or world.operations).refunds.refund_payment(envelope)
     return made
 
 
@@ -76,14 +76,14 @@ async def refund_return(
 ) -> Refund:
     """Calls RefundPayment for the return again, without the transport."""
     envelope = refunding(payment, request, amount=None, return_id=return_id)
-    _, made = await (at or world.operations).refund_payment(envelope)
+    _, made = await (at or world.operations).refunds.refund_payment(envelope)
     return made
 
 
 async def settle(world: World, *, at: Operations | None = None) -> None:
     """Runs the settling worker once, after all open operations have become due."""
     await world.books.make_due()
-    await (at or world.operations).settle_due()
+    await (at or world.operations).settlement.settle_due()
 
 
 async def paid(
@@ -234,7 +234,7 @@ async def test_captured_payment_of_a_closed_order_is_refunded(world: World, stat
     order, _ = await paid(world)
     await world.close(order, status)
     assert (await world.payment(order)).refund_pending == TOTAL
-    await world.operations.settle_due()  # due at once
+    await world.operations.settlement.settle_due()  # due at once
     await world.apply_events(
         world.orders.place(pounds(42, 50), order_id=order.order_id, status=status, version=2)
     )
@@ -295,7 +295,7 @@ async def test_order_closed_with_unknown_outcome_is_refunded(
             datetime.now(UTC),
         )
         for _ in range(2):
-            await world.operations.ingest_webhook("sandbox", *its)
+            await world.operations.settlement.ingest_webhook("sandbox", *its)
     for _ in range(3):
         await settle(world)
     assert (await world.pay(request)).status is Status.REFUNDED
@@ -334,7 +334,9 @@ async def test_declined_payment_of_a_closed_order_has_no_refund(
 
     async def has_declined() -> bool:
         await sandbox.run_once(
-            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+            lambda body, headers: world.operations.settlement.ingest_webhook(
+                "sandbox", body, headers
+            )
         )
         return (await world.payment(order)).status is Status.DECLINED
 
@@ -385,7 +387,7 @@ async def test_capture_and_closed_order_at_once_leave_no_money(world: World) -> 
     for _ in range(5):
         order, payment = await paid(world, manual_capture=True)
         envelope = request_envelope(CaptureRequest, f"capture:{payment.id}", payment)
-        capture = world.operations.capture_payment(envelope)
+        capture = world.operations.payments.capture_payment(envelope)
         await asyncio.gather(capture, world.close(order), return_exceptions=True)
         for _ in range(2):
             await settle(world)
@@ -403,7 +405,7 @@ async def test_void_by_request_and_by_closed_order_is_sent_once(world: World) ->
     """In either order, the second waits for the same answer."""
     order, payment = await paid(world, manual_capture=True)
     envelopes = [request_envelope(PaymentRequest, f"void:{n}", payment) for n in range(5)]
-    voids = [world.operations.void_payment(each) for each in envelopes]
+    voids = [world.operations.payments.void_payment(each) for each in envelopes]
     results = await asyncio.gather(world.close(order), *voids, return_exceptions=True)
     await settle(world)
     assert {
@@ -539,14 +541,14 @@ async def test_worker_sends_the_refund_of_a_closed_order_again(
     order, _ = await paid(world, token)
     await world.close(order)
     workers = (world.operations, replica(), replica())
-    await asyncio.gather(*(worker.settle_due() for worker in workers))
+    await asyncio.gather(*(worker.settlement.settle_due() for worker in workers))
     its = await world.payment(order)
     lost = token != "tok_refund_unavailable_once"
     assert its.operations[1].outcome is (Outcome.UNKNOWN if lost else Outcome.REQUESTED)
     assert its.refund_pending == TOTAL
     await world.close(order, version=3)
     await world.books.make_due()
-    await asyncio.gather(*(worker.settle_due() for worker in workers))
+    await asyncio.gather(*(worker.settlement.settle_due() for worker in workers))
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
     assert len((await world.payment(order)).operations) == 2
     assert await world.books.processor_operations() == 2
@@ -595,14 +597,18 @@ async def test_pending_refund_is_settled_by_webhook(
 
     async def settled() -> bool:
         await sandbox.run_once(
-            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+            lambda body, headers: world.operations.settlement.ingest_webhook(
+                "sandbox", body, headers
+            )
         )
         return (await world.payment(order)).refund_pending == 0
 
     await eventually(settled)
     before = await world.books.dump()
     its = webhook(sandbox, made.id, "card_closed" if outcome is Outcome.FAILED else None)
-    await asyncio.gather(*(world.operations.ingest_webhook("sandbox", *its) for _ in range(5)))
+    await asyncio.gather(
+        *(world.operations.settlement.ingest_webhook("sandbox", *its) for _ in range(5))
+    )
     await settle(world)
     assert await world.books.dump() == before
     assert (await world.payment(order)).operations[1].outcome is outcome
@@ -642,7 +648,9 @@ class EarlyWebhook:
 
     async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
         answer = await self.sandbox.refund(key, charge, amount)
-        await self.world.operations.ingest_webhook("sandbox", *webhook(self.sandbox, key))
+        await self.world.operations.settlement.ingest_webhook(
+            "sandbox", *webhook(self.sandbox, key)
+        )
         if self.lost:
             raise TimeoutError
         return answer
@@ -700,12 +708,12 @@ async def test_crash_between_request_and_outcome_refunds_once(
 async def test_automatic_refund_is_sent_right_after_its_write(world: World) -> None:
     """The end of the order wakes `compensate` at once; without work it sleeps."""
     order, _ = await paid(world)
-    compensating = asyncio.create_task(world.operations.compensate())
+    compensating = asyncio.create_task(world.operations.settlement.compensate())
     await world.close(order)
     await asyncio.wait_for(compensating, 10)
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(world.operations.compensate(), 0.05)
+        await asyncio.wait_for(world.operations.settlement.compensate(), 0.05)
 
 
 async def test_refunds_are_counted_once_and_open_ones_measured(
@@ -718,15 +726,15 @@ async def test_refunds_are_counted_once_and_open_ones_measured(
     _, payment = await paid(world, "tok_refund_late")
     before = counts(operations)
     made = await refund(world, payment, 1_000, at=operations)
-    await operations.measure()
+    await operations.reading.measure()
     assert REGISTRY.get_sample_value("payment_refunds_open") == 1
     assert measured("payment_refunds_open_seconds") > 0
-    sandbox = operations.processors["sandbox"]
+    sandbox = operations.settlement.calls.processors["sandbox"]
     assert isinstance(sandbox, Sandbox)
     await sandbox.ledger.settle_due()
     for _ in range(3):
-        await operations.ingest_webhook("sandbox", *webhook(sandbox, made.id))
-    await operations.measure()
+        await operations.settlement.ingest_webhook("sandbox", *webhook(sandbox, made.id))
+    await operations.reading.measure()
     assert (
         REGISTRY.get_sample_value("payment_refunds_open")
         == REGISTRY.get_sample_value("payment_refunds_open_seconds")
@@ -739,7 +747,7 @@ def counts(operations: Operations) -> Counter[str]:
     """Returns the refunds by request so far, by outcome."""
     return Counter(
         {
-            o: int(operations._refunds.labels(Cause.REQUEST, o)._value.get())
+            o: int(operations.writer._refunds.labels(Cause.REQUEST, o)._value.get())
             for o in ("completed", "failed")
         }
     )

@@ -50,7 +50,7 @@ async def test_refused_event_makes_no_write_and_no_call(
     """The order is paid. The forged version is 2^60. The second body comes under the id of another
     order's event.
     """
-    handlers = Consumers(world.operations).handlers
+    handlers = Consumers(world.operations.writer).handlers
     first = world.orders.place(pounds(50))
     genuine = replace(delivery(status_changed(first)), request_hash=b"first")
     assert isinstance(await consume(handlers, genuine), Done)
@@ -64,6 +64,6 @@ async def test_refused_event_makes_no_write_and_no_call(
     outcome = await consume(handlers, forged)
     assert isinstance(outcome, Failure)
     assert outcome.reason == reason
-    await world.operations.settle_due()
+    await world.operations.settlement.settle_due()
     assert await contents(engine, tables.metadata) == before
     assert (world.orders.calls, await world.books.calls()) == asked

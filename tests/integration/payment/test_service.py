@@ -212,7 +212,7 @@ async def test_order_events_in_any_order_leave_the_same_account(
     """All 24 orders of delivery, each event twice, in sets of any size: the account has the last
     version, and no other change.
     """
-    consumers = Consumers(world.operations)
+    consumers = Consumers(world.operations.writer)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
         its = life(str(UUID(int=number + 1)))
         events: list[OrderStatusChanged] = [
@@ -245,7 +245,7 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
         for order in (*attempts, closed[1], closed[0], other, *attempts, other)
     ]
     # they are
-    await Consumers(world.operations).order_changed(deliveries(events))  # type: ignore[arg-type]
+    await Consumers(world.operations.writer).order_changed(deliveries(events))  # type: ignore[arg-type]
     paid = [(event.order_id, event.attempt) for event in await world.books.events()]
     assert sorted(paid) == sorted(
         [(attempts[0].order_id, 1), (attempts[0].order_id, 2), (other.order_id, 1)]
@@ -260,7 +260,7 @@ async def test_repeated_and_reordered_events_refund_the_same(
 
     Each cause refunds the same amount, and the sandbox has refunded exactly these.
     """
-    consumers = Consumers(world.operations)
+    consumers = Consumers(world.operations.writer)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
         placed = await world.order(pounds(42, 50))
         await world.pay(create_payment(placed))
@@ -303,7 +303,7 @@ async def test_repeated_and_reordered_events_refund_the_same(
                 text("select count(*) from operations where next_lookup_time is not null")
             )
         ).scalar_one():
-            await world.operations.settle_due()
+            await world.operations.settlement.settle_due()
         by_cause = "select payment_id, sum(amount) filter (where cause = 'order') as by_order, "
         by_cause += (
             "sum(amount) filter (where cause = 'return') as by_return from operations group by"
@@ -344,5 +344,5 @@ async def test_return_without_money_is_done_and_stores_nothing(world: World) -> 
         )
         for event in events
     ]
-    outcomes = await Consumers(world.operations).return_status_changed(incoming)
+    outcomes = await Consumers(world.operations.writer).return_status_changed(incoming)
     assert [isinstance(outcome, Done) for outcome in outcomes] == [True] * 4

@@ -13,7 +13,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.values.paging import Page
-from payment_svc import store, wire
 from payment_svc.lifecycle import (
     LIVE,
     REFUND_STATUS,
@@ -33,6 +32,12 @@ from payment_svc.model.records import (
     Refund,
     Transition,
 )
+from payment_svc.store.accounts import find_account
+from payment_svc.store.operations import due_operations, open_contradictions, order_of_operation
+from payment_svc.store.payments import find_payment
+from payment_svc.store.refunds import list_refunds, open_refunds
+from payment_svc.store.workspace import lock_accounts, save_accounts
+from payment_svc.wire import responses
 from tests.unit.payment.samples import (
     LATER,
     NOON,
@@ -54,9 +59,7 @@ async def save(
     engine: AsyncEngine, after: Account, before: Account | None = None, *changes: Transition
 ) -> None:
     async with engine.begin() as connection:
-        await store.save_accounts(
-            connection, {ORDER: before} if before else {}, {ORDER: after}, changes
-        )
+        await save_accounts(connection, {ORDER: before} if before else {}, {ORDER: after}, changes)
 
 
 @asynccontextmanager
@@ -69,7 +72,7 @@ async def rolled_back(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 async def read(engine: AsyncEngine) -> Account | None:
     async with engine.connect() as connection:
-        return await store.find_account(connection, ORDER)
+        return await find_account(connection, ORDER)
 
 
 async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> None:
@@ -91,8 +94,8 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
     for status in Status:
         its = account(replace(declined(1), id=numbered(2, 0)), payment(status, try_number=2))
         async with rolled_back(engine) as connection:
-            await store.save_accounts(connection, {}, {ORDER: its}, [transition])
-            assert await store.find_account(connection, ORDER) == its
+            await save_accounts(connection, {}, {ORDER: its}, [transition])
+            assert await find_account(connection, ORDER) == its
             await read_by_its_parts(connection, its)
 
 
@@ -115,24 +118,24 @@ async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEn
     await save(engine, before)
     assert await read(engine) == before
     async with engine.connect() as connection:
-        assert await store.open_contradictions(connection) == 2
+        assert await open_contradictions(connection) == 2
     resolved = replace(older, resolve_time=LATER, resolve_note="settled")
     its = replace(its, contradictions=(resolved, newer))
     after = account(payment(Status.CAPTURED, operations=(its,)))
     await save(engine, after, before)
     assert await read(engine) == after
     async with engine.connect() as connection:
-        assert await store.open_contradictions(connection) == 1
+        assert await open_contradictions(connection) == 1
 
 
 async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
     """Returns the same account, read in every other way."""
-    assert (await store.lock_accounts(connection, [create()], [])).before == {ORDER: its}
-    assert await store.find_payment(connection, PAYMENT) == its.payments[1]
-    assert await store.find_payment(connection, ORDER) is None
+    assert (await lock_accounts(connection, [create()], [])).before == {ORDER: its}
+    assert await find_payment(connection, PAYMENT) == its.payments[1]
+    assert await find_payment(connection, ORDER) is None
     for operation_id in (o.id for p in its.payments for o in p.operations):
-        assert await store.order_of_operation(connection, operation_id) == ORDER
-    assert await store.order_of_operation(connection, ORDER) is None
+        assert await order_of_operation(connection, operation_id) == ORDER
+    assert await order_of_operation(connection, ORDER) is None
 
 
 async def test_only_changed_rows_are_written(engine: AsyncEngine) -> None:
@@ -180,15 +183,13 @@ async def test_due_operations_are_open_and_past_their_time(engine: AsyncEngine) 
             operations=(its,),
         )
         async with engine.begin() as connection:
-            await store.save_accounts(
-                connection, {}, {order_id: replace(account(paid, id=order_id))}, []
-            )
+            await save_accounts(connection, {}, {order_id: replace(account(paid, id=order_id))}, [])
     async with engine.connect() as connection:
-        assert await store.due_operations(connection, 10) == [
+        assert await due_operations(connection, 10) == [
             (numbered(1, 2), numbered(3, 2), 2),
             (numbered(1, 1), numbered(3, 1), 1),
         ]
-        assert len(await store.due_operations(connection, 1)) == 1
+        assert len(await due_operations(connection, 1)) == 1
 
 
 def later_try(status: Status) -> Payment:
@@ -215,10 +216,10 @@ async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> No
         async with rolled_back(engine) as connection:
             if {first, second} <= LIVE:
                 with pytest.raises(IntegrityError, match="payments_one_per_attempt"):
-                    await store.save_accounts(connection, {}, {ORDER: its}, [])
+                    await save_accounts(connection, {}, {ORDER: its}, [])
             else:
-                await store.save_accounts(connection, {}, {ORDER: its}, [])
-                assert await store.find_account(connection, ORDER) == its
+                await save_accounts(connection, {}, {ORDER: its}, [])
+                assert await find_account(connection, ORDER) == its
 
 
 RULES = [
@@ -362,10 +363,10 @@ async def test_refunds_are_listed_newest_first_and_open_ones_counted(
         async def listed(size: int = 50, **wanted: Any) -> list[Refund]:
             found, after = [], None
             while True:
-                rows = await store.list_refunds(
+                rows = await list_refunds(
                     connection,
                     RefundFilter(**wanted),
-                    Page(size=size, after=after, filter=0, encode=wire.refund),
+                    Page(size=size, after=after, filter=0, encode=responses.refund),
                 )
                 found += rows[:size]
                 if len(rows) <= size:
@@ -384,7 +385,7 @@ async def test_refunds_are_listed_newest_first_and_open_ones_counted(
             assert await listed(statuses=(status,)) == [
                 r for r in newest_first if REFUND_STATUS[r.outcome] is status
             ]
-        count, age_s = await store.open_refunds(connection)
+        count, age_s = await open_refunds(connection)
         assert count == 2
         assert age_s > 3600
 

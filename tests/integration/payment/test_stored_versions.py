@@ -23,7 +23,7 @@ async def test_true_order_event_counts_after_set_version(world: World) -> None:
         await world.apply_events(confirmed)
     account = await world.account(order.order_id)
     assert (account.order.version, account.order.status) == (FORGED, OrderStatus.CONFIRMED)
-    database = world.operations.database
+    database = world.operations.reading.database
     await set_stored_version(database, tables.stored_versions, UUID(order.order_id), 2)
     await world.close(order, version=3)
     account = await world.account(order.order_id)

@@ -52,11 +52,13 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of
 from chassis.values.request_context import request_context
-from payment_svc import store, tables, wire
+from payment_svc import tables
+from payment_svc.app import Operations
 from payment_svc.model.records import Account, Payment
-from payment_svc.operations import Operations
 from payment_svc.providers import sandbox_ledger
 from payment_svc.rpc import PaymentService
+from payment_svc.store.accounts import find_account
+from payment_svc.wire import events_in, requests
 from tests.sample.contract_events import order_line
 from tests.support import QUICK, channel_of
 from tests.unit.payment.samples import envelope
@@ -259,9 +261,14 @@ async def order_service(fake: FakeOrders) -> AsyncIterator[str]:
 @asynccontextmanager
 async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
     """Runs a server over these operations; yields a client of it."""
-    async with channel_of(
-        partial(add_PaymentServiceServicer_to_server, PaymentService(operations))
-    ) as channel:
+    service = PaymentService(
+        operations.payments,
+        operations.refunds,
+        operations.settlement,
+        operations.contradictions,
+        operations.reading,
+    )
+    async with channel_of(partial(add_PaymentServiceServicer_to_server, service)) as channel:
         yield PaymentServiceStub(channel)
 
 
@@ -376,16 +383,16 @@ class World:
         """Applies the event of each order."""
         for order in orders:
             event = status_changed(order)
-            envelope = wire.apply_order_version(event, delivery(event), uuid7())
-            [outcome] = await self.operations.apply_order_versions([envelope])
+            envelope = events_in.apply_order_version(event, delivery(event), uuid7())
+            [outcome] = await self.operations.writer.write([envelope])
             if isinstance(outcome, Exception):
                 raise outcome
 
     async def inspected(self, event: ReturnStatusChanged) -> None:
         """Applies the event of a return."""
-        envelope = wire.refund_return(event, delivery(event))
+        envelope = events_in.refund_return(event, delivery(event))
         assert envelope
-        [outcome] = await self.operations.refund_returns([envelope])
+        [outcome] = await self.operations.writer.write([envelope])
         if isinstance(outcome, Exception):
             raise outcome
 
@@ -408,14 +415,14 @@ class World:
         """Calls without the transport, and repeats the call as the client does where the answer was
         lost.
         """
-        envelope = wire.create_payment(request, request_context(request))
+        envelope = requests.create_payment(request, request_context(request))
         token = request.payment_method_token
-        return await (at or self.operations).create_payment(envelope, token)
+        return await (at or self.operations).payments.create_payment(envelope, token)
 
     async def account(self, order_id: str) -> Account:
         """Returns the account as it stands."""
-        async with self.operations.database.read() as connection:
-            account = await store.find_account(connection, UUID(order_id))
+        async with self.operations.reading.database.read() as connection:
+            account = await find_account(connection, UUID(order_id))
         assert account
         return account
 

@@ -22,7 +22,7 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, reservation_service_pb
 import fulfillment_svc.wire as fulfillment_wire
 import order_svc.wire.requests as order_requests
 import order_svc.wire.returns as return_wire
-import payment_svc.wire as payment_wire
+import payment_svc.wire.requests as payment_wire
 import shipping_svc.wire.requests as shipping_wire
 import warehouse_svc.wire.requests as warehouse_wire
 from chassis.consume.delivery import Delivery

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 
 from chassis.values.paging import ANSWER_BYTES_MAX
-from payment_svc import wire
 from payment_svc.decisions.contradictions import CONTRADICTIONS_MAX as OF_OPERATION_MAX
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model.excerpt import CONTRADICTIONS_MAX, OPERATIONS_MAX, excerpt
 from payment_svc.model.records import Contradiction, Operation
 from payment_svc.providers.port import TEXT_MAX
+from payment_svc.wire import responses
 from tests.unit.payment.samples import LATER, NOON, numbered, operation, payment, refund_operation
 
 # Four bytes a character.
@@ -67,7 +67,7 @@ def test_widest_payment_fits_into_an_answer() -> None:
     its = payment(Status.PARTIALLY_REFUNDED, operations=operations, amount=10**17, processor=text)
     assert (its.authorized, its.captured, its.refunded) == (10**17,) * 3
     assert its.decline_code == text
-    answer = wire.payment(its)
+    answer = responses.payment(its)
     assert len(answer.operations) == OPERATIONS_MAX
     assert sum(len(each.contradictions) for each in answer.operations) == CONTRADICTIONS_MAX
     assert answer.ByteSize() < ANSWER_BYTES_MAX // 2

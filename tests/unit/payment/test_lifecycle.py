@@ -4,7 +4,6 @@ import pytest
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
-from payment_svc import wire
 from payment_svc.lifecycle import (
     CHARGED,
     LIVE,
@@ -21,6 +20,7 @@ from payment_svc.lifecycle import (
     can_become,
     status_after_refund,
 )
+from payment_svc.wire import enums
 
 # The same as MOVES, drawn by hand from the contract's comments, in the order of the statuses'
 # declaration: from down, to across.
@@ -99,9 +99,9 @@ def test_payment_that_is_not_live_is_terminal() -> None:
 
 def test_statuses_are_those_of_the_contracts() -> None:
     """Payment statuses are the contract's. Every order status of the contract is known here."""
-    assert len(wire.STATUS) == len(payment_pb2.PaymentStatus.keys()) - 1
-    assert len(wire.KIND) == len(payment_pb2.PaymentOperationKind.keys()) - 1
-    assert len(wire.OUTCOME) == len(payment_pb2.PaymentOperationOutcome.keys()) - 1
-    assert len(wire.CAUSE) == len(payment_pb2.RefundCause.keys()) - 1
-    assert len(wire.REFUND) == len(payment_pb2.RefundStatus.keys()) - 1
-    assert len(wire.ORDER_STATUS_OF) == len(order_pb2.OrderStatus.keys()) - 1
+    assert len(enums.STATUS) == len(payment_pb2.PaymentStatus.keys()) - 1
+    assert len(enums.KIND) == len(payment_pb2.PaymentOperationKind.keys()) - 1
+    assert len(enums.OUTCOME) == len(payment_pb2.PaymentOperationOutcome.keys()) - 1
+    assert len(enums.CAUSE) == len(payment_pb2.RefundCause.keys()) - 1
+    assert len(enums.REFUND) == len(payment_pb2.RefundStatus.keys()) - 1
+    assert len(enums.ORDER_STATUS_OF) == len(order_pb2.OrderStatus.keys()) - 1

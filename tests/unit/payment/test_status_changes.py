@@ -9,12 +9,12 @@ from ordermesh.payment.v1 import payment_pb2
 
 from chassis.values.convert import timestamp
 from chassis.values.envelope import Envelope
-from payment_svc import wire
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import Kind, Outcome, Reason, Status
 from payment_svc.model.answers import AUTHORIZATION_EXPIRED, Declined, Pending, Succeeded
 from payment_svc.model.events import PaymentConfirmed, PaymentStatusChanged
 from payment_svc.model.records import Account
+from payment_svc.wire import events_out
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,
@@ -100,7 +100,7 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
     )
     [fact] = decided.facts
     assert isinstance(fact, PaymentStatusChanged)
-    outgoing = wire.outgoing_event(fact)
+    outgoing = events_out.outgoing_event(fact)
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert outgoing.message == payment_events_pb2.PaymentStatusChanged(
         payment_id=str(PAYMENT),

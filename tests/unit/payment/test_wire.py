@@ -20,7 +20,6 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Invalid
 from chassis.values.money import Money
 from chassis.values.request_context import request_context
-from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
 from payment_svc.model.commands import (
     CaptureRequest,
@@ -39,6 +38,7 @@ from payment_svc.model.events import (
 from payment_svc.model.filters import PaymentFilter
 from payment_svc.model.records import Transition
 from payment_svc.providers.port import Authorization
+from payment_svc.wire import events_in, events_out, requests, responses
 from tests.unit.payment.samples import (
     LATER,
     NOON,
@@ -82,7 +82,7 @@ def test_payment_message_has_its_operations() -> None:
     """Every field of a captured payment is set, amounts with their currency; an absent one is
     unset.
     """
-    message = wire.payment(payment(Status.CAPTURED))
+    message = responses.payment(payment(Status.CAPTURED))
     assert (message.payment_id, message.order_id, message.attempt, message.try_number) == (
         str(PAYMENT),
         str(ORDER),
@@ -104,9 +104,9 @@ def test_payment_message_has_its_operations() -> None:
 @pytest.mark.parametrize("status", Status)
 def test_each_status_survives_its_contract_name(status: Status) -> None:
     """A filter with the name is read as the same status."""
-    message = wire.payment(payment(status)).status
+    message = responses.payment(payment(status)).status
     assert payment_pb2.PaymentStatus.Name(message) == f"PAYMENT_STATUS_{status.name}"
-    assert wire.payment_filter(api.ListPaymentsRequest(statuses=[message])) == PaymentFilter(
+    assert requests.payment_filter(api.ListPaymentsRequest(statuses=[message])) == PaymentFilter(
         statuses=(status,)
     )
 
@@ -115,7 +115,7 @@ def test_domain_events_become_events_of_their_order() -> None:
     """Confirmed has the captured amount, or not required; failed has the reason. Each event has its
     payment's version, and concerns its order.
     """
-    outgoing = wire.outgoing_event(PaymentConfirmed(payment(Status.CAPTURED), transition()))
+    outgoing = events_out.outgoing_event(PaymentConfirmed(payment(Status.CAPTURED), transition()))
     event = outgoing.message
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert isinstance(event, payment_events_pb2.PaymentConfirmed)
@@ -126,12 +126,12 @@ def test_domain_events_become_events_of_their_order() -> None:
         2,
     )
     assert (event.captured_amount, event.not_required) == (POUNDS, False)
-    event = wire.outgoing_event(
+    event = events_out.outgoing_event(
         PaymentConfirmed(payment(Status.NOT_REQUIRED), transition())
     ).message
     assert isinstance(event, payment_events_pb2.PaymentConfirmed)
     assert (event.captured_amount, event.not_required) == (MoneyMessage(currency_code="GBP"), True)
-    failed = wire.outgoing_event(PaymentFailed(payment(Status.FAILED), transition())).message
+    failed = events_out.outgoing_event(PaymentFailed(payment(Status.FAILED), transition())).message
     assert isinstance(failed, payment_events_pb2.PaymentFailed)
     assert (failed.payment_id, failed.decline_code) == (str(PAYMENT), "insufficient_funds")
 
@@ -150,7 +150,7 @@ def test_event_has_reason_and_claimed_actor(claimed: bool) -> None:
         PaymentFailed(its, row),
         *(RefundSettled(its, row, refund) for refund in settled),
     ]
-    events: list[Any] = [wire.outgoing_event(fact).message for fact in facts]
+    events: list[Any] = [events_out.outgoing_event(fact).message for fact in facts]
     assert len({type(event) for event in events}) == 5
     for event in events:
         assert (event.reason, event.actor, event.cause_id) == ("CAPTURED", "payment", "r1")
@@ -163,7 +163,7 @@ def test_refund_is_updated_when_it_is_settled() -> None:
     """A refund's update_time is its settle_time, or its create_time before."""
     its = payment(Status.CAPTURED)
     for outcome in Outcome:
-        message = wire.refund(
+        message = responses.refund(
             its.refund(replace(refund_operation(1_000, outcome), request_time=LATER))
         )
         settled = message.HasField("settle_time")
@@ -183,8 +183,12 @@ def test_order_is_the_same_in_event_and_response(status: OrderStatus) -> None:
     answer = order_pb2.Order(
         order_id=str(ORDER), attempt=1, status=value, total_amount=POUNDS, version=1
     )
-    assert wire.order_of_event(event) == wire.order_of_response(answer) == order(status=status)
-    message = wire.apply_order_version(
+    assert (
+        events_in.order_of_event(event)
+        == events_in.order_of_response(answer)
+        == order(status=status)
+    )
+    message = events_in.apply_order_version(
         event, Source("payment-ORDERS:e1", cause="e1"), numbered(2, 51)
     )
     assert message == apply_order(status=status)
@@ -201,7 +205,7 @@ def test_cancelled_units_update_the_order(status: OrderStatus) -> None:
     event = OrderItemsCancelled(
         order_id=str(ORDER), attempt=2, status=value, total_amount=POUNDS, order_version=7
     )
-    assert wire.order_of_event(event) == order(status=status, version=7, attempt=2)
+    assert events_in.order_of_event(event) == order(status=status, version=7, attempt=2)
 
 
 @pytest.mark.parametrize("status", [value for value in return_pb2.ReturnStatus.values() if value])
@@ -218,11 +222,14 @@ def test_only_an_inspected_return_with_a_value_is_refunded(
         attempt=1,
         refund_amount=MoneyMessage(currency_code="GBP", units=10),
     )
-    command = wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of)
+    command = events_in.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of)
     inspected = status == return_pb2.RETURN_STATUS_INSPECTED
     assert command == (returned() if inspected else None)
     its.refund_amount.units = 0
-    assert wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of) is None
+    assert (
+        events_in.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of)
+        is None
+    )
 
 
 OF: dict[str, Any] = {"request_id": str(numbered(7)), "payment_id": str(PAYMENT), "note": "by hand"}
@@ -230,7 +237,7 @@ ABOUT: dict[str, Any] = {"payment_id": PAYMENT, "expected_version": None}
 RETURN = numbered(8)
 REQUESTS: list[tuple[Any, Any, UUID, object]] = [
     (
-        wire.create_payment,
+        requests.create_payment,
         api.CreatePaymentRequest(
             request_id=str(numbered(7)),
             order_id=str(ORDER),
@@ -242,31 +249,31 @@ REQUESTS: list[tuple[Any, Any, UUID, object]] = [
         CreateRequest(expected=None, manual_capture=True),
     ),
     (
-        wire.capture_payment,
+        requests.capture_payment,
         api.CapturePaymentRequest(**OF, expected_amount=POUNDS),
         PAYMENT,
         CaptureRequest(**ABOUT, expected=TOTAL),
     ),
     (
-        wire.void_payment,
+        requests.void_payment,
         api.VoidPaymentRequest(**OF, expected_version=3),
         PAYMENT,
         PaymentRequest(payment_id=PAYMENT, expected_version=3),
     ),
     (
-        wire.refund_payment,
+        requests.refund_payment,
         api.RefundPaymentRequest(**OF, return_id=str(RETURN), amount=POUNDS),
         PAYMENT,
         RefundRequest(**ABOUT, amount=TOTAL, return_id=str(RETURN)),
     ),
     (
-        wire.refund_payment,
+        requests.refund_payment,
         api.RefundPaymentRequest(**OF),
         PAYMENT,
         RefundRequest(**ABOUT, amount=None),
     ),
     (
-        wire.resolve_contradiction,
+        requests.resolve_contradiction,
         api.ResolveContradictionRequest(**OF, contradiction_id=str(RETURN)),
         PAYMENT,
         ResolveContradiction(**ABOUT, contradiction_id=RETURN),
@@ -311,7 +318,7 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     )
     its = payment(Status.PARTIALLY_REFUNDED, operations=operations)
     made = its.refund(refund_operation(1_000, outcome, cause, "b1"))
-    message = wire.refund(made)
+    message = responses.refund(made)
     assert (message.refund_id, message.payment_id, message.order_id, message.attempt) == (
         str(made.id),
         str(PAYMENT),
@@ -330,17 +337,17 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     )
     assert message.return_id == ("b1" if cause is Cause.RETURN else "")
     assert (
-        wire.refund(its.refund(refund_operation(1_000, outcome, cause, "b1:2"))).return_id
+        responses.refund(its.refund(refund_operation(1_000, outcome, cause, "b1:2"))).return_id
         == message.return_id
     )
     assert message.HasField("settle_time") == (outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
     assert message.HasField("failure_code") == (outcome is Outcome.FAILED)
-    assert wire.refund_filter(api.ListRefundsRequest(statuses=[message.status])).statuses == (
+    assert requests.refund_filter(api.ListRefundsRequest(statuses=[message.status])).statuses == (
         REFUND_STATUS[outcome],
     )
     if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
         return
-    outgoing = wire.outgoing_event(RefundSettled(its, transition(), made))
+    outgoing = events_out.outgoing_event(RefundSettled(its, transition(), made))
     event = outgoing.message
     assert isinstance(
         event,
@@ -354,7 +361,7 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
         POUNDS,
         2,
     )
-    assert (event.refunded_amount.units, wire.payment(its).refund_pending_amount.nanos) == (
+    assert (event.refunded_amount.units, responses.payment(its).refund_pending_amount.nanos) == (
         10,
         500_000_000,
     )
@@ -364,22 +371,19 @@ def test_status_of_a_newer_contract_is_unknown() -> None:
     """The contract permits new values; an order with one is not charged."""
     # a value of a newer contract
     event = OrderStatusChanged(order_id=str(ORDER), new_status=99, total_amount=POUNDS)  # type: ignore[arg-type]
-    assert wire.order_of_event(event).status is OrderStatus.UNKNOWN
+    assert events_in.order_of_event(event).status is OrderStatus.UNKNOWN
 
 
 def test_expected_amount_with_a_fraction_is_refused() -> None:
     """Half a penny is no amount; an unset amount is not compared."""
-    assert wire.expected_amount(api.CreatePaymentRequest(expected_amount=POUNDS)) == TOTAL
-    assert wire.expected_amount(
-        api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP"))
-    ) == Money(0, "GBP")
-    assert wire.expected_amount(api.CreatePaymentRequest()) is None
+    request = api.CreatePaymentRequest
+    assert requests.optional_amount(request(expected_amount=POUNDS), "expected_amount") == TOTAL
+    nothing = request(expected_amount=MoneyMessage(currency_code="GBP"))
+    assert requests.optional_amount(nothing, "expected_amount") == Money(0, "GBP")
+    assert requests.optional_amount(request(), "expected_amount") is None
+    half = request(expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000))
     with pytest.raises(Invalid) as refused:
-        wire.expected_amount(
-            api.CreatePaymentRequest(
-                expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000)
-            )
-        )
+        requests.optional_amount(half, "expected_amount")
     assert refused.value.violations[0].subject == "expected_amount"
 
 

@@ -1,0 +1,149 @@
+"""Payments: create, capture, void."""
+
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chassis.values import crash_points
+from chassis.values.decision import unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Invalid, Refused, Violation
+from payment_svc.lifecycle import OPEN, Kind, Status
+from payment_svc.model.answers import AUTHORIZATION_EXPIRED, METHOD_INVALID
+from payment_svc.model.commands import (
+    CapturePayment,
+    CaptureRequest,
+    CreatePayment,
+    CreateRequest,
+    PaymentRequest,
+    VoidPayment,
+)
+from payment_svc.model.records import Payment
+from payment_svc.operations.orders import OrderOperations
+from payment_svc.operations.reading import ReadOperations
+from payment_svc.operations.settlement import SettlementOperations
+from payment_svc.operations.writing import AccountWriter, for_account, with_id
+from payment_svc.providers.port import Authorization
+
+
+class PaymentOperations:
+    """The requests of callers about payments. New ones go to the processor `processor`."""
+
+    def __init__(
+        self,
+        writer: AccountWriter,
+        reading: ReadOperations,
+        orders: OrderOperations,
+        settlement: SettlementOperations,
+        processor: str,
+    ) -> None:
+        self.writer, self.reading, self.orders = writer, reading, orders
+        self.settlement, self.processor = settlement, processor
+
+    async def create_payment(self, envelope: Envelope[CreateRequest], token: str) -> Payment:
+        """Charges what an order costs, once.
+
+        A repeat goes on where an earlier call has stopped, and returns the outcome.
+        """
+        create = CreatePayment(
+            expected=envelope.command.expected,
+            manual_capture=envelope.command.manual_capture,
+            payment_id=uuid7(),
+            processor=self.processor,
+            operation=self.settlement.new_operation(envelope),
+            order=await self.orders.order_to_pay(envelope),
+        )
+        account = unwrap((await self.writer.write([envelope.with_command(create)]))[0])
+        # Without an operation of this request it is the payment of an order of total zero.
+        payment = account.requested_by(envelope.key) or account.payments[-1]
+        operation = payment.requested_by(envelope.key)
+        if operation is None:
+            return payment
+        if operation.outcome in OPEN:
+            crash_points.point("payment.requested")
+            charge = operation.kind is Kind.CHARGE
+            request = Authorization(
+                key=operation.id,
+                token=token,
+                amount=operation.amount,
+                currency=payment.currency,
+                capture=charge,
+            )
+            call = self.settlement.calls.processors[payment.processor].authorize(request)
+            payment = await self.settlement.await_answer(payment, operation, call, envelope.cause)
+        return payment_unless_declined(payment, operation.id)
+
+    async def capture_payment(self, envelope: Envelope[CaptureRequest]) -> Payment:
+        """Captures what the order costs now of an authorised payment, once.
+
+        Two requests at the same time wait for the same answer.
+        """
+        request = envelope.command
+        payment = await self.reading.get_payment(request.payment_id)
+        repeat = payment.requested_by(envelope.key)
+        capture = CapturePayment(
+            payment_id=payment.id,
+            expected_version=request.expected_version,
+            expected=request.expected,
+            order=None if repeat else await self.orders.current_order(payment.order_id),
+            operation=self.settlement.new_operation(envelope),
+        )
+        return await self._capture_or_void(for_account(payment, envelope, capture), Kind.CAPTURE)
+
+    async def void_payment(self, envelope: Envelope[PaymentRequest]) -> Payment:
+        """Voids the authorisation of a payment, once.
+
+        Two requests at the same time wait for the same answer.
+        """
+        payment = await self.reading.get_payment(envelope.command.payment_id)
+        void = VoidPayment(
+            payment_id=payment.id,
+            expected_version=envelope.command.expected_version,
+            operation=self.settlement.new_operation(envelope),
+        )
+        return await self._capture_or_void(for_account(payment, envelope, void), Kind.VOID)
+
+    async def _capture_or_void(
+        self,
+        envelope: Envelope[CapturePayment | VoidPayment],
+        kind: Kind,
+    ) -> Payment:
+        payment = await self.writer.write_payment(envelope, envelope.command.payment_id)
+        # A request that added no operation waits for the answer of another: the newest of its kind.
+        of_kind = (o for o in reversed(payment.operations) if o.kind is kind)
+        operation = payment.requested_by(envelope.key) or next(of_kind)
+        if operation.outcome in OPEN:
+            call = self.settlement.calls.send(payment, operation)
+            payment = await self.settlement.await_answer(payment, operation, call, envelope.cause)
+        return payment_unless_declined(payment, operation.id)
+
+
+def payment_unless_declined(payment: Payment, operation_id: UUID) -> Payment:
+    """The payment, where the operation is done or pending.
+
+    Raises Refused PAYMENT_DECLINED, or Invalid PAYMENT_METHOD_INVALID, where it failed.
+    """
+    operation = with_id(payment.operations, operation_id)
+    code = operation.failure_code
+    if code is None or (operation.kind is Kind.VOID and payment.status is Status.VOIDED):
+        return payment  # a void is done as well where the authorisation had expired
+    if code == METHOD_INVALID:
+        violation = Violation("payment_method_token", "must be a token that the processor knows")
+        raise Invalid(
+            "PAYMENT_METHOD_INVALID",
+            "The processor does not know this payment-method token.",
+            violations=[violation],
+        )
+    retryable = payment.status is not Status.FAILED
+    text = f"The payment was declined: {code}." + (" Another try may be made." if retryable else "")
+    if code == AUTHORIZATION_EXPIRED:
+        text = (
+            "The authorisation has expired and is voided. Make another payment with CreatePayment."
+        )
+    raise Refused(
+        "PAYMENT_DECLINED",
+        text,
+        decline_code=code,
+        retryable=str(retryable).lower(),
+        payment_id=str(payment.id),
+    )

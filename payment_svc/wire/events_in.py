@@ -1,0 +1,68 @@
+"""Events and responses of the order service, as commands and records."""
+
+from uuid import UUID
+
+from ordermesh.order.events.v1 import order_events_pb2
+from ordermesh.order.v1 import order_pb2, return_pb2
+
+from chassis.values.convert import money
+from chassis.values.envelope import Envelope, EventSource
+from payment_svc.lifecycle import OrderStatus
+from payment_svc.model.commands import ApplyOrderVersion, RefundReturn
+from payment_svc.model.records import Order
+from payment_svc.wire.enums import ORDER_STATUS_OF
+
+OrderEvent = order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled
+
+
+def order_of_event(event: OrderEvent) -> Order:
+    """The order as it stands after the event: both kinds of events share one sequence of versions,
+    and have the order's total.
+    """
+    total = money(event.total_amount, "total_amount")
+    status = (
+        event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
+    )
+    return Order(
+        id=UUID(event.order_id),
+        version=event.order_version,
+        attempt=event.attempt,
+        status=ORDER_STATUS_OF.get(status, OrderStatus.UNKNOWN),
+        total=total,
+    )
+
+
+def order_of_response(order: order_pb2.Order) -> Order:
+    total = money(order.total_amount, "total_amount")
+    return Order(
+        id=UUID(order.order_id),
+        version=order.version,
+        attempt=order.attempt,
+        status=ORDER_STATUS_OF.get(order.status, OrderStatus.UNKNOWN),
+        total=total,
+    )
+
+
+def apply_order_version(
+    event: OrderEvent, source: EventSource, payment_id: UUID
+) -> Envelope[ApplyOrderVersion]:
+    """`payment_id` is for the payment of an order of total zero, which needs no request."""
+    command = ApplyOrderVersion(order=order_of_event(event), payment_id=payment_id)
+    return Envelope.of_event(source, command, target=command.order.id, actor="order")
+
+
+def refund_return(
+    event: order_events_pb2.ReturnStatusChanged,
+    source: EventSource,
+) -> Envelope[RefundReturn] | None:
+    """An inspected return whose units are worth money; None for other steps of a return."""
+    order_return = event.order_return
+    if event.new_status != return_pb2.RETURN_STATUS_INSPECTED:
+        return None
+    amount = money(order_return.refund_amount, "order_return.refund_amount")
+    if not amount.minor:
+        return None
+    command = RefundReturn(
+        return_id=order_return.return_id, attempt=order_return.attempt, amount=amount
+    )
+    return Envelope.of_event(source, command, target=UUID(order_return.order_id), actor="order")
