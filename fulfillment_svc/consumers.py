@@ -14,9 +14,9 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import (
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
-from fulfillment_svc import wire
 from fulfillment_svc.model.records import Fulfillment, OrderFulfillments
 from fulfillment_svc.operations import Operations
+from fulfillment_svc.wire import events_in
 
 
 class Consumers:
@@ -40,33 +40,33 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[OrderStatusChanged]],
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        events = [wire.order_status_changed(d.message, d) for d in deliveries]
+        events = [events_in.order_status_changed(d.message, d) for d in deliveries]
         return await self.operations.apply_order_events(events)
 
     async def order_items_cancelled(
         self,
         deliveries: Sequence[Delivery[OrderItemsCancelled]],
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        events = [wire.order_items_cancelled(d.message, d) for d in deliveries]
+        events = [events_in.order_items_cancelled(d.message, d) for d in deliveries]
         return await self.operations.apply_order_events(events)
 
     async def shipment_created(
         self,
         deliveries: Sequence[Delivery[ShipmentCreated]],
     ) -> Sequence[Outcome[OrderFulfillments]]:
-        commands = [wire.ship(d.message.shipment, d) for d in deliveries]
+        commands = [events_in.ship(d.message.shipment, d) for d in deliveries]
         return await self.operations.apply_shipment_events(commands)
 
     async def shipment_status_changed(
         self,
         deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Sequence[Outcome[Any]]:
-        commands = [wire.withdrawal_answer(d.message.shipment, d) for d in deliveries]
+        commands = [events_in.withdrawal_answer(d.message.shipment, d) for d in deliveries]
         return await run_handler(commands, self.operations.apply_shipment_events)
 
     async def delivery_confirmed(
         self,
         deliveries: Sequence[Delivery[DeliveryConfirmed]],
     ) -> Sequence[Outcome[OrderFulfillments]]:
-        commands = [wire.complete(d.message.shipment, d) for d in deliveries]
+        commands = [events_in.complete(d.message.shipment, d) for d in deliveries]
         return await self.operations.apply_shipment_events(commands)

@@ -20,12 +20,7 @@ from fulfillment_svc.decisions.steps import (
     wrong_status,
 )
 from fulfillment_svc.lifecycle import MOVES, Reason, Status, Trigger, WithdrawReason
-from fulfillment_svc.model.commands import (
-    Pack,
-    RecordInspection,
-    RecordSpoiled,
-    StartPacking,
-)
+from fulfillment_svc.model.commands import Pack, RecordInspection, RecordSpoiled, StartPacking
 from fulfillment_svc.model.records import Fulfillment, Line, Package
 
 

@@ -30,7 +30,8 @@ import fulfillment_svc.consumers
 import fulfillment_svc.operations
 import fulfillment_svc.peers
 import fulfillment_svc.rpc
-import fulfillment_svc.wire
+import fulfillment_svc.wire.events_out
+import fulfillment_svc.wire.responses
 import order_svc.consumers
 import order_svc.operations.orders
 import order_svc.operations.releasing
@@ -313,7 +314,9 @@ class World:
 
     def step(self, fulfillment_id: UUID) -> Any:
         """Takes the next step of the staff for this fulfilment."""
-        step = next_step(fulfillment_svc.wire.fulfillment(self.fulfillments.by_id[fulfillment_id]))
+        step = next_step(
+            fulfillment_svc.wire.responses.fulfillment(self.fulfillments.by_id[fulfillment_id])
+        )
         return self.call(step) if step else None
 
     def report(self, shipment_id: UUID, status: str) -> Any:
@@ -524,7 +527,8 @@ class World:
                 if o.kind is Kind.REFUND
             ],
             fulfillments=[
-                fulfillment_svc.wire.fulfillment(each) for each in self.fulfillments.by_id.values()
+                fulfillment_svc.wire.responses.fulfillment(each)
+                for each in self.fulfillments.by_id.values()
             ],
             shipments=[
                 shipping_svc.wire.responses.shipment(each)
@@ -559,7 +563,7 @@ WIRES: dict[str, Any] = {
     "order": order_svc.wire.events_out,
     "warehouse": warehouse_svc.wire.events_out,
     "payment": payment_svc.wire,
-    "fulfillment": fulfillment_svc.wire,
+    "fulfillment": fulfillment_svc.wire.events_out,
     "shipping": shipping_svc.wire.events_out,
 }
 COMING = frozenset(

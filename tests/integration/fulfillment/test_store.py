@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
-from fulfillment_svc import store, wire
+from fulfillment_svc import store
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
 from fulfillment_svc.model.commands import StartPicking
 from fulfillment_svc.model.records import (
@@ -37,6 +37,7 @@ from fulfillment_svc.tables import (
     packages,
     remaining_units,
 )
+from fulfillment_svc.wire import responses
 from tests.unit.fulfillment.samples import ID, KEY, LINES, NOW, SHIPMENT, envelope, plan, standing
 
 TWO_PACKAGES = (
@@ -339,7 +340,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
                     size=size,
                     after=(after.id,) if after else None,
                     filter=0,
-                    encode=wire.fulfillment,
+                    encode=responses.fulfillment,
                 ),
             )
             by_id = await store.find_fulfillments(
