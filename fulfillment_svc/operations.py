@@ -21,7 +21,6 @@ from chassis.values.paging import Page
 from chassis.values.versions import is_jump
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from fulfillment_svc import store
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.decisions.steps import require_version
 from fulfillment_svc.lifecycle import Status
@@ -54,6 +53,15 @@ from fulfillment_svc.model.records import (
     SpoiledLine,
 )
 from fulfillment_svc.peers import Shipping, Warehouse
+from fulfillment_svc.store.fulfillments import (
+    find_commit_pending,
+    find_fulfillments,
+    find_keys,
+    list_fulfillments,
+    list_history,
+)
+from fulfillment_svc.store.orders import find_versions
+from fulfillment_svc.store.workspace import lock_order_fulfillments, save_order_fulfillments
 
 # As many orders as the warehouse takes in one call. More are planned with their commit pending, and
 # the worker asks for them.
@@ -87,9 +95,9 @@ class Operations:
         self.commit_batch = min(commit_batch, CONFIRM_MAX)
         self._writer = Writer(
             database,
-            load=store.lock_order_fulfillments,
+            load=lock_order_fulfillments,
             decide=decide,
-            save=store.save_order_fulfillments,
+            save=save_order_fulfillments,
         )
         self._shipments = telemetry.counter(
             "fulfillment_shipment_calls_total",
@@ -237,7 +245,7 @@ class Operations:
     async def get_fulfillment(self, id: UUID) -> Fulfillment:
         """Raises NotFound FULFILLMENT_NOT_FOUND."""
         async with self.database.read() as connection:
-            found = await store.find_fulfillments(connection, [id])
+            found = await find_fulfillments(connection, [id])
         if id not in found:
             raise NotFound(
                 "FULFILLMENT_NOT_FOUND", f"There is no fulfilment {id}.", fulfillment_id=str(id)
@@ -247,8 +255,8 @@ class Operations:
     async def list_fulfillments(self, wanted: Filter, page: Page) -> tuple[Sequence[Any], str]:
         """A page of them, and the token of the next."""
         async with self.database.read() as connection:
-            found = await store.list_fulfillments(connection, wanted, page)
-            return await page.fill(found, partial(store.find_fulfillments, connection))
+            found = await list_fulfillments(connection, wanted, page)
+            return await page.fill(found, partial(find_fulfillments, connection))
 
     async def list_transitions(self, fulfillment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
         """A page of its history, and the next page's token.
@@ -258,7 +266,7 @@ class Operations:
         after = page.after[0] if page.after else 0
         await self.get_fulfillment(fulfillment_id)
         async with self.database.read() as connection:
-            rows = await store.list_history(connection, fulfillment_id, after, page.size + 1)
+            rows = await list_history(connection, fulfillment_id, after, page.size + 1)
         return page.cut(rows, lambda step: (step.version,))
 
     async def _request_shipment(self, fulfillment: Fulfillment) -> None:
@@ -306,8 +314,8 @@ class Operations:
                 if refusal is None and needs_commit(each.command)
             ]
             orders = {each.order_id for each in events}
-            known = await store.find_keys(connection, orders)
-            versions = await store.find_versions(connection, orders)
+            known = await find_keys(connection, orders)
+            versions = await find_versions(connection, orders)
         return {
             each.order_attempt
             for each in events
@@ -317,7 +325,7 @@ class Operations:
 
     async def _commit_pending_page(self, after: UUID) -> list[Fulfillment]:
         async with self.database.read() as connection:
-            return await store.find_commit_pending(connection, after, self.commit_batch)
+            return await find_commit_pending(connection, after, self.commit_batch)
 
     def _order_command(self, event: OrderEvent, answer: CommitAnswer | None) -> OrderCommand:
         """The command that the event means for the order's fulfilments."""

@@ -1,5 +1,5 @@
 """The tables of the fulfilment service. What must always hold stands here as a constraint; each
-index has its query in store.py.
+index has its query in store/.
 """
 
 from sqlalchemy import (

@@ -193,18 +193,19 @@ class World:
             order_svc.operations.returns: self.orders,
             warehouse_svc.operations.reservations: self.stock,
             payment_svc.operations: self.accounts,
-            fulfillment_svc.operations: self.fulfillments,
         }
         for module, store in stores.items():
             self._patches.enter_context(patch.object(module, "store", store))
             if hasattr(module, "Writer"):
                 self._patches.enter_context(patch.object(module, "Writer", MemoryWriter))
         self._patch_functions("warehouse_svc", self.stock)
+        self._patch_functions("fulfillment_svc", self.fulfillments)
         self._patch_functions("shipping_svc", self.parcels)
         makers = (
             *stores,
             order_svc.operations.releasing,
             payment_svc.consumers,
+            fulfillment_svc.operations,
             shipping_svc.operations.creation,
             shipping_svc.operations.recalls,
         )
@@ -222,7 +223,7 @@ class World:
     def _patch_functions(self, service: str, store: Any) -> None:
         """Replaces what the service's composition and operations import from its store, by name."""
         names = [
-            n for n in sys.modules if n.startswith((f"{service}.app", f"{service}.operations."))
+            n for n in sys.modules if n.startswith((f"{service}.app", f"{service}.operations"))
         ]
         for module in (sys.modules[name] for name in names):
             for name, value in list(vars(module).items()):

@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.decision import Done, unwrap
 from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
-from fulfillment_svc import store, tables
+from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model.commands import OrderEvent, StartPicking
 from fulfillment_svc.model.records import Fulfillment, Line
 from fulfillment_svc.operations import Operations
+from fulfillment_svc.store.fulfillments import find_commit_pending, find_fulfillments
 from tests.integration.fulfillment.events import (
     ONE_PLACE,
     TWO_PLACES,
@@ -41,7 +42,7 @@ async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
         return {
             each.key.warehouse_id: each
-            for each in (await store.find_fulfillments(connection, ids)).values()
+            for each in (await find_fulfillments(connection, ids)).values()
         }
 
 
@@ -228,7 +229,7 @@ async def test_commit_stays_pending_while_warehouse_is_down(
 
     await eventually(asked)
     async with engine.connect() as connection:
-        left = await store.find_commit_pending(connection, UUID(int=0), 10)
+        left = await find_commit_pending(connection, UUID(int=0), 10)
     assert {each.key.order_id for each in left} == set(orders[:2])
     assert max(len(call) for call in stock.asked) <= 2  # the batch of this test's operations
     assert measured("fulfillments_stock_owed", answer="refused") == 1

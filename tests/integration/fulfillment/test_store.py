@@ -14,7 +14,6 @@ from uuid_utils.compat import uuid7
 
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
-from fulfillment_svc import store
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
 from fulfillment_svc.model.commands import StartPicking
 from fulfillment_svc.model.records import (
@@ -28,6 +27,8 @@ from fulfillment_svc.model.records import (
     RemainingUnits,
     Transition,
 )
+from fulfillment_svc.store import fulfillments as store
+from fulfillment_svc.store.workspace import lock_order_fulfillments, save_order_fulfillments
 from fulfillment_svc.tables import (
     fulfillments,
     history,
@@ -151,7 +152,7 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
     ]
     for commands, repeats in asked:
         async with engine.begin() as connection:
-            workspace = await store.lock_order_fulfillments(connection, commands, repeats)
+            workspace = await lock_order_fulfillments(connection, commands, repeats)
         assert workspace.before.keys() == {KEY.order_id}
         order = workspace.get(KEY.order_id)
         assert order
@@ -159,7 +160,7 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
         assert [workspace.get(each.id) for each in (new, other)] == [order, order]
     async with engine.begin() as connection:
         unknown = envelope(StartPicking, target=uuid4())
-        workspace = await store.lock_order_fulfillments(connection, [unknown], set())
+        workspace = await lock_order_fulfillments(connection, [unknown], set())
         assert workspace.before == {}
 
 
@@ -172,9 +173,7 @@ async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) ->
         await connection.execute(delete(orders))
     for _ in range(2):
         async with engine.begin() as connection:
-            workspace = await store.lock_order_fulfillments(
-                connection, [envelope(StartPicking)], set()
-            )
+            workspace = await lock_order_fulfillments(connection, [envelope(StartPicking)], set())
             assert workspace.get(ID) == OrderFulfillments(
                 KEY.order_id, fulfillments=(standing(Status.PLANNING),)
             )
@@ -200,10 +199,10 @@ async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
         replace(new, remaining=RemainingUnits(2, 9, ()), closed_attempt=1),
     ]:
         async with engine.begin() as connection:
-            was = await store.lock_order_fulfillments(connection, [plan()], set())
-            await store.save_order_fulfillments(connection, was.before, {KEY.order_id: now}, ())
+            was = await lock_order_fulfillments(connection, [plan()], set())
+            await save_order_fulfillments(connection, was.before, {KEY.order_id: now}, ())
         async with engine.begin() as connection:
-            workspace = await store.lock_order_fulfillments(connection, [plan()], set())
+            workspace = await lock_order_fulfillments(connection, [plan()], set())
         assert workspace.before == {KEY.order_id: now}
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.decision import unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money
-from fulfillment_svc import store, tables
+from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.commands import (
     CompletePicking,
@@ -27,6 +27,7 @@ from fulfillment_svc.model.commands import (
 )
 from fulfillment_svc.model.records import Fulfillment, Package, PackedItem
 from fulfillment_svc.operations import Operations
+from fulfillment_svc.store.fulfillments import find_fulfillments
 from tests.integration.fulfillment.events import Places, confirmed
 from tests.unit.fulfillment.samples import envelope
 
@@ -45,7 +46,7 @@ async def units(engine: AsyncEngine) -> Units:
                 each.status,
                 [(line.quantity, line.cut, line.short, line.spoiled) for line in each.lines],
             )
-            for each in (await store.find_fulfillments(connection, ids)).values()
+            for each in (await find_fulfillments(connection, ids)).values()
         }
 
 
