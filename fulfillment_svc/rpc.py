@@ -10,7 +10,9 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentSer
 
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from fulfillment_svc.operations import Operations
+from fulfillment_svc.operations.inspections import InspectionOperations
+from fulfillment_svc.operations.reading import ReadOperations
+from fulfillment_svc.operations.staff import StaffOperations
 from fulfillment_svc.wire import requests, responses
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -21,20 +23,25 @@ class FulfillmentService(FulfillmentServiceServicer):
     the contract.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self,
+        staff: StaffOperations,
+        inspections: InspectionOperations,
+        reading: ReadOperations,
+    ) -> None:
+        self.staff, self.inspections, self.reading = staff, inspections, reading
 
     async def GetFulfillment(
         self, request: api.GetFulfillmentRequest, context: Context
     ) -> api.GetFulfillmentResponse:
-        fulfillment = await self.operations.get_fulfillment(UUID(request.fulfillment_id))
+        fulfillment = await self.reading.get_fulfillment(UUID(request.fulfillment_id))
         return api.GetFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def ListFulfillments(
         self, request: api.ListFulfillmentsRequest, context: Context
     ) -> api.ListFulfillmentsResponse:
         page = page_request(request, partial(responses.fulfillment, view=request.view))
-        fulfillments, token = await self.operations.list_fulfillments(
+        fulfillments, token = await self.reading.list_fulfillments(
             requests.fulfillment_filter(request), page
         )
         return api.ListFulfillmentsResponse(fulfillments=fulfillments, next_page_token=token)
@@ -44,7 +51,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     ) -> api.ListFulfillmentTransitionsResponse:
         page = page_request(request, responses.transition, int)
         id = UUID(request.fulfillment_id)
-        transitions, token = await self.operations.list_transitions(id, page)
+        transitions, token = await self.reading.list_transitions(id, page)
         return api.ListFulfillmentTransitionsResponse(
             transitions=transitions,
             next_page_token=token,
@@ -53,7 +60,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def StartPicking(
         self, request: api.StartPickingRequest, context: Context
     ) -> api.StartPickingResponse:
-        fulfillment = await self.operations.change(
+        fulfillment = await self.staff.change(
             requests.start_picking(request, request_context(request))
         )
         return api.StartPickingResponse(fulfillment=responses.fulfillment(fulfillment))
@@ -61,7 +68,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def ScanItem(
         self, request: api.ScanItemRequest, context: Context
     ) -> api.ScanItemResponse:
-        fulfillment = await self.operations.change(
+        fulfillment = await self.staff.change(
             requests.scan_items(request, request_context(request))
         )
         return api.ScanItemResponse(fulfillment=responses.fulfillment(fulfillment))
@@ -69,7 +76,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def CompletePicking(
         self, request: api.CompletePickingRequest, context: Context
     ) -> api.CompletePickingResponse:
-        fulfillment = await self.operations.change(
+        fulfillment = await self.staff.change(
             requests.complete_picking(request, request_context(request))
         )
         return api.CompletePickingResponse(fulfillment=responses.fulfillment(fulfillment))
@@ -77,7 +84,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def StartPacking(
         self, request: api.StartPackingRequest, context: Context
     ) -> api.StartPackingResponse:
-        fulfillment = await self.operations.change(
+        fulfillment = await self.staff.change(
             requests.start_packing(request, request_context(request))
         )
         return api.StartPackingResponse(fulfillment=responses.fulfillment(fulfillment))
@@ -85,13 +92,13 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def PackFulfillment(
         self, request: api.PackFulfillmentRequest, context: Context
     ) -> api.PackFulfillmentResponse:
-        fulfillment = await self.operations.change(requests.pack(request, request_context(request)))
+        fulfillment = await self.staff.change(requests.pack(request, request_context(request)))
         return api.PackFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def RecordInspection(
         self, request: api.RecordInspectionRequest, context: Context
     ) -> api.RecordInspectionResponse:
-        fulfillment = await self.operations.inspect(
+        fulfillment = await self.inspections.inspect(
             requests.record_inspection(request, request_context(request))
         )
         return api.RecordInspectionResponse(fulfillment=responses.fulfillment(fulfillment))
@@ -99,7 +106,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def CancelFulfillment(
         self, request: api.CancelFulfillmentRequest, context: Context
     ) -> api.CancelFulfillmentResponse:
-        fulfillment = await self.operations.change(
+        fulfillment = await self.staff.change(
             requests.cancel_fulfillment(request, request_context(request))
         )
         return api.CancelFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))

@@ -26,8 +26,10 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
+import fulfillment_svc.app
 import fulfillment_svc.consumers
-import fulfillment_svc.operations
+import fulfillment_svc.operations.commits
+import fulfillment_svc.operations.orders
 import fulfillment_svc.peers
 import fulfillment_svc.rpc
 import fulfillment_svc.wire.events_out
@@ -136,8 +138,8 @@ class World:
             fulfillment_svc.peers.Shipping(channel),
         )
         policy = InspectionPolicy(skus=frozenset({INSPECTED}))
-        fulfillment = fulfillment_svc.operations.Operations(
-            of["fulfillment"], warehouse_peer, shipping_peer, policy
+        fulfillment = fulfillment_svc.app.Operations(
+            of["fulfillment"], warehouse_peer, shipping_peer, policy, commit_batch=100
         )
         carrier: Any = self.carrier
         shipping = shipping_svc.app.Operations(
@@ -147,7 +149,7 @@ class World:
             "expire orders": order.expire_orders,
             "expire reservations": warehouse.reservations.expire_reservations,
             "settle": payment.settle_due,
-            "commit pending stock": fulfillment.commit_pending_stock,
+            "commit pending stock": fulfillment.commits.commit_pending_stock,
             "buy labels": shipping.labels.buy_pending_labels,
             "recall": shipping.recalls.retry_open_recalls,
         }
@@ -162,7 +164,7 @@ class World:
             ),
             "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(payment),
             "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
-                fulfillment
+                fulfillment.staff, fulfillment.inspections, fulfillment.reading
             ),
             "ordermesh.shipping.v1.ShippingService": shipping_svc.rpc.ShippingService(
                 shipping.creation, shipping.recalls, shipping.reports, shipping.reading
@@ -176,7 +178,10 @@ class World:
         )
         self.network.listen("payment", dict(payment_svc.consumers.Consumers(payment).handlers))
         self.network.listen(
-            "fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers)
+            "fulfillment",
+            dict(
+                fulfillment_svc.consumers.Consumers(fulfillment.orders, fulfillment.writer).handlers
+            ),
         )
         self.network.listen(
             "shipping",
@@ -205,7 +210,8 @@ class World:
             *stores,
             order_svc.operations.releasing,
             payment_svc.consumers,
-            fulfillment_svc.operations,
+            fulfillment_svc.operations.commits,
+            fulfillment_svc.operations.orders,
             shipping_svc.operations.creation,
             shipping_svc.operations.recalls,
         )

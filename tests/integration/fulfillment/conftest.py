@@ -16,8 +16,8 @@ from chassis.rpc.circuit_breaker import Breaker
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
 from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.model.inspection import InspectionPolicy
-from fulfillment_svc.operations import Operations
 from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService
 from fulfillment_svc.wire import events_out
@@ -109,6 +109,9 @@ def order_id() -> UUID:
 async def fulfillments(operations: Operations) -> AsyncIterator[Fulfillments]:
     """A client of the running server."""
     async with channel_of(
-        partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))
+        partial(
+            add_FulfillmentServiceServicer_to_server,
+            FulfillmentService(operations.staff, operations.inspections, operations.reading),
+        )
     ) as channel:
         yield FulfillmentServiceStub(channel)
