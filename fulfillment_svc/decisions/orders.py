@@ -165,24 +165,7 @@ def close_attempt(order: OrderFulfillments, command: CloseAttempt, context: Cont
         if not order.in_warehouse(picklist.warehouse_id, command.attempt)
     ]
     ended = combine(stops, cancel_picklists(stops.record, command, unplanned, context))
-    if not ended.facts and order.closed_attempt < command.attempt:
-        ended = combine(ended, report_closed_attempt(ended.record, command, context))
     return mark_never_started(ended, command)
-
-
-def report_closed_attempt(
-    order: OrderFulfillments, command: OrderCommand, context: Context
-) -> Decided:
-    """Publishes that the attempt is closed, by its first fulfilment, where all of them were
-    cancelled before their stock was committed, as the version before this one allowed.
-    """
-    fulfillments = order.of_attempt(command.attempt)
-    if not fulfillments or any(each.stock_committed for each in fulfillments):
-        return Decision(order)
-    changed = next_version(fulfillments[0], context)
-    return Decision(
-        order.with_fulfillment(changed), (), (lines_changed(changed, Reason.UNITS_CUT, context),)
-    )
 
 
 def mark_never_started(done: Decided, command: OrderCommand) -> Decided:

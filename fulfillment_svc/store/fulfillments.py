@@ -2,16 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, eq, ge, gt, lt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, func, not_, select, update
+from sqlalchemy import BigInteger, Column, Select, bindparam, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.records import Filter, Fulfillment, FulfillmentKey, Line, Transition
 from fulfillment_svc.store.packages import load_packages, save_packages
@@ -94,24 +94,16 @@ async def list_fulfillments(
     """The page's fulfilments and one more where there are more, oldest first; packed items count
     as lines.
     """
-    conditions: list[ColumnElement[bool]] = (
-        [f.status.in_(wanted.statuses)] if wanted.statuses else []
+    filters = conditions(
+        (f.status, Column.in_, wanted.statuses),
+        (f.order_id, eq, wanted.order_id),
+        (f.warehouse_id, eq, wanted.warehouse_id),
+        (f.update_time, ge, wanted.update_time_from),
+        (f.update_time, lt, wanted.update_time_before),
+        (f.id, gt, page.after and page.after[0]),
     )
-    if wanted.order_id:
-        conditions.append(f.order_id == wanted.order_id)
-    if wanted.warehouse_id:
-        conditions.append(f.warehouse_id == wanted.warehouse_id)
-    if wanted.update_time_from:
-        conditions.append(f.update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        conditions.append(f.update_time < wanted.update_time_before)
-    if page.after:
-        conditions.append(f.id > page.after[0])
     statement = (
-        select(f.id, count_lines + count_items)
-        .where(*conditions)
-        .order_by(f.id)
-        .limit(page.size + 1)
+        select(f.id, count_lines + count_items).where(*filters).order_by(f.id).limit(page.size + 1)
     )
     return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
 

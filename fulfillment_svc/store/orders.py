@@ -28,7 +28,6 @@ read_versions = select(orders.c.order_id, orders.c.remaining_version).where(
     is_any_of(orders.c.order_id), orders.c.remaining_version.is_not(None)
 )
 insert_orders = insert_rows(*orders.c)
-insert_missing_orders = insert_orders.on_conflict_do_nothing()
 insert_remaining = insert_rows(*remaining_units.c)
 changed_orders = unnest_rows(*orders.c)
 update_orders = (
@@ -58,9 +57,9 @@ async def save_orders(
         and (was.closed_attempt, was.remaining) != (order.closed_attempt, order.remaining)
     ]
     if created:
-        await connection.execute(insert_orders, row_arrays([order_row(order) for order in created]))
+        await connection.execute(insert_orders, row_arrays([_row(order) for order in created]))
     if changed:
-        await connection.execute(update_orders, row_arrays([order_row(order) for order in changed]))
+        await connection.execute(update_orders, row_arrays([_row(order) for order in changed]))
         await connection.execute(
             delete_remaining, column_arrays(order_id=[order.order_id for order in changed])
         )
@@ -74,7 +73,7 @@ async def save_orders(
         await connection.execute(insert_remaining, row_arrays(remaining))
 
 
-def order_row(order: OrderFulfillments) -> dict[str, Any]:
+def _row(order: OrderFulfillments) -> dict[str, Any]:
     return {
         "order_id": order.order_id,
         "closed_attempt": order.closed_attempt,

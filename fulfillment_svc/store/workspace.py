@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
-from chassis.write.rows import column_arrays, row_arrays
+from chassis.write.rows import column_arrays
 from chassis.write.workspace import Workspace
 from fulfillment_svc.model.records import (
     Allocation,
@@ -23,14 +23,7 @@ from fulfillment_svc.store.fulfillments import (
     read_orders,
     save_fulfillments,
 )
-from fulfillment_svc.store.orders import (
-    REMAINING_UNIT,
-    insert_missing_orders,
-    lock_orders,
-    order_row,
-    read_remaining,
-    save_orders,
-)
+from fulfillment_svc.store.orders import REMAINING_UNIT, lock_orders, read_remaining, save_orders
 
 
 async def lock_order_fulfillments(
@@ -52,14 +45,6 @@ async def lock_order_fulfillments(
     )
     for each in await load_fulfillments(connection, read_by_order, wanted):
         found[each.key.order_id].append(each)
-    if unknown := found.keys() - {row.order_id for row in rows}:
-        # The version before this one made them. The first writer inserts the order; the others find
-        # it, and wait for its lock.
-        await connection.execute(
-            insert_missing_orders,
-            row_arrays([order_row(OrderFulfillments(id)) for id in sorted(unknown)]),
-        )
-        return await lock_order_fulfillments(connection, envelopes, repeats)
     if any(row.remaining_version for row in rows):
         for unit in await connection.execute(read_remaining, wanted):
             units[unit.order_id].append(REMAINING_UNIT.record(unit))

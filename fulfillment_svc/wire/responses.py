@@ -41,7 +41,7 @@ def transition(step: Transition) -> fulfillment_pb2.FulfillmentTransition:
         actor=step.actor,
         claimed_actor=step.claimed_actor,
         cause_id=step.cause,
-        note=step.note or None,
+        note=step.note,
         occur_time=timestamp(step.time),
     )
 

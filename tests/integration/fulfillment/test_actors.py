@@ -224,22 +224,6 @@ async def test_transitions_behind_any_place_are_none(
     assert not (await ask(fulfillments.ListFulfillmentTransitions, request)).transitions
 
 
-async def test_note_of_an_earlier_release_reads_as_unset(
-    fulfillments: Fulfillments,
-    operations: Operations,
-    engine: AsyncEngine,
-) -> None:
-    """An earlier release stored an empty note where a request had none. It is answered as no
-    note.
-    """
-    id = await before(fulfillments, operations, "StartPicking")
-    async with engine.begin() as connection:
-        await connection.execute(tables.history.update().values(note=""))
-    request = api.ListFulfillmentTransitionsRequest(fulfillment_id=id)
-    listed = (await ask(fulfillments.ListFulfillmentTransitions, request)).transitions
-    assert [row.HasField("note") for row in listed] == [False, False]
-
-
 async def test_list_by_update_time_divides_at_the_bound(
     fulfillments: Fulfillments,
     operations: Operations,

@@ -164,21 +164,6 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
         assert workspace.before == {}
 
 
-async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) -> None:
-    """An earlier version stored no orders: the first writer inserts the order, and concurrent
-    writers wait for each other from then on.
-    """
-    await saved(engine, standing(Status.PLANNING))
-    async with engine.begin() as connection:
-        await connection.execute(delete(orders))
-    for _ in range(2):
-        async with engine.begin() as connection:
-            workspace = await lock_order_fulfillments(connection, [envelope(StartPicking)], set())
-            assert workspace.get(ID) == OrderFulfillments(
-                KEY.order_id, fulfillments=(standing(Status.PLANNING),)
-            )
-
-
 async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
     """The remaining units and the closed attempts are read as they were saved last, without the
     rows that they replaced.
