@@ -8,7 +8,8 @@ from uuid import UUID
 from chassis.values.errors import NotFound
 from chassis.values.paging import Page
 from chassis.write.database import Database
-from fulfillment_svc.model.records import Filter, Fulfillment
+from fulfillment_svc.model.filters import FulfillmentFilter
+from fulfillment_svc.model.records import Fulfillment
 from fulfillment_svc.store.fulfillments import find_fulfillments, list_fulfillments, list_history
 
 
@@ -28,7 +29,9 @@ class ReadOperations:
             )
         return found[id]
 
-    async def list_fulfillments(self, wanted: Filter, page: Page) -> tuple[Sequence[Any], str]:
+    async def list_fulfillments(
+        self, wanted: FulfillmentFilter, page: Page
+    ) -> tuple[Sequence[Any], str]:
         """A page of them, and the token of the next."""
         async with self.database.read() as connection:
             found = await list_fulfillments(connection, wanted, page)

@@ -13,7 +13,8 @@ from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays
 from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model.records import Filter, Fulfillment, FulfillmentKey, Line, Transition
+from fulfillment_svc.model.filters import FulfillmentFilter
+from fulfillment_svc.model.records import Fulfillment, FulfillmentKey, Line, Transition
 from fulfillment_svc.store.packages import load_packages, save_packages
 from fulfillment_svc.store.picklists import LINE, read_lines, save_lines, save_new_lines
 from fulfillment_svc.store.void_labels import load_void_labels, save_void_labels
@@ -89,7 +90,7 @@ async def find_commit_pending(
 
 
 async def list_fulfillments(
-    connection: AsyncConnection, wanted: Filter, page: Page
+    connection: AsyncConnection, wanted: FulfillmentFilter, page: Page
 ) -> list[Listed]:
     """The page's fulfilments and one more where there are more, oldest first; packed items count
     as lines.

@@ -6,42 +6,45 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2
 
 from chassis.values.convert import timestamp
 from chassis.values.outgoing_event import OutgoingEvent
-from fulfillment_svc.model.records import LinesChanged, StatusChanged, VoidLabel
+from fulfillment_svc.model.events import DomainEvent, LinesChanged
+from fulfillment_svc.model.records import VoidLabel
 from fulfillment_svc.wire.enums import NO_STATUS, STATUS
 from fulfillment_svc.wire.responses import fulfillment
 
 
-def outgoing_event(fact: StatusChanged | LinesChanged) -> OutgoingEvent:
+def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
     """The message of a change, with the fulfilment as it was after it."""
-    record = fact.fulfillment
-    return OutgoingEvent(aggregate=record.id, order_id=record.key.order_id, message=_message(fact))
+    record = domain_event.fulfillment
+    return OutgoingEvent(
+        aggregate=record.id, order_id=record.key.order_id, message=_message(domain_event)
+    )
 
 
-def _message(fact: StatusChanged | LinesChanged) -> Message:
-    record = fact.fulfillment
-    if isinstance(fact, LinesChanged):
+def _message(domain_event: DomainEvent) -> Message:
+    record = domain_event.fulfillment
+    if isinstance(domain_event, LinesChanged):
         return fulfillment_events_pb2.FulfillmentLinesChanged(
             fulfillment=fulfillment(record),
-            reason=fact.reason,
+            reason=domain_event.reason,
             occur_time=timestamp(record.update_time),
-            attempt_never_started=fact.never_started,
-            left_after_void=_left_after_void(fact.left_after_void)
-            if fact.left_after_void
+            attempt_never_started=domain_event.never_started,
+            left_after_void=_left_after_void(domain_event.left_after_void)
+            if domain_event.left_after_void
             else None,
-            actor=fact.actor,
-            claimed_actor=fact.claimed_actor,
-            cause_id=fact.cause,
+            actor=domain_event.actor,
+            claimed_actor=domain_event.claimed_actor,
+            cause_id=domain_event.cause,
         )
     return fulfillment_events_pb2.FulfillmentStatusChanged(
         fulfillment=fulfillment(record),
-        old_status=STATUS[fact.old] if fact.old else NO_STATUS,
+        old_status=STATUS[domain_event.old] if domain_event.old else NO_STATUS,
         new_status=STATUS[record.status],
-        reason=fact.reason,
+        reason=domain_event.reason,
         occur_time=timestamp(record.update_time),
-        attempt_never_started=fact.never_started,
-        actor=fact.actor,
-        claimed_actor=fact.claimed_actor,
-        cause_id=fact.cause,
+        attempt_never_started=domain_event.never_started,
+        actor=domain_event.actor,
+        claimed_actor=domain_event.claimed_actor,
+        cause_id=domain_event.cause,
     )
 
 

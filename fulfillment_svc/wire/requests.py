@@ -20,7 +20,8 @@ from fulfillment_svc.model.commands import (
     StartPacking,
     StartPicking,
 )
-from fulfillment_svc.model.records import Filter, Package, PackedItem
+from fulfillment_svc.model.filters import FulfillmentFilter
+from fulfillment_svc.model.records import Package, PackedItem
 from fulfillment_svc.wire.enums import STATUS_OF
 
 C = TypeVar("C")
@@ -102,8 +103,8 @@ def _request_envelope(
     return Envelope.of_request(context, command, target=target, actor=actor, cause=context.key)
 
 
-def fulfillment_filter(request: api.ListFulfillmentsRequest) -> Filter:
-    return Filter(
+def fulfillment_filter(request: api.ListFulfillmentsRequest) -> FulfillmentFilter:
+    return FulfillmentFilter(
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         warehouse_id=optional_field(request, "warehouse_id"),
         statuses=frozenset(STATUS_OF[status] for status in request.statuses),

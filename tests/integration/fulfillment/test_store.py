@@ -16,9 +16,9 @@ from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
 from fulfillment_svc.model.commands import StartPicking
+from fulfillment_svc.model.filters import FulfillmentFilter
 from fulfillment_svc.model.records import (
     Allocation,
-    Filter,
     Fulfillment,
     Line,
     OrderFulfillments,
@@ -314,7 +314,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     picking, dover = frozenset({Status.PICKING}), "W1"
 
     async def listed(
-        wanted: Filter, size: int = 100, after: Fulfillment | None = None
+        wanted: FulfillmentFilter, size: int = 100, after: Fulfillment | None = None
     ) -> list[Fulfillment]:
         async with engine.connect() as connection:
             found = await store.list_fulfillments(
@@ -336,16 +336,18 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
         ]
         return whole
 
-    assert await listed(Filter()) == made
-    assert await listed(Filter(order_id=UUID(int=1))) == made[6:]
-    assert await listed(Filter(warehouse_id=dover)) == made[1::3]
-    assert await listed(Filter(statuses=picking)) == made[1::2]
+    assert await listed(FulfillmentFilter()) == made
+    assert await listed(FulfillmentFilter(order_id=UUID(int=1))) == made[6:]
+    assert await listed(FulfillmentFilter(warehouse_id=dover)) == made[1::3]
+    assert await listed(FulfillmentFilter(statuses=picking)) == made[1::2]
     assert (
-        await listed(Filter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0)))
+        await listed(
+            FulfillmentFilter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0))
+        )
         == made[1:6:3]
     )
-    assert await listed(Filter(), size=4) == made[:5]
-    assert await listed(Filter(), size=4, after=made[3]) == made[4:9]
+    assert await listed(FulfillmentFilter(), size=4) == made[:5]
+    assert await listed(FulfillmentFilter(), size=4, after=made[3]) == made[4:9]
     unpacked = replace(
         standing(Status.PLANNING), id=uuid7(), key=replace(KEY, order_id=UUID(int=9))
     )
@@ -354,7 +356,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     )
     await saved(engine, unpacked)
     await saved(engine, packed, before=(unpacked,))
-    assert await listed(Filter(order_id=UUID(int=9))) == [packed]
+    assert await listed(FulfillmentFilter(order_id=UUID(int=9))) == [packed]
 
 
 async def test_pending_commits_are_read_in_batches(engine: AsyncEngine) -> None:

@@ -20,15 +20,14 @@ from fulfillment_svc.model.commands import (
     OrderCommand,
     StartPicking,
 )
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import (
     Allocation,
     Fulfillment,
     FulfillmentKey,
     Line,
-    LinesChanged,
     OrderFulfillments,
     RemainingUnits,
-    StatusChanged,
     Transition,
     VoidLabel,
     remaining_by_line,
