@@ -22,7 +22,6 @@ from fulfillment_svc.operations.commits import CommitOperations
 from fulfillment_svc.operations.inspections import InspectionOperations
 from fulfillment_svc.operations.orders import OrderOperations
 from fulfillment_svc.operations.reading import ReadOperations
-from fulfillment_svc.operations.shipping import ShippingOperations
 from fulfillment_svc.operations.staff import StaffOperations
 from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService
@@ -45,7 +44,7 @@ class Operations:
             database, load=lock_order_fulfillments, decide=decide, save=save_order_fulfillments
         )
         self.reading = ReadOperations(database)
-        self.staff = StaffOperations(self.writer, ShippingOperations(shipping))
+        self.staff = StaffOperations(self.writer, shipping)
         self.inspections = InspectionOperations(
             database, self.writer, warehouse, self.reading, self.staff
         )

@@ -229,7 +229,7 @@ class World:
     def _patch_functions(self, service: str, store: Any) -> None:
         """Replaces what the service's composition and operations import from its store, by name."""
         names = [
-            n for n in sys.modules if n.startswith((f"{service}.app", f"{service}.operations"))
+            n for n in sys.modules if n.startswith((f"{service}.app", f"{service}.operations."))
         ]
         for module in (sys.modules[name] for name in names):
             for name, value in list(vars(module).items()):
