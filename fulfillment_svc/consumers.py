@@ -14,16 +14,17 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import (
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
-from fulfillment_svc import wire
+from chassis.write.writer import Writer
 from fulfillment_svc.model.records import Fulfillment, OrderFulfillments
-from fulfillment_svc.operations import Operations
+from fulfillment_svc.operations.orders import OrderOperations
+from fulfillment_svc.wire import events_in
 
 
 class Consumers:
     """The handlers of the events of orders and shipments."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(self, orders: OrderOperations, writer: Writer[OrderFulfillments]) -> None:
+        self.orders, self.writer = orders, writer
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
@@ -40,33 +41,33 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[OrderStatusChanged]],
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        events = [wire.order_status_changed(d.message, d) for d in deliveries]
-        return await self.operations.apply_order_events(events)
+        events = [events_in.order_status_changed(d.message, d) for d in deliveries]
+        return await self.orders.apply_order_events(events)
 
     async def order_items_cancelled(
         self,
         deliveries: Sequence[Delivery[OrderItemsCancelled]],
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        events = [wire.order_items_cancelled(d.message, d) for d in deliveries]
-        return await self.operations.apply_order_events(events)
+        events = [events_in.order_items_cancelled(d.message, d) for d in deliveries]
+        return await self.orders.apply_order_events(events)
 
     async def shipment_created(
         self,
         deliveries: Sequence[Delivery[ShipmentCreated]],
     ) -> Sequence[Outcome[OrderFulfillments]]:
-        commands = [wire.ship(d.message.shipment, d) for d in deliveries]
-        return await self.operations.apply_shipment_events(commands)
+        commands = [events_in.ship(d.message.shipment, d) for d in deliveries]
+        return await self.writer.write(commands)
 
     async def shipment_status_changed(
         self,
         deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Sequence[Outcome[Any]]:
-        commands = [wire.withdrawal_answer(d.message.shipment, d) for d in deliveries]
-        return await run_handler(commands, self.operations.apply_shipment_events)
+        commands = [events_in.withdrawal_answer(d.message.shipment, d) for d in deliveries]
+        return await run_handler(commands, self.writer.write)
 
     async def delivery_confirmed(
         self,
         deliveries: Sequence[Delivery[DeliveryConfirmed]],
     ) -> Sequence[Outcome[OrderFulfillments]]:
-        commands = [wire.complete(d.message.shipment, d) for d in deliveries]
-        return await self.operations.apply_shipment_events(commands)
+        commands = [events_in.complete(d.message.shipment, d) for d in deliveries]
+        return await self.writer.write(commands)

@@ -10,8 +10,10 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentSer
 
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from fulfillment_svc import wire
-from fulfillment_svc.operations import Operations
+from fulfillment_svc.operations.inspections import InspectionOperations
+from fulfillment_svc.operations.reading import ReadOperations
+from fulfillment_svc.operations.staff import StaffOperations
+from fulfillment_svc.wire import requests, responses
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -21,30 +23,35 @@ class FulfillmentService(FulfillmentServiceServicer):
     the contract.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self,
+        staff: StaffOperations,
+        inspections: InspectionOperations,
+        reading: ReadOperations,
+    ) -> None:
+        self.staff, self.inspections, self.reading = staff, inspections, reading
 
     async def GetFulfillment(
         self, request: api.GetFulfillmentRequest, context: Context
     ) -> api.GetFulfillmentResponse:
-        fulfillment = await self.operations.get_fulfillment(UUID(request.fulfillment_id))
-        return api.GetFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
+        fulfillment = await self.reading.get_fulfillment(UUID(request.fulfillment_id))
+        return api.GetFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def ListFulfillments(
         self, request: api.ListFulfillmentsRequest, context: Context
     ) -> api.ListFulfillmentsResponse:
-        page = page_request(request, partial(wire.fulfillment, view=request.view))
-        fulfillments, token = await self.operations.list_fulfillments(
-            wire.fulfillment_filter(request), page
+        page = page_request(request, partial(responses.fulfillment, view=request.view))
+        fulfillments, token = await self.reading.list_fulfillments(
+            requests.fulfillment_filter(request), page
         )
         return api.ListFulfillmentsResponse(fulfillments=fulfillments, next_page_token=token)
 
     async def ListFulfillmentTransitions(
         self, request: api.ListFulfillmentTransitionsRequest, context: Context
     ) -> api.ListFulfillmentTransitionsResponse:
-        page = page_request(request, wire.transition, int)
+        page = page_request(request, responses.transition, int)
         id = UUID(request.fulfillment_id)
-        transitions, token = await self.operations.list_transitions(id, page)
+        transitions, token = await self.reading.list_transitions(id, page)
         return api.ListFulfillmentTransitionsResponse(
             transitions=transitions,
             next_page_token=token,
@@ -53,53 +60,53 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def StartPicking(
         self, request: api.StartPickingRequest, context: Context
     ) -> api.StartPickingResponse:
-        fulfillment = await self.operations.change(
-            wire.start_picking(request, request_context(request))
+        fulfillment = await self.staff.change(
+            requests.start_picking(request, request_context(request))
         )
-        return api.StartPickingResponse(fulfillment=wire.fulfillment(fulfillment))
+        return api.StartPickingResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def ScanItem(
         self, request: api.ScanItemRequest, context: Context
     ) -> api.ScanItemResponse:
-        fulfillment = await self.operations.change(
-            wire.scan_items(request, request_context(request))
+        fulfillment = await self.staff.change(
+            requests.scan_items(request, request_context(request))
         )
-        return api.ScanItemResponse(fulfillment=wire.fulfillment(fulfillment))
+        return api.ScanItemResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def CompletePicking(
         self, request: api.CompletePickingRequest, context: Context
     ) -> api.CompletePickingResponse:
-        fulfillment = await self.operations.change(
-            wire.complete_picking(request, request_context(request))
+        fulfillment = await self.staff.change(
+            requests.complete_picking(request, request_context(request))
         )
-        return api.CompletePickingResponse(fulfillment=wire.fulfillment(fulfillment))
+        return api.CompletePickingResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def StartPacking(
         self, request: api.StartPackingRequest, context: Context
     ) -> api.StartPackingResponse:
-        fulfillment = await self.operations.change(
-            wire.start_packing(request, request_context(request))
+        fulfillment = await self.staff.change(
+            requests.start_packing(request, request_context(request))
         )
-        return api.StartPackingResponse(fulfillment=wire.fulfillment(fulfillment))
+        return api.StartPackingResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def PackFulfillment(
         self, request: api.PackFulfillmentRequest, context: Context
     ) -> api.PackFulfillmentResponse:
-        fulfillment = await self.operations.change(wire.pack(request, request_context(request)))
-        return api.PackFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
+        fulfillment = await self.staff.change(requests.pack(request, request_context(request)))
+        return api.PackFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def RecordInspection(
         self, request: api.RecordInspectionRequest, context: Context
     ) -> api.RecordInspectionResponse:
-        fulfillment = await self.operations.inspect(
-            wire.record_inspection(request, request_context(request))
+        fulfillment = await self.inspections.inspect(
+            requests.record_inspection(request, request_context(request))
         )
-        return api.RecordInspectionResponse(fulfillment=wire.fulfillment(fulfillment))
+        return api.RecordInspectionResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def CancelFulfillment(
         self, request: api.CancelFulfillmentRequest, context: Context
     ) -> api.CancelFulfillmentResponse:
-        fulfillment = await self.operations.change(
-            wire.cancel_fulfillment(request, request_context(request))
+        fulfillment = await self.staff.change(
+            requests.cancel_fulfillment(request, request_context(request))
         )
-        return api.CancelFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
+        return api.CancelFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))

@@ -1,5 +1,5 @@
 """The tables of the fulfilment service. What must always hold stands here as a constraint; each
-index has its query in store.py.
+index has its query in store/.
 """
 
 from sqlalchemy import (
@@ -91,7 +91,6 @@ fulfillments = Table(
         Integer,
         CheckConstraint("withdrawn_version between 0 and version", "withdrawn_version"),
         nullable=False,
-        server_default="0",
     ),
     UniqueConstraint("order_id", "warehouse_id", "attempt"),
     CheckConstraint(
@@ -134,23 +133,14 @@ lines = Table(
         nullable=False,
     ),
     Column("picked", Integer, nullable=False),
-    Column("cut", Integer, CheckConstraint("cut >= 0", "cut"), nullable=False, server_default="0"),
-    Column(
-        "short", Integer, CheckConstraint("short >= 0", "short"), nullable=False, server_default="0"
-    ),
-    Column(
-        "spoiled",
-        Integer,
-        CheckConstraint("spoiled >= 0", "spoiled"),
-        nullable=False,
-        server_default="0",
-    ),
+    Column("cut", Integer, CheckConstraint("cut >= 0", "cut"), nullable=False),
+    Column("short", Integer, CheckConstraint("short >= 0", "short"), nullable=False),
+    Column("spoiled", Integer, CheckConstraint("spoiled >= 0", "spoiled"), nullable=False),
     Column(
         "found_spoiled",
         Integer,
         CheckConstraint("found_spoiled >= 0", "found_spoiled"),
         nullable=False,
-        server_default="0",
     ),
     PrimaryKeyConstraint("fulfillment_id", "line_number"),
     CheckConstraint("picked between 0 and quantity", "picked"),
@@ -212,7 +202,7 @@ history = Table(
     Column("old", status),
     Column("new", status, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("note", Text),  # versions before this one store '' where there is none
+    Column("note", Text),
     Column("actor", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),

@@ -7,14 +7,10 @@ from typing import Any, Final, TypeVar
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context, Decider, decider
 from chassis.values.versions import check_jump
-from fulfillment_svc.decisions.orders import (
-    close_attempt,
-    confirm_withdrawal,
-    cut,
-    plan,
-    record_commit,
-)
-from fulfillment_svc.decisions.packing import pack, record_inspection, record_spoiled, start_packing
+from fulfillment_svc.decisions.commits import record_commit
+from fulfillment_svc.decisions.inspections import record_inspection, record_spoiled
+from fulfillment_svc.decisions.orders import close_attempt, confirm_withdrawal, cut, plan
+from fulfillment_svc.decisions.packing import pack, start_packing
 from fulfillment_svc.decisions.picking import complete_picking, scan_items, start_picking
 from fulfillment_svc.decisions.shipping import cancel_fulfillment, complete, ship
 from fulfillment_svc.decisions.steps import Decided, DecidedOne, find_target, require_version

@@ -40,15 +40,13 @@ from fulfillment_svc.model.commands import (
     OrderCommand,
     Picklist,
     Plan,
-    RecordCommit,
 )
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import (
     Fulfillment,
     FulfillmentKey,
     Line,
-    LinesChanged,
     OrderFulfillments,
-    StatusChanged,
     remaining_by_line,
 )
 
@@ -64,35 +62,6 @@ def plan(order: OrderFulfillments, command: Plan, context: Context) -> Decided:
     updated = order.with_remaining(command.remaining) if command.remaining else order
     placed = assign_picklists(updated, command, command.picklists, command.stock_committed, context)
     return apply_cuts(placed, command, context)
-
-
-def record_commit(order: OrderFulfillments, command: RecordCommit, context: Context) -> Decided:
-    """Picking can begin in the warehouses that committed the stock. A fulfilment that waited in
-    another warehouse is cancelled without units.
-
-    Units that moved to another warehouse keep their inspection rule.
-    """
-    if command.attempt <= order.closed_attempt:
-        return mark_never_started(
-            cancel_picklists(order, command, command.picklists, context), command
-        )
-    fulfillments = order.of_attempt(command.attempt)
-    if not any(map(is_commit_pending, fulfillments)):
-        return Decision(order)
-    rule = next((each.inspection_rule for each in fulfillments if each.inspection_rule), None)
-    picklists = [replace(each, inspection_rule=rule) for each in command.picklists]
-    done = assign_picklists(order, command, picklists, True, context)
-    committed_in = {picklist.warehouse_id for picklist in command.picklists}
-    idle = [
-        each
-        for each in done.record.of_attempt(command.attempt)
-        if is_commit_pending(each) and each.key.warehouse_id not in committed_in
-    ]
-    path = [(Status.CANCELLED, Reason.STOCK_COMMITTED_ELSEWHERE)]
-    moved = decide_each(
-        done.record, idle, lambda each: advance(replace(each, lines=()), path, context)
-    )
-    return apply_cuts(combine(done, moved), command, context)
 
 
 def assign_picklists(
@@ -165,24 +134,7 @@ def close_attempt(order: OrderFulfillments, command: CloseAttempt, context: Cont
         if not order.in_warehouse(picklist.warehouse_id, command.attempt)
     ]
     ended = combine(stops, cancel_picklists(stops.record, command, unplanned, context))
-    if not ended.facts and order.closed_attempt < command.attempt:
-        ended = combine(ended, report_closed_attempt(ended.record, command, context))
     return mark_never_started(ended, command)
-
-
-def report_closed_attempt(
-    order: OrderFulfillments, command: OrderCommand, context: Context
-) -> Decided:
-    """Publishes that the attempt is closed, by its first fulfilment, where all of them were
-    cancelled before their stock was committed, as the version before this one allowed.
-    """
-    fulfillments = order.of_attempt(command.attempt)
-    if not fulfillments or any(each.stock_committed for each in fulfillments):
-        return Decision(order)
-    changed = next_version(fulfillments[0], context)
-    return Decision(
-        order.with_fulfillment(changed), (), (lines_changed(changed, Reason.UNITS_CUT, context),)
-    )
 
 
 def mark_never_started(done: Decided, command: OrderCommand) -> Decided:

@@ -8,12 +8,11 @@ from chassis.values.envelope import Context
 from chassis.values.errors import NotFound, Refused, Stale, illegal
 from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Reason, Status, Trigger, WithdrawReason
 from fulfillment_svc.model.commands import Request
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import (
     Fulfillment,
     Line,
-    LinesChanged,
     OrderFulfillments,
-    StatusChanged,
     Transition,
     VoidLabel,
 )

@@ -1,5 +1,6 @@
-"""A fulfilment with its picklist and packages, all fulfilments of an order, their history and
-domain events. Pure rules.
+"""A fulfilment with its picklist and packages, all fulfilments of an order, and their history.
+
+Pure rules.
 """
 
 from collections import Counter
@@ -310,47 +311,3 @@ class Transition:
     time: datetime
     claimed_actor: str | None = None
     note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StatusChanged:
-    """A domain event: the status changed. The fulfilment is as it was right after the change.
-
-    `actor`, `cause` and `claimed_actor`: see Transition. `never_started`: its attempt is closed,
-    and fulfilment never recorded a commit of its stock: no work on it started or will start.
-    """
-
-    fulfillment: Fulfillment
-    old: Status | None
-    reason: Reason
-    actor: str
-    cause: str
-    claimed_actor: str | None = None
-    never_started: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LinesChanged:
-    """A domain event: the lines changed, and the status stays. The fulfilment is as it was right
-    after the change; `never_started`: see StatusChanged. `left_after_void`: the parcels that
-    shipped with a void label.
-    """
-
-    fulfillment: Fulfillment
-    reason: Reason
-    actor: str
-    cause: str
-    claimed_actor: str | None = None
-    never_started: bool = False
-    left_after_void: VoidLabel | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which fulfilments a list shows; None and empty: any."""
-
-    order_id: UUID | None = None
-    warehouse_id: str | None = None
-    statuses: frozenset[Status] = frozenset()
-    update_time_from: datetime | None = None
-    update_time_before: datetime | None = None

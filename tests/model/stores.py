@@ -1,4 +1,4 @@
-"""The services' stores in memory: for each the functions of its store.py that its operations call,
+"""The services' stores in memory: for each the functions of its store that its operations call,
 over dictionaries.
 
 Each replaces the module `store` of the service's operations; the SQL has its tests on PostgreSQL.

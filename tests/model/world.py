@@ -26,11 +26,14 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
+import fulfillment_svc.app
 import fulfillment_svc.consumers
-import fulfillment_svc.operations
+import fulfillment_svc.operations.commits
+import fulfillment_svc.operations.orders
 import fulfillment_svc.peers
 import fulfillment_svc.rpc
-import fulfillment_svc.wire
+import fulfillment_svc.wire.events_out
+import fulfillment_svc.wire.responses
 import order_svc.app
 import order_svc.consumers
 import order_svc.operations.cancellation
@@ -142,8 +145,8 @@ class World:
             fulfillment_svc.peers.Shipping(channel),
         )
         policy = InspectionPolicy(skus=frozenset({INSPECTED}))
-        fulfillment = fulfillment_svc.operations.Operations(
-            of["fulfillment"], warehouse_peer, shipping_peer, policy
+        fulfillment = fulfillment_svc.app.Operations(
+            of["fulfillment"], warehouse_peer, shipping_peer, policy, commit_batch=100
         )
         carrier: Any = self.carrier
         shipping = shipping_svc.app.Operations(
@@ -153,7 +156,7 @@ class World:
             "expire orders": order.cancellation.expire_orders,
             "expire reservations": warehouse.reservations.expire_reservations,
             "settle": payment.settlement.settle_due,
-            "commit pending stock": fulfillment.commit_pending_stock,
+            "commit pending stock": fulfillment.commits.commit_pending_stock,
             "buy labels": shipping.labels.buy_pending_labels,
             "recall": shipping.recalls.retry_open_recalls,
         }
@@ -176,7 +179,7 @@ class World:
                 payment.reading,
             ),
             "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
-                fulfillment
+                fulfillment.staff, fulfillment.inspections, fulfillment.reading
             ),
             "ordermesh.shipping.v1.ShippingService": shipping_svc.rpc.ShippingService(
                 shipping.creation, shipping.recalls, shipping.reports, shipping.reading
@@ -194,7 +197,10 @@ class World:
             "payment", dict(payment_svc.consumers.Consumers(payment.writer).handlers)
         )
         self.network.listen(
-            "fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers)
+            "fulfillment",
+            dict(
+                fulfillment_svc.consumers.Consumers(fulfillment.orders, fulfillment.writer).handlers
+            ),
         )
         self.network.listen(
             "shipping",
@@ -208,7 +214,6 @@ class World:
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {
             warehouse_svc.operations.reservations: self.stock,
-            fulfillment_svc.operations: self.fulfillments,
         }
         for module, store in stores.items():
             self._patches.enter_context(patch.object(module, "store", store))
@@ -217,6 +222,7 @@ class World:
         self._patch_functions("order_svc", self.orders)
         self._patch_functions("warehouse_svc", self.stock)
         self._patch_functions("payment_svc", self.accounts)
+        self._patch_functions("fulfillment_svc", self.fulfillments)
         self._patch_functions("shipping_svc", self.parcels)
         makers = (
             *stores,
@@ -227,6 +233,8 @@ class World:
             payment_svc.consumers,
             payment_svc.operations.payments,
             payment_svc.operations.settlement,
+            fulfillment_svc.operations.commits,
+            fulfillment_svc.operations.orders,
             shipping_svc.operations.creation,
             shipping_svc.operations.recalls,
         )
@@ -336,7 +344,9 @@ class World:
 
     def step(self, fulfillment_id: UUID) -> Any:
         """Takes the next step of the staff for this fulfilment."""
-        step = next_step(fulfillment_svc.wire.fulfillment(self.fulfillments.by_id[fulfillment_id]))
+        step = next_step(
+            fulfillment_svc.wire.responses.fulfillment(self.fulfillments.by_id[fulfillment_id])
+        )
         return self.call(step) if step else None
 
     def report(self, shipment_id: UUID, status: str) -> Any:
@@ -547,7 +557,8 @@ class World:
                 if o.kind is Kind.REFUND
             ],
             fulfillments=[
-                fulfillment_svc.wire.fulfillment(each) for each in self.fulfillments.by_id.values()
+                fulfillment_svc.wire.responses.fulfillment(each)
+                for each in self.fulfillments.by_id.values()
             ],
             shipments=[
                 shipping_svc.wire.responses.shipment(each)
@@ -582,7 +593,7 @@ WIRES: dict[str, Any] = {
     "order": order_svc.wire.events_out,
     "warehouse": warehouse_svc.wire.events_out,
     "payment": payment_svc.wire.events_out,
-    "fulfillment": fulfillment_svc.wire,
+    "fulfillment": fulfillment_svc.wire.events_out,
     "shipping": shipping_svc.wire.events_out,
 }
 COMING = frozenset(

@@ -30,15 +30,14 @@ from fulfillment_svc.model.commands import (
     StartPacking,
     StartPicking,
 )
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import (
     Fulfillment,
     Line,
-    LinesChanged,
     OrderFulfillments,
     Package,
     PackedItem,
     ReplacedLine,
-    StatusChanged,
     Transition,
     VoidLabel,
 )

@@ -50,7 +50,7 @@ CREATE TABLE fulfillments (
     create_time timestamptz NOT NULL,
     update_time timestamptz NOT NULL,
     withdraw_reason withdraw_reason,
-    withdrawn_version integer NOT NULL DEFAULT 0
+    withdrawn_version integer NOT NULL
         CONSTRAINT fulfillments_withdrawn_version CHECK (withdrawn_version BETWEEN 0 AND version),
     CONSTRAINT fulfillments_order_id_warehouse_id_attempt_key
         UNIQUE (order_id, warehouse_id, attempt),
@@ -77,10 +77,10 @@ CREATE TABLE picklist_lines (
     quantity integer NOT NULL
         CONSTRAINT picklist_lines_quantity CHECK (quantity BETWEEN 0 AND 1000000),
     picked integer NOT NULL,
-    cut integer NOT NULL DEFAULT 0 CONSTRAINT picklist_lines_cut CHECK (cut >= 0),
-    short integer NOT NULL DEFAULT 0 CONSTRAINT picklist_lines_short CHECK (short >= 0),
-    spoiled integer NOT NULL DEFAULT 0 CONSTRAINT picklist_lines_spoiled CHECK (spoiled >= 0),
-    found_spoiled integer NOT NULL DEFAULT 0
+    cut integer NOT NULL CONSTRAINT picklist_lines_cut CHECK (cut >= 0),
+    short integer NOT NULL CONSTRAINT picklist_lines_short CHECK (short >= 0),
+    spoiled integer NOT NULL CONSTRAINT picklist_lines_spoiled CHECK (spoiled >= 0),
+    found_spoiled integer NOT NULL
         CONSTRAINT picklist_lines_found_spoiled CHECK (found_spoiled >= 0),
     CONSTRAINT picklist_lines_pkey PRIMARY KEY (fulfillment_id, line_number),
     CONSTRAINT picklist_lines_picked CHECK (picked BETWEEN 0 AND quantity)

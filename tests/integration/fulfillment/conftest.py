@@ -15,11 +15,12 @@ from chassis.rpc import client
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from fulfillment_svc import tables, wire
+from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.model.inspection import InspectionPolicy
-from fulfillment_svc.operations import Operations
 from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService
+from fulfillment_svc.wire import events_out
 from tests.integration.fulfillment.peers import (
     FakeShipping,
     FakeWarehouse,
@@ -52,7 +53,7 @@ async def engine(fulfillment_url: str) -> AsyncIterator[AsyncEngine]:
 def database(engine: AsyncEngine) -> Database:
     """The database of the fulfilment service."""
     return Database(
-        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=events_out.outgoing_event)
     )
 
 
@@ -108,6 +109,9 @@ def order_id() -> UUID:
 async def fulfillments(operations: Operations) -> AsyncIterator[Fulfillments]:
     """A client of the running server."""
     async with channel_of(
-        partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))
+        partial(
+            add_FulfillmentServiceServicer_to_server,
+            FulfillmentService(operations.staff, operations.inspections, operations.reading),
+        )
     ) as channel:
         yield FulfillmentServiceStub(channel)

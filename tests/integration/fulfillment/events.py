@@ -13,7 +13,6 @@ from ordermesh.shipping.v1 import shipping_pb2
 from chassis.consume.delivery import Delivery
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money, to_message
-from fulfillment_svc import wire
 from fulfillment_svc.model.commands import (
     Complete,
     ConfirmWithdrawal,
@@ -21,6 +20,7 @@ from fulfillment_svc.model.commands import (
     Ship,
     ShipmentCommand,
 )
+from fulfillment_svc.wire import events_in
 
 # Units of order lines by warehouse: (line, sku, units).
 Places = Mapping[str, Sequence[tuple[int, str, int]]]
@@ -123,12 +123,12 @@ def cancelled(
 def lost(order_id: UUID, places: Places, *, version: int = 3) -> Envelope[OrderEvent]:
     """Returns the event of an order that lost units: the units in these places remain."""
     event = items_cancelled(order_id, places, version=version)
-    return wire.order_items_cancelled(event, delivery(event))
+    return events_in.order_items_cancelled(event, delivery(event))
 
 
 def order_event(event: order_events_pb2.OrderStatusChanged) -> Envelope[OrderEvent]:
     """Returns the event as an envelope, under a delivery key that follows from it."""
-    return wire.order_status_changed(event, delivery(event))
+    return events_in.order_status_changed(event, delivery(event))
 
 
 def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
@@ -146,7 +146,7 @@ def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
 
 def shipped(fulfillment_id: UUID) -> Envelope[Ship]:
     """Returns the event that the label of the shipment is bought."""
-    return wire.ship(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "created"))
+    return events_in.ship(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "created"))
 
 
 def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
@@ -155,7 +155,7 @@ def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
     """
     answered = shipment(fulfillment_id)
     answered.status, answered.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
-    answer = wire.withdrawal_answer(answered, delivery(answered, "voided"))
+    answer = events_in.withdrawal_answer(answered, delivery(answered, "voided"))
     assert answer
     assert isinstance(answer.command, ConfirmWithdrawal)
     return answer
@@ -163,7 +163,9 @@ def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
 
 def completed(fulfillment_id: UUID) -> Envelope[Complete]:
     """Returns the event that the shipment is delivered."""
-    return wire.complete(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "delivered"))
+    return events_in.complete(
+        shipment(fulfillment_id), delivery(shipment(fulfillment_id), "delivered")
+    )
 
 
 def delivery(event: Message, kind: str = "changed") -> Delivery[Message]:

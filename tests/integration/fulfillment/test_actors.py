@@ -19,7 +19,7 @@ from chassis.values.convert import timestamp
 from chassis.values.errors import Invalid
 from chassis.values.paging import page_request
 from fulfillment_svc import tables
-from fulfillment_svc.operations import Operations
+from fulfillment_svc.app import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, confirmed
 from tests.integration.fulfillment.peers import FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, package
@@ -61,7 +61,7 @@ async def called(service: Fulfillments, method: str, request: Message, actor: st
 
 async def before(service: Fulfillments, operations: Operations, method: str) -> str:
     """Returns the id of a fulfilment of an inspected order, worked on until this method is next."""
-    await operations.apply_order_events([confirmed(uuid4(), ONE_PLACE, total=EXPENSIVE)])
+    await operations.orders.apply_order_events([confirmed(uuid4(), ONE_PLACE, total=EXPENSIVE)])
     [fulfillment] = (
         await ask(service.ListFulfillments, api.ListFulfillmentsRequest())
     ).fulfillments
@@ -167,7 +167,7 @@ async def test_events_of_an_order_name_the_order_and_its_event(
     cause.
     """
     event = confirmed(uuid4())
-    await operations.apply_order_events([event])
+    await operations.orders.apply_order_events([event])
     events = await published(engine)
     assert [(each.actor, each.cause_id) for each in events] == [("order", event.cause)] * 2
     request = api.ListFulfillmentTransitionsRequest(
@@ -224,22 +224,6 @@ async def test_transitions_behind_any_place_are_none(
     assert not (await ask(fulfillments.ListFulfillmentTransitions, request)).transitions
 
 
-async def test_note_of_an_earlier_release_reads_as_unset(
-    fulfillments: Fulfillments,
-    operations: Operations,
-    engine: AsyncEngine,
-) -> None:
-    """An earlier release stored an empty note where a request had none. It is answered as no
-    note.
-    """
-    id = await before(fulfillments, operations, "StartPicking")
-    async with engine.begin() as connection:
-        await connection.execute(tables.history.update().values(note=""))
-    request = api.ListFulfillmentTransitionsRequest(fulfillment_id=id)
-    listed = (await ask(fulfillments.ListFulfillmentTransitions, request)).transitions
-    assert [row.HasField("note") for row in listed] == [False, False]
-
-
 async def test_list_by_update_time_divides_at_the_bound(
     fulfillments: Fulfillments,
     operations: Operations,
@@ -249,7 +233,7 @@ async def test_list_by_update_time_divides_at_the_bound(
     A token belongs to its bounds.
     """
     for _ in range(3):
-        await operations.apply_order_events([confirmed(uuid4())])
+        await operations.orders.apply_order_events([confirmed(uuid4())])
     every = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
     ids, bound = [each.fulfillment_id for each in every], every[1].update_time
     times = [each.update_time.ToDatetime() for each in every]

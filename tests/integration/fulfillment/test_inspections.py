@@ -19,10 +19,10 @@ from chassis.rpc.client import ask
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, Invalid
 from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.commands import CancelFulfillment, RecordInspection
 from fulfillment_svc.model.records import Fulfillment
-from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import cancelled, lost
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking
@@ -80,9 +80,9 @@ async def test_spoiled_units_are_replaced_by_available_ones(
     """
     fulfillment = await packed(operations, stock, others=others)
     asked = inspection(fulfillment)
-    found = await operations.inspect(asked)
+    found = await operations.inspections.inspect(asked)
     assert found.status is Status.PICKING
-    assert await operations.inspect(asked) == found
+    assert await operations.inspections.inspect(asked) == found
     assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
     [request] = stock.replacing
     assert [(line.line_number, line.spoiled_quantity) for line in request.lines] == [(1, 1)]
@@ -91,8 +91,9 @@ async def test_spoiled_units_are_replaced_by_available_ones(
         ("StatusChanged", fulfillment.version + 3, "INSPECTION_FAILED"),
     ]
     again = await worked(operations, found, Status.PACKED)
-    assert await operations.inspect(asked) == again  # packed again: the old request changes nothing
-    second = await operations.inspect(inspection(again))
+    # packed again: the old request changes nothing
+    assert await operations.inspections.inspect(asked) == again
+    second = await operations.inspections.inspect(inspection(again))
     assert [line.spoiled for line in second.lines] == [2, 0]
     assert [line.spoiled_quantity for request in stock.replacing for line in request.lines] == [
         1,
@@ -185,17 +186,21 @@ async def test_next_inspection_completes_an_interrupted_one(
     asked = inspection(fulfillment)
     stock.lost = "answer" if posted else "question"
     with pytest.raises(Deferred):
-        await operations.inspect(asked)
+        await operations.inspections.inspect(asked)
     stock.lost = ""
     assert stock.spoiled == ({1: 1} if posted else {})
     following = asked if what == "repeated" else NEXT[what](fulfillment)
-    found = await operations.inspect(following)
-    assert await operations.inspect(following) == await operations.inspect(asked) == found
+    found = await operations.inspections.inspect(following)
+    assert (
+        await operations.inspections.inspect(following)
+        == await operations.inspections.inspect(asked)
+        == found
+    )
     assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
     assert (stock.spoiled, stock.replacing[0]) == ({1: 1}, stock.replacing[-1])
     again = await worked(operations, found, Status.PACKED)
-    assert await operations.inspect(asked) == again
-    assert (await operations.inspect(passing(again))).status is Status.READY
+    assert await operations.inspections.inspect(asked) == again
+    assert (await operations.inspections.inspect(passing(again))).status is Status.READY
 
 
 async def test_request_id_of_an_inspection_belongs_to_one_result(
@@ -206,10 +211,10 @@ async def test_request_id_of_an_inspection_belongs_to_one_result(
     """
     fulfillment = await packed(operations, stock)
     plain = changed(inspection(fulfillment), spoiled={})
-    await operations.inspect(plain)
+    await operations.inspections.inspect(plain)
     other = replace(inspection(fulfillment), key=plain.key, request_hash=b"another")
     with pytest.raises(Invalid) as caught:
-        await operations.inspect(other)
+        await operations.inspections.inspect(other)
     assert (caught.value.reason, stock.replacing) == ("REQUEST_ID_REUSED", [])
 
 
@@ -223,7 +228,7 @@ async def test_found_units_are_stored_under_the_step_spoiled(
     A repeat of an inspection that an earlier release began finds its step by this key.
     """
     asked = inspection(await packed(operations, stock))
-    await operations.inspect(asked)
+    await operations.inspections.inspect(asked)
     keys = tables.idempotency_keys.c
     query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(asked.key))
     async with engine.connect() as connection:
@@ -250,38 +255,38 @@ async def test_spoiled_units_wait_for_the_warehouse(
         changed(inspection(fulfillment), spoiled={}),
     ):
         with pytest.raises(Deferred):
-            await operations.inspect(what)
-    assert (await operations.get_fulfillment(fulfillment.id)).status is Status.PACKED
+            await operations.inspections.inspect(what)
+    assert (await operations.reading.get_fulfillment(fulfillment.id)).status is Status.PACKED
     await warehouse_peer.up()
 
     async def reached() -> Fulfillment | None:
         with suppress(Deferred):
-            return await operations.inspect(passing(fulfillment))
+            return await operations.inspections.inspect(passing(fulfillment))
         return None
 
     again = await worked(operations, await eventually(reached), Status.PACKED)
     await warehouse_peer.down()
-    assert (await operations.inspect(passing(again))).status is Status.READY
+    assert (await operations.inspections.inspect(passing(again))).status is Status.READY
 
 
 Meanwhile = Callable[[Operations, Fulfillment], Any]
 MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
     "a cut": (
-        lambda o, f: o.apply_order_events(
+        lambda o, f: o.orders.apply_order_events(
             [lost(f.key.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]
         ),
         {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
     ),
     "order cancelled": (
-        lambda o, f: o.apply_order_events([cancelled(f.key.order_id)]),
+        lambda o, f: o.orders.apply_order_events([cancelled(f.key.order_id)]),
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
     "cancelled by the staff": (
-        lambda o, f: o.change(envelope(CancelFulfillment, target=f.id, note="")),
+        lambda o, f: o.staff.change(envelope(CancelFulfillment, target=f.id, note="")),
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
     "passed": (
-        lambda o, f: o.inspect(passing(f)),
+        lambda o, f: o.inspections.inspect(passing(f)),
         {"DOVER": (Status.PICKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
     ),
 }
@@ -304,7 +309,7 @@ async def test_change_during_the_warehouse_call_loses_no_unit(
         await happens(operations, fulfillment)
 
     stock.meanwhile = once
-    await operations.inspect(inspection(fulfillment))
+    await operations.inspections.inspect(inspection(fulfillment))
     assert await units(engine) == left
     last = (await published(engine))[-1].fulfillment.picklist
     assert [

@@ -21,10 +21,10 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure, Refused
 from chassis.values.money import Money
 from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import Status, WithdrawReason
 from fulfillment_svc.model.commands import OrderEvent, Scan, ScanItems, StartPicking
 from fulfillment_svc.model.records import VoidLabel
-from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped, voided
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
@@ -64,7 +64,7 @@ async def test_cuts_in_any_order_leave_the_same_tables(
     cut and published once.
     """
     for name in (*names, *names):
-        [outcome] = await operations.apply_order_events([EVENTS[name](order_id)])
+        [outcome] = await operations.orders.apply_order_events([EVENTS[name](order_id)])
         assert isinstance(outcome, Done)
     left: Units = {
         "DOVER": (Status.PLANNING, [(2, 1, 0, 0), (1, 0, 0, 0)]),
@@ -80,7 +80,7 @@ async def test_cuts_in_any_order_leave_the_same_tables(
         "LEEDS": [(0, 2)],
     }
     other = uuid4()
-    await operations.apply_order_events([EVENTS[name](other) for name in names])
+    await operations.orders.apply_order_events([EVENTS[name](other) for name in names])
     assert await units(engine) == left
 
 
@@ -92,7 +92,7 @@ async def test_cancellation_with_cuts_in_every_order(
     warehouse has them all back.
     """
     for name in (*names, names[0]):
-        [outcome] = await operations.apply_order_events([EVENTS[name](order_id)])
+        [outcome] = await operations.orders.apply_order_events([EVENTS[name](order_id)])
         assert isinstance(outcome, Done)
     assert await units(engine) == {
         "DOVER": (Status.CANCELLED, [(0, 3, 0, 0), (0, 1, 0, 0)]),
@@ -120,11 +120,11 @@ async def test_a_cut_opens_the_packages(
     fulfillment = await worked(
         operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}, total=total), until
     )
-    await operations.apply_order_events(
+    await operations.orders.apply_order_events(
         [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 2)]})]
     )
     if until is Status.READY:
-        waiting = await operations.get_fulfillment(fulfillment.id)
+        waiting = await operations.reading.get_fulfillment(fulfillment.id)
         assert (waiting.status, waiting.lines, waiting.withdraw_reason) == (
             Status.READY,
             fulfillment.lines,
@@ -135,10 +135,10 @@ async def test_a_cut_opens_the_packages(
             fulfillment.version + 1,
             "WITHDRAWN",
         )
-        [outcome] = await operations.apply_shipment_events([voided(fulfillment.id)])
+        [outcome] = await operations.writer.write([voided(fulfillment.id)])
         assert isinstance(outcome, Done)
         fulfillment = waiting
-    cut = await operations.get_fulfillment(fulfillment.id)
+    cut = await operations.reading.get_fulfillment(fulfillment.id)
     assert (
         cut.status,
         cut.packages,
@@ -148,7 +148,7 @@ async def test_a_cut_opens_the_packages(
         ("LinesChanged", fulfillment.version + 1, "UNITS_CUT"),
         ("StatusChanged", fulfillment.version + 2, "UNITS_CUT"),
     ]
-    assert (await operations.change(packing(cut))).status is until
+    assert (await operations.staff.change(packing(cut))).status is until
 
 
 MUGS: Places = {"DOVER": [(1, "mug", 3)]}
@@ -164,31 +164,29 @@ async def test_label_bought_during_a_cut_waits_for_its_void(
     same, their units are published once.
     """
     fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
-    await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
+    await operations.orders.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
     before = await published(engine, fulfillment.id)
-    for outcome in await operations.apply_shipment_events(
+    for outcome in await operations.writer.write(
         [shipped(fulfillment.id), shipped(fulfillment.id)]
     ):
         assert isinstance(outcome, Done)
-    waiting = await operations.get_fulfillment(fulfillment.id)
+    waiting = await operations.reading.get_fulfillment(fulfillment.id)
     assert (waiting.status, waiting.shipment_id) == (
         Status.READY,
         shipped(fulfillment.id).command.shipment_id,
     )
     assert await published(engine, fulfillment.id) == before
-    await operations.apply_shipment_events([voided(fulfillment.id)])
-    opened = await operations.get_fulfillment(fulfillment.id)
+    await operations.writer.write([voided(fulfillment.id)])
+    opened = await operations.reading.get_fulfillment(fulfillment.id)
     assert (opened.status, opened.shipment_id) == (Status.PACKING, None)
     assert opened.void_labels == (VoidLabel(shipped(fulfillment.id).command.shipment_id, {1: 3}),)
     late = replace(
         changed(shipped(fulfillment.id), fulfillment_version=fulfillment.version), key="late"
     )
     left = replace(changed(voided(fulfillment.id), shipped=True), key="gone")
-    for outcome in await operations.apply_shipment_events(
-        [late, left, replace(left, key="gone again")]
-    ):
+    for outcome in await operations.writer.write([late, left, replace(left, key="gone again")]):
         assert isinstance(outcome, Done)
-    after = await operations.get_fulfillment(fulfillment.id)
+    after = await operations.reading.get_fulfillment(fulfillment.id)
     assert (after.status, after.void_labels) == (
         Status.PACKING,
         (replace(opened.void_labels[0], shipped=True),),
@@ -196,12 +194,12 @@ async def test_label_bought_during_a_cut_waits_for_its_void(
     assert [reason for _, _, reason in reasons(await published(engine, fulfillment.id))].count(
         "LEFT_AFTER_VOID"
     ) == 1
-    ready = await operations.change(packing(after))
+    ready = await operations.staff.change(packing(after))
     another = changed(
         shipped(fulfillment.id), shipment_id=uuid4(), fulfillment_version=ready.version
     )
-    [outcome] = await operations.apply_shipment_events([replace(another, key="next")])
-    assert (await operations.get_fulfillment(fulfillment.id)).status is Status.SHIPPED
+    [outcome] = await operations.writer.write([replace(another, key="next")])
+    assert (await operations.reading.get_fulfillment(fulfillment.id)).status is Status.SHIPPED
 
 
 async def test_withdrawn_parcels_that_left_ship_all_units(
@@ -211,10 +209,10 @@ async def test_withdrawn_parcels_that_left_ship_all_units(
     and the cut comes too late.
     """
     fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
-    await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
-    await operations.apply_shipment_events([changed(shipped(fulfillment.id), shipped=True)])
+    await operations.orders.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
+    await operations.writer.write([changed(shipped(fulfillment.id), shipped=True)])
     assert await units(engine) == {"DOVER": (Status.SHIPPED, [(3, 0, 0, 0)])}
-    assert (await operations.get_fulfillment(fulfillment.id)).withdraw_reason is None
+    assert (await operations.reading.get_fulfillment(fulfillment.id)).withdraw_reason is None
 
 
 async def test_repacked_fulfilment_sends_a_new_request(
@@ -224,18 +222,18 @@ async def test_repacked_fulfilment_sends_a_new_request(
     new request with a greater version; a repeat sends that same request.
     """
     fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
-    await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
-    await operations.apply_shipment_events([voided(fulfillment.id)])
-    again = packing(await operations.get_fulfillment(fulfillment.id))
+    await operations.orders.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
+    await operations.writer.write([voided(fulfillment.id)])
+    again = packing(await operations.reading.get_fulfillment(fulfillment.id))
     for _ in range(2):
-        await operations.change(again)
+        await operations.staff.change(again)
     first, second, repeated = carriage.requests
     assert second == repeated
     assert first.request_id != second.request_id
     assert (
         first.fulfillment_version
         < second.fulfillment_version
-        == (await operations.get_fulfillment(fulfillment.id)).version
+        == (await operations.reading.get_fulfillment(fulfillment.id)).version
     )
 
 
@@ -248,9 +246,9 @@ async def test_cut_after_the_shipment_is_ignored(
     fulfillment = await worked(
         operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.READY
     )
-    await operations.apply_shipment_events([shipped(fulfillment.id)])
+    await operations.writer.write([shipped(fulfillment.id)])
     before = len(await published(engine))
-    [outcome] = await operations.apply_order_events(
+    [outcome] = await operations.orders.apply_order_events(
         [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 1)]})]
     )
     assert isinstance(outcome, Done)
@@ -266,12 +264,12 @@ async def test_scans_during_cuts_stay_within_remaining_units(
     """
     for _ in range(6):
         new = await planned(operations, {"DOVER": [(1, "mug", 5)]})
-        fulfillment = await operations.change(envelope(StartPicking, target=new.id))
+        fulfillment = await operations.staff.change(envelope(StartPicking, target=new.id))
         scan = (Scan("mug", 1),)
         scanned = [envelope(ScanItems, target=fulfillment.id, scans=scan) for _ in range(5)]
-        scans = [operations.change(each) for each in scanned]
+        scans = [operations.staff.change(each) for each in scanned]
         cuts = [
-            operations.apply_order_events(
+            operations.orders.apply_order_events(
                 [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", stays)]}, version=v)]
             )
             for stays, v in [(3, 4), (4, 3)]
@@ -287,7 +285,7 @@ async def test_scans_during_cuts_stay_within_remaining_units(
             for each in outcomes
             if isinstance(each, Exception) and not isinstance(each, Refused)
         ]
-        [line] = (await operations.get_fulfillment(fulfillment.id)).lines
+        [line] = (await operations.reading.get_fulfillment(fulfillment.id)).lines
         assert (line.quantity, line.picked, line.cut) == (3, 3, 2)
         last = (await published(engine, fulfillment.id))[-1].fulfillment.picklist[0]
         assert (last.quantity, last.cut_quantity) == (3, 2)
@@ -303,8 +301,8 @@ async def test_cut_during_packing_leaves_remaining_units_unpacked(operations: Op
             operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING
         )
         race = [
-            operations.change(packing(fulfillment)),
-            operations.apply_order_events(
+            operations.staff.change(packing(fulfillment)),
+            operations.orders.apply_order_events(
                 [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 2)]})]
             ),
         ]
@@ -316,10 +314,10 @@ async def test_cut_during_packing_leaves_remaining_units_unpacked(operations: Op
         won.add(bool(refused))
         if not refused:
             assert (
-                await operations.get_fulfillment(fulfillment.id)
+                await operations.reading.get_fulfillment(fulfillment.id)
             ).withdraw_reason is WithdrawReason.UNITS_CUT
-            await operations.apply_shipment_events([voided(fulfillment.id)])
-        cut = await operations.get_fulfillment(fulfillment.id)
+            await operations.writer.write([voided(fulfillment.id)])
+        cut = await operations.reading.get_fulfillment(fulfillment.id)
         assert (
             cut.status,
             cut.packages,
@@ -343,8 +341,8 @@ async def test_cancellation_while_work_becomes_ready(
             operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING
         )
         race = [
-            operations.change(packing(fulfillment)),
-            operations.apply_order_events(
+            operations.staff.change(packing(fulfillment)),
+            operations.orders.apply_order_events(
                 [cancelled(fulfillment.key.order_id, {"DOVER": [(1, "mug", 3)]})]
             ),
         ]
@@ -355,10 +353,10 @@ async def test_cancellation_while_work_becomes_ready(
         )
         if not refused:
             assert (
-                await operations.get_fulfillment(fulfillment.id)
+                await operations.reading.get_fulfillment(fulfillment.id)
             ).withdraw_reason is WithdrawReason.ORDER_CANCELLED
-            await operations.apply_shipment_events([voided(fulfillment.id)])
-        closed = await operations.get_fulfillment(fulfillment.id)
+            await operations.writer.write([voided(fulfillment.id)])
+        closed = await operations.reading.get_fulfillment(fulfillment.id)
         assert (closed.status, [(line.quantity, line.cut) for line in closed.lines]) == (
             Status.CANCELLED,
             [(0, 3)],
@@ -377,15 +375,15 @@ async def test_stock_moved_during_cancellation_is_cut(
     No work starts there, and its units are published as cut.
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
-    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
+    await operations.orders.apply_order_events([confirmed(order_id, commit_pending=True)])
     stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
 
     async def cancels() -> None:
         stock.meanwhile = None
-        await operations.apply_order_events([cancelled(order_id)])
+        await operations.orders.apply_order_events([cancelled(order_id)])
 
     stock.meanwhile = cancels
-    await operations.commit_pending_stock()
+    await operations.commits.commit_pending_stock()
     closed = (Status.CANCELLED, [(0, 2, 0, 0), (0, 1, 0, 0)])
     assert await units(engine) == {"DOVER": closed, "YORK": closed}
 
@@ -507,7 +505,7 @@ async def test_picking_continues_after_a_cut(
 ) -> None:
     """A line without remaining units needs no scan and no package."""
     fulfillment = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
-    await operations.apply_order_events(
+    await operations.orders.apply_order_events(
         [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 3)]})]
     )
     work = (

@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.decision import Done, unwrap
 from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
-from fulfillment_svc import store, tables
+from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model.commands import OrderEvent, StartPicking
 from fulfillment_svc.model.records import Fulfillment, Line
-from fulfillment_svc.operations import Operations
+from fulfillment_svc.store.fulfillments import find_commit_pending, find_fulfillments
 from tests.integration.fulfillment.events import (
     ONE_PLACE,
     TWO_PLACES,
@@ -41,7 +42,7 @@ async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
         return {
             each.key.warehouse_id: each
-            for each in (await store.find_fulfillments(connection, ids)).values()
+            for each in (await find_fulfillments(connection, ids)).values()
         }
 
 
@@ -62,7 +63,7 @@ async def test_one_fulfilment_for_each_warehouse(
 
     Committed stock is not requested again.
     """
-    [outcome] = await operations.apply_order_events([confirmed(order_id, TWO_PLACES)])
+    [outcome] = await operations.orders.apply_order_events([confirmed(order_id, TWO_PLACES)])
     assert len(unwrap(outcome)) == 2
     found = await all_of(engine)
     assert found["DOVER"].lines == (Line(1, "mug", 2),)
@@ -77,7 +78,7 @@ async def test_each_step_is_published_with_its_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
     """Two events are published in the order of their versions: pending, then planning."""
-    await operations.apply_order_events([confirmed(order_id)])
+    await operations.orders.apply_order_events([confirmed(order_id)])
     events = await published(engine)
     assert [
         (e.fulfillment.version, e.fulfillment.status, e.old_status, e.new_status) for e in events
@@ -93,8 +94,8 @@ async def test_repeated_event_makes_no_second_fulfilment(
     publishes each event once.
     """
     event = confirmed(order_id, TWO_PLACES)
-    first = await operations.apply_order_events([event, event])
-    again = await operations.apply_order_events([event])
+    first = await operations.orders.apply_order_events([event, event])
+    again = await operations.orders.apply_order_events([event])
     assert [unwrap(outcome) for outcome in first] == [unwrap(again[0])] * 2
     assert len(await published(engine)) == 4
 
@@ -112,7 +113,7 @@ async def test_concurrent_replicas_make_one_fulfilment_each(
     ]
     outcomes = await asyncio.gather(
         *(
-            operations.apply_order_events(events if n % 2 else events[::-1])
+            operations.orders.apply_order_events(events if n % 2 else events[::-1])
             for n, events in enumerate(sets)
         )
     )
@@ -141,7 +142,7 @@ async def test_other_order_events_change_nothing(
     ]
     events = [order_event(order_changed(order_id, new=s, old=confirmed_status)) for s in others]
     events.append(order_event(order_changed(order_id, new=cancelled_status, old=pending)))
-    assert [unwrap(outcome) for outcome in await operations.apply_order_events(events)] == [
+    assert [unwrap(outcome) for outcome in await operations.orders.apply_order_events(events)] == [
         ()
     ] * len(events)
     assert await all_of(engine) == {}
@@ -151,7 +152,7 @@ async def test_inspection_is_decided_with_the_plan(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
     """The fulfilment of an expensive order says that it will be inspected, and why."""
-    await operations.apply_order_events([confirmed(order_id, total=Money(1000_00, "GBP"))])
+    await operations.orders.apply_order_events([confirmed(order_id, total=Money(1000_00, "GBP"))])
     assert (await all_of(engine))["DOVER"].inspection_rule is InspectionRule.ORDER_VALUE
     assert (
         await published(
@@ -166,7 +167,7 @@ async def test_pending_stock_is_committed_while_planning(
     """Pending commits of a set are requested in one call; committed orders need no call."""
     other, third = uuid4(), uuid4()
     stock.lines_by_warehouse = {str(id): ONE_PLACE for id in (order_id, other)}
-    await operations.apply_order_events(
+    await operations.orders.apply_order_events(
         [
             confirmed(order_id, commit_pending=True),
             confirmed(other, commit_pending=True),
@@ -186,7 +187,7 @@ async def test_repeated_confirmation_asks_no_peer(
     """The repeat of a confirmation calls no peer for a planned fulfilment."""
     stock.lines_by_warehouse = {str(order_id): ONE_PLACE}
     for _ in range(2):
-        await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
+        await operations.orders.apply_order_events([confirmed(order_id, commit_pending=True)])
     assert len(stock.asked) == 1
 
 
@@ -199,16 +200,16 @@ async def test_commit_stays_pending_while_warehouse_is_down(
     """
     orders = [uuid4() for _ in range(5)]
     await warehouse_peer.down()
-    outcomes = await operations.apply_order_events(
+    outcomes = await operations.orders.apply_order_events(
         [confirmed(id, commit_pending=True) for id in orders]
     )
     assert all(isinstance(outcome, Done) for outcome in outcomes)
     waiting = (await all_of(engine))["DOVER"]
     assert (waiting.status, waiting.stock_committed) == (Status.PLANNING, False)
     with pytest.raises(Refused, match="committed"):
-        await operations.change(envelope(StartPicking, target=waiting.id))
+        await operations.staff.change(envelope(StartPicking, target=waiting.id))
     with pytest.raises(Deferred):
-        await operations.commit_pending_stock()
+        await operations.commits.commit_pending_stock()
     # the failed call is counted all the same
     assert measured("fulfillments_stock_owed", answer="later") == len(orders)
 
@@ -221,14 +222,14 @@ async def test_commit_stays_pending_while_warehouse_is_down(
 
     async def asked() -> bool:
         try:
-            await operations.commit_pending_stock()
+            await operations.commits.commit_pending_stock()
         except Deferred:  # the breaker, or the channel, has not yet seen that the warehouse is back
             return False
         return True
 
     await eventually(asked)
     async with engine.connect() as connection:
-        left = await store.find_commit_pending(connection, UUID(int=0), 10)
+        left = await find_commit_pending(connection, UUID(int=0), 10)
     assert {each.key.order_id for each in left} == set(orders[:2])
     assert max(len(call) for call in stock.asked) <= 2  # the batch of this test's operations
     assert measured("fulfillments_stock_owed", answer="refused") == 1
@@ -243,9 +244,11 @@ async def test_replicas_record_pending_commit_once(
     stock.refused = {
         str(id): ReservationFailure(reason="CONTENTION", retryable=True) for id in orders
     }
-    await operations.apply_order_events([confirmed(id, commit_pending=True) for id in orders])
+    await operations.orders.apply_order_events(
+        [confirmed(id, commit_pending=True) for id in orders]
+    )
     stock.lines_by_warehouse = {str(id): ONE_PLACE for id in orders}
-    await asyncio.gather(*(operations.commit_pending_stock() for _ in range(3)))
+    await asyncio.gather(*(operations.commits.commit_pending_stock() for _ in range(3)))
     async with engine.connect() as connection:
         rows = await connection.execute(
             select(tables.fulfillments.c.stock_committed, tables.fulfillments.c.version)
@@ -260,9 +263,9 @@ async def test_pending_commit_has_the_key_of_its_attempt(
     once.
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
-    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
+    await operations.orders.apply_order_events([confirmed(order_id, commit_pending=True)])
     stock.lines_by_warehouse = {str(order_id): ONE_PLACE}
-    await operations.commit_pending_stock()
+    await operations.commits.commit_pending_stock()
     key = f"fulfillment.stock_committed:{order_id}:1"
     keys = tables.idempotency_keys.c
     query = select(keys.request_hash, keys.target).where(keys.key == key)
@@ -278,7 +281,7 @@ async def test_stock_committed_elsewhere_moves_the_fulfilment(
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
     expensive = Money(5000_00, "GBP")
-    await operations.apply_order_events(
+    await operations.orders.apply_order_events(
         [
             confirmed(
                 order_id,
@@ -291,7 +294,7 @@ async def test_stock_committed_elsewhere_moves_the_fulfilment(
     stock.lines_by_warehouse = {
         str(order_id): {"LEEDS": [(1, "mug", 1), (2, "cup", 1)], "YORK": [(1, "mug", 2)]}
     }
-    await operations.commit_pending_stock()
+    await operations.commits.commit_pending_stock()
     found = await all_of(engine)
     assert (found["DOVER"].status, found["DOVER"].lines) == (Status.CANCELLED, ())
     assert (found["LEEDS"].status, found["LEEDS"].lines) == (
@@ -312,7 +315,7 @@ async def test_stock_moved_before_planning_is_planned_in_its_place(
     event.
     """
     stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
-    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
+    await operations.orders.apply_order_events([confirmed(order_id, commit_pending=True)])
     assert list(await all_of(engine)) == ["YORK"]
 
 
@@ -325,7 +328,7 @@ async def test_cancelled_order_has_no_open_fulfilment_in_any_order(
     """
     assert isinstance(order, tuple)
     for event in (*order, *order):
-        await operations.apply_order_events([event(order_id, TWO_PLACES)])
+        await operations.orders.apply_order_events([event(order_id, TWO_PLACES)])
     assert {each.status for each in (await all_of(engine)).values()} == {Status.CANCELLED}
     last = [e for e in await published(engine) if e.fulfillment.status == 10]
     assert sorted(sum(line.cut_quantity for line in e.fulfillment.picklist) for e in last) == [2, 2]
@@ -339,7 +342,7 @@ async def test_confirmation_and_cancellation_in_set_are_one_record(
     write applies both.
     """
     taken = measured("write_retries_total", blame="taken")
-    confirmation, cancellation = await operations.apply_order_events(
+    confirmation, cancellation = await operations.orders.apply_order_events(
         [confirmed(order_id), cancelled(order_id)]
     )
     assert [each.id for each in unwrap(confirmation)] == [each.id for each in unwrap(cancellation)]
@@ -354,8 +357,8 @@ async def test_cancelled_order_cancels_moved_fulfilment(
     service has not stored yet.
     """
     stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
-    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
-    await operations.apply_order_events([cancelled(order_id)])
+    await operations.orders.apply_order_events([confirmed(order_id, commit_pending=True)])
+    await operations.orders.apply_order_events([cancelled(order_id)])
     found = await all_of(engine)
     assert {at: each.status for at, each in found.items()} == {
         "YORK": Status.CANCELLED,

@@ -3,8 +3,8 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.working import planned, published, worked
 from tests.support import numbered
 

@@ -15,7 +15,7 @@ from chassis.rpc.client import ask, pages
 from chassis.values import paging
 from chassis.values.errors import Failure, Invalid, NotFound, Refused, Stale
 from chassis.values.money import Money
-from fulfillment_svc.operations import Operations
+from fulfillment_svc.app import Operations
 from tests.integration.fulfillment.events import Places, confirmed
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, package, pick
 from tests.support import room_for
@@ -27,7 +27,7 @@ MUGS: Places = {"DOVER": [(1, "mug", 2), (2, "Lamp, blue", 1), (4, "mug", 3)]}
 @pytest.fixture
 async def planned(operations: Operations, fulfillments: Fulfillments) -> pb.Fulfillment:
     """Returns a fulfilment in planning, as its picker reads it."""
-    await operations.apply_order_events([confirmed(uuid4(), MUGS)])
+    await operations.orders.apply_order_events([confirmed(uuid4(), MUGS)])
     response = await ask(
         fulfillments.ListFulfillments,
         api.ListFulfillmentsRequest(statuses=[pb.FULFILLMENT_STATUS_PLANNING]),
@@ -82,7 +82,7 @@ async def test_failed_inspection_restarts_the_picking(
     """The packages of an expensive order are inspected: one fails and starts again, the next passes
     and is ready.
     """
-    await operations.apply_order_events([confirmed(uuid4(), total=EXPENSIVE)])
+    await operations.orders.apply_order_events([confirmed(uuid4(), total=EXPENSIVE)])
     [fulfillment] = (
         await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())
     ).fulfillments
@@ -140,7 +140,7 @@ async def test_two_methods_with_one_request_id_are_two_requests(
     """The picking begins, and begins again after an inspection with the same request_id: the
     history has both.
     """
-    await operations.apply_order_events([confirmed(uuid4(), total=EXPENSIVE)])
+    await operations.orders.apply_order_events([confirmed(uuid4(), total=EXPENSIVE)])
     [fulfillment] = (
         await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())
     ).fulfillments
@@ -392,7 +392,7 @@ async def test_lists_go_page_by_page(
     """
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:
-        await operations.apply_order_events([confirmed(order_id)])
+        await operations.orders.apply_order_events([confirmed(order_id)])
     dover = api.ListFulfillmentsRequest(warehouse_id="DOVER")
     whole = (await ask(fulfillments.ListFulfillments, dover)).fulfillments
     with monkeypatch.context() as patch:

@@ -14,12 +14,11 @@ from uuid_utils.compat import uuid7
 
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
-from fulfillment_svc import store, wire
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
 from fulfillment_svc.model.commands import StartPicking
+from fulfillment_svc.model.filters import FulfillmentFilter
 from fulfillment_svc.model.records import (
     Allocation,
-    Filter,
     Fulfillment,
     Line,
     OrderFulfillments,
@@ -28,6 +27,8 @@ from fulfillment_svc.model.records import (
     RemainingUnits,
     Transition,
 )
+from fulfillment_svc.store import fulfillments as store
+from fulfillment_svc.store.workspace import lock_order_fulfillments, save_order_fulfillments
 from fulfillment_svc.tables import (
     fulfillments,
     history,
@@ -37,6 +38,7 @@ from fulfillment_svc.tables import (
     packages,
     remaining_units,
 )
+from fulfillment_svc.wire import responses
 from tests.unit.fulfillment.samples import ID, KEY, LINES, NOW, SHIPMENT, envelope, plan, standing
 
 TWO_PACKAGES = (
@@ -150,7 +152,7 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
     ]
     for commands, repeats in asked:
         async with engine.begin() as connection:
-            workspace = await store.lock_order_fulfillments(connection, commands, repeats)
+            workspace = await lock_order_fulfillments(connection, commands, repeats)
         assert workspace.before.keys() == {KEY.order_id}
         order = workspace.get(KEY.order_id)
         assert order
@@ -158,25 +160,8 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
         assert [workspace.get(each.id) for each in (new, other)] == [order, order]
     async with engine.begin() as connection:
         unknown = envelope(StartPicking, target=uuid4())
-        workspace = await store.lock_order_fulfillments(connection, [unknown], set())
+        workspace = await lock_order_fulfillments(connection, [unknown], set())
         assert workspace.before == {}
-
-
-async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) -> None:
-    """An earlier version stored no orders: the first writer inserts the order, and concurrent
-    writers wait for each other from then on.
-    """
-    await saved(engine, standing(Status.PLANNING))
-    async with engine.begin() as connection:
-        await connection.execute(delete(orders))
-    for _ in range(2):
-        async with engine.begin() as connection:
-            workspace = await store.lock_order_fulfillments(
-                connection, [envelope(StartPicking)], set()
-            )
-            assert workspace.get(ID) == OrderFulfillments(
-                KEY.order_id, fulfillments=(standing(Status.PLANNING),)
-            )
 
 
 async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
@@ -199,10 +184,10 @@ async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
         replace(new, remaining=RemainingUnits(2, 9, ()), closed_attempt=1),
     ]:
         async with engine.begin() as connection:
-            was = await store.lock_order_fulfillments(connection, [plan()], set())
-            await store.save_order_fulfillments(connection, was.before, {KEY.order_id: now}, ())
+            was = await lock_order_fulfillments(connection, [plan()], set())
+            await save_order_fulfillments(connection, was.before, {KEY.order_id: now}, ())
         async with engine.begin() as connection:
-            workspace = await store.lock_order_fulfillments(connection, [plan()], set())
+            workspace = await lock_order_fulfillments(connection, [plan()], set())
         assert workspace.before == {KEY.order_id: now}
 
 
@@ -329,7 +314,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     picking, dover = frozenset({Status.PICKING}), "W1"
 
     async def listed(
-        wanted: Filter, size: int = 100, after: Fulfillment | None = None
+        wanted: FulfillmentFilter, size: int = 100, after: Fulfillment | None = None
     ) -> list[Fulfillment]:
         async with engine.connect() as connection:
             found = await store.list_fulfillments(
@@ -339,7 +324,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
                     size=size,
                     after=(after.id,) if after else None,
                     filter=0,
-                    encode=wire.fulfillment,
+                    encode=responses.fulfillment,
                 ),
             )
             by_id = await store.find_fulfillments(
@@ -351,16 +336,18 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
         ]
         return whole
 
-    assert await listed(Filter()) == made
-    assert await listed(Filter(order_id=UUID(int=1))) == made[6:]
-    assert await listed(Filter(warehouse_id=dover)) == made[1::3]
-    assert await listed(Filter(statuses=picking)) == made[1::2]
+    assert await listed(FulfillmentFilter()) == made
+    assert await listed(FulfillmentFilter(order_id=UUID(int=1))) == made[6:]
+    assert await listed(FulfillmentFilter(warehouse_id=dover)) == made[1::3]
+    assert await listed(FulfillmentFilter(statuses=picking)) == made[1::2]
     assert (
-        await listed(Filter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0)))
+        await listed(
+            FulfillmentFilter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0))
+        )
         == made[1:6:3]
     )
-    assert await listed(Filter(), size=4) == made[:5]
-    assert await listed(Filter(), size=4, after=made[3]) == made[4:9]
+    assert await listed(FulfillmentFilter(), size=4) == made[:5]
+    assert await listed(FulfillmentFilter(), size=4, after=made[3]) == made[4:9]
     unpacked = replace(
         standing(Status.PLANNING), id=uuid7(), key=replace(KEY, order_id=UUID(int=9))
     )
@@ -369,7 +356,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     )
     await saved(engine, unpacked)
     await saved(engine, packed, before=(unpacked,))
-    assert await listed(Filter(order_id=UUID(int=9))) == [packed]
+    assert await listed(FulfillmentFilter(order_id=UUID(int=9))) == [packed]
 
 
 async def test_pending_commits_are_read_in_batches(engine: AsyncEngine) -> None:

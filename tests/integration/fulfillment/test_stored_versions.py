@@ -4,8 +4,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.write.database import Database
 from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, lost
 from tests.integration.fulfillment.working import planned, units
 from tests.support import set_stored_version
@@ -24,9 +24,9 @@ async def test_true_order_event_counts_after_set_version(
     An operator sets the version to 3, and version 4, with one, counts.
     """
     order_id = (await planned(operations, mugs(4))).key.order_id
-    await operations.apply_order_events([lost(order_id, mugs(3), version=FORGED)])
-    await operations.apply_order_events([lost(order_id, mugs(2), version=3)])
+    await operations.orders.apply_order_events([lost(order_id, mugs(3), version=FORGED)])
+    await operations.orders.apply_order_events([lost(order_id, mugs(2), version=3)])
     assert await units(engine) == {"DOVER": (Status.PLANNING, [(3, 1, 0, 0)])}
     await set_stored_version(database, tables.stored_versions, order_id, 3)
-    await operations.apply_order_events([lost(order_id, mugs(1), version=4)])
+    await operations.orders.apply_order_events([lost(order_id, mugs(1), version=4)])
     assert await units(engine) == {"DOVER": (Status.PLANNING, [(1, 3, 0, 0)])}

@@ -17,6 +17,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from chassis.values.money import Money
 from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.commands import (
     CompletePicking,
@@ -28,7 +29,6 @@ from fulfillment_svc.model.commands import (
     StartPicking,
 )
 from fulfillment_svc.model.records import Fulfillment
-from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import completed, confirmed, shipped
 from tests.integration.fulfillment.peers import FakeShipping, Peer
 from tests.unit.fulfillment.samples import envelope, parcel
@@ -38,7 +38,7 @@ EXPENSIVE = Money(5000_00, "GBP")
 
 async def planned(operations: Operations, **order: Any) -> Fulfillment:
     """Returns the fulfilment of a new order."""
-    [outcome] = await operations.apply_order_events([confirmed(uuid4(), **order)])
+    [outcome] = await operations.orders.apply_order_events([confirmed(uuid4(), **order)])
     [fulfillment] = unwrap(outcome)
     return fulfillment
 
@@ -63,7 +63,7 @@ async def packed(operations: Operations, **order: Any) -> Fulfillment:
     """Returns a fulfilment whose packages are closed."""
     fulfillment = await planned(operations, **order)
     for step in steps(fulfillment):
-        fulfillment = await operations.change(step)
+        fulfillment = await operations.staff.change(step)
     return fulfillment
 
 
@@ -82,7 +82,7 @@ async def test_from_planning_to_ready(operations: Operations, engine: AsyncEngin
     """Each step is stored with its history row, and a later read equals the last step's answer."""
     fulfillment = await packed(operations)
     assert fulfillment.status is Status.READY
-    assert await operations.get_fulfillment(fulfillment.id) == fulfillment
+    assert await operations.reading.get_fulfillment(fulfillment.id) == fulfillment
     assert await statuses(engine, fulfillment.id) == [
         Status.PENDING,
         Status.PLANNING,
@@ -103,7 +103,7 @@ async def test_concurrent_pickers_take_one_picklist(operations: Operations) -> N
     mine = envelope(StartPicking, target=fulfillment.id)
     rivals = [mine, mine, *(envelope(StartPicking, target=fulfillment.id) for _ in range(4))]
     outcomes = await asyncio.gather(
-        *(operations.change(each) for each in rivals), return_exceptions=True
+        *(operations.staff.change(each) for each in rivals), return_exceptions=True
     )
     won = [each for each in outcomes if isinstance(each, Fulfillment)]
     lost = [each for each in outcomes if isinstance(each, Refused)]
@@ -119,22 +119,24 @@ async def test_a_repeated_scan_counts_once(operations: Operations) -> None:
     it is refused.
     """
     fulfillment = await planned(operations)
-    await operations.change(envelope(StartPicking, target=fulfillment.id))
+    await operations.staff.change(envelope(StartPicking, target=fulfillment.id))
     scan = envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),), request_hash=b"1")
-    await operations.change(scan)
-    await operations.change(envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)))
-    assert [line.picked for line in (await operations.change(scan)).lines] == [2, 0]
+    await operations.staff.change(scan)
+    await operations.staff.change(
+        envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),))
+    )
+    assert [line.picked for line in (await operations.staff.change(scan)).lines] == [2, 0]
     with pytest.raises(Invalid, match="request_id stands for another request"):
-        await operations.change(replace(scan, request_hash=b"2"))
+        await operations.staff.change(replace(scan, request_hash=b"2"))
 
 
 async def test_concurrent_scans_never_exceed_the_line(operations: Operations) -> None:
     """Twenty scanners scan one unit each, for a line of ten: ten succeed, ten are refused."""
     fulfillment = await planned(operations, places={"DOVER": [(1, "mug", 10)]})
-    await operations.change(envelope(StartPicking, target=fulfillment.id))
+    await operations.staff.change(envelope(StartPicking, target=fulfillment.id))
     scans = [envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)) for _ in range(20)]
     outcomes = await asyncio.gather(
-        *(operations.change(scan) for scan in scans), return_exceptions=True
+        *(operations.staff.change(scan) for scan in scans), return_exceptions=True
     )
     assert (
         sum(
@@ -143,9 +145,9 @@ async def test_concurrent_scans_never_exceed_the_line(operations: Operations) ->
         )
         == 10
     )
-    assert [line.picked for line in (await operations.get_fulfillment(fulfillment.id)).lines] == [
-        10
-    ]
+    assert [
+        line.picked for line in (await operations.reading.get_fulfillment(fulfillment.id)).lines
+    ] == [10]
 
 
 async def test_ready_fulfilment_is_sent_to_shipping_at_once(
@@ -157,10 +159,10 @@ async def test_ready_fulfilment_is_sent_to_shipping_at_once(
     fulfillment = await planned(operations)
     *before, pack = steps(fulfillment)
     for step in before:
-        await operations.change(step)
+        await operations.staff.change(step)
     assert carriage.requests == []
-    await operations.change(pack)
-    await operations.change(pack)
+    await operations.staff.change(pack)
+    await operations.staff.change(pack)
     first, second = carriage.requests
     assert first == second
     assert (first.fulfillment_id, first.order_id, first.attempt) == (
@@ -200,17 +202,17 @@ async def test_inspection_comes_between_packed_and_ready(
     fulfillment = await packed(operations, total=EXPENSIVE)
     assert fulfillment.status is Status.PACKED
     failure = envelope(RecordInspection, target=fulfillment.id, passed=False, note="cracked")
-    failed = await operations.change(failure)
+    failed = await operations.staff.change(failure)
     assert (failed.status, failed.packages, {line.picked for line in failed.lines}) == (
         Status.PICKING,
         (),
         {0},
     )
     for step in steps(failed)[1:]:
-        await operations.change(step)
+        await operations.staff.change(step)
     assert carriage.requests == []
     passing = envelope(RecordInspection, target=fulfillment.id, passed=True, note="")
-    assert (await operations.change(passing)).status is Status.READY
+    assert (await operations.staff.change(passing)).status is Status.READY
     assert len(carriage.requests) == 1
     assert (await statuses(engine, fulfillment.id)).count(Status.PACKED) == 2
 
@@ -231,10 +233,10 @@ async def test_shipment_events_in_any_order_leave_same_tables(
     """
     fulfillment = await packed(operations)
     for shipment_event in order:
-        [outcome] = await operations.apply_shipment_events([shipment_event(fulfillment.id)])
+        [outcome] = await operations.writer.write([shipment_event(fulfillment.id)])
         assert isinstance(outcome, Done)
     assert (await statuses(engine, fulfillment.id))[-2:] == [Status.SHIPPED, Status.COMPLETED]
-    ended = await operations.get_fulfillment(fulfillment.id)
+    ended = await operations.reading.get_fulfillment(fulfillment.id)
     assert (ended.status, ended.version, str(ended.shipment_id)) == (
         Status.COMPLETED,
         10,
@@ -247,16 +249,14 @@ async def test_shipment_event_ahead_waits(operations: Operations) -> None:
     succeeds later. The same goes for an unknown fulfilment.
     """
     fulfillment = await planned(operations)
-    ahead, unknown = await operations.apply_shipment_events(
-        [shipped(fulfillment.id), completed(uuid4())]
-    )
+    ahead, unknown = await operations.writer.write([shipped(fulfillment.id), completed(uuid4())])
     assert isinstance(ahead, Deferred)
     assert isinstance(unknown, NotFound)
     for step in steps(fulfillment):
-        await operations.change(step)
-    [outcome] = await operations.apply_shipment_events([shipped(fulfillment.id)])
+        await operations.staff.change(step)
+    [outcome] = await operations.writer.write([shipped(fulfillment.id)])
     assert isinstance(outcome, Done)
-    assert (await operations.get_fulfillment(fulfillment.id)).status is Status.SHIPPED
+    assert (await operations.reading.get_fulfillment(fulfillment.id)).status is Status.SHIPPED
 
 
 async def test_set_of_shipment_events_has_outcome_each(operations: Operations) -> None:
@@ -265,7 +265,7 @@ async def test_set_of_shipment_events_has_outcome_each(operations: Operations) -
     """
     ready = [await packed(operations) for _ in range(3)]
     behind = await planned(operations)
-    outcomes = await operations.apply_shipment_events(
+    outcomes = await operations.writer.write(
         [
             *(shipped(each.id) for each in ready),
             shipped(behind.id),
@@ -281,7 +281,7 @@ async def test_set_of_shipment_events_has_outcome_each(operations: Operations) -
         True,
         True,
     ]
-    assert {(await operations.get_fulfillment(each.id)).status for each in ready} == {
+    assert {(await operations.reading.get_fulfillment(each.id)).status for each in ready} == {
         Status.COMPLETED
     }
 
@@ -289,6 +289,6 @@ async def test_set_of_shipment_events_has_outcome_each(operations: Operations) -
 async def test_unknown_fulfilment_is_not_found(operations: Operations) -> None:
     """Reads and changes of an unknown fulfilment get the same answer."""
     with pytest.raises(NotFound):
-        await operations.get_fulfillment(uuid4())
+        await operations.reading.get_fulfillment(uuid4())
     with pytest.raises(NotFound):
-        await operations.change(envelope(StartPicking, target=uuid4()))
+        await operations.staff.change(envelope(StartPicking, target=uuid4()))

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.decision import unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money
-from fulfillment_svc import store, tables
+from fulfillment_svc import tables
+from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.commands import (
     CompletePicking,
@@ -26,7 +27,7 @@ from fulfillment_svc.model.commands import (
     StartPicking,
 )
 from fulfillment_svc.model.records import Fulfillment, Package, PackedItem
-from fulfillment_svc.operations import Operations
+from fulfillment_svc.store.fulfillments import find_fulfillments
 from tests.integration.fulfillment.events import Places, confirmed
 from tests.unit.fulfillment.samples import envelope
 
@@ -45,7 +46,7 @@ async def units(engine: AsyncEngine) -> Units:
                 each.status,
                 [(line.quantity, line.cut, line.short, line.spoiled) for line in each.lines],
             )
-            for each in (await store.find_fulfillments(connection, ids)).values()
+            for each in (await find_fulfillments(connection, ids)).values()
         }
 
 
@@ -81,7 +82,7 @@ def reasons(
 
 async def planned(operations: Operations, places: Places, **order: Any) -> Fulfillment:
     """Returns the one fulfilment of a new order."""
-    [outcome] = await operations.apply_order_events([confirmed(uuid4(), places, **order)])
+    [outcome] = await operations.orders.apply_order_events([confirmed(uuid4(), places, **order)])
     [fulfillment] = unwrap(outcome)
     return fulfillment
 
@@ -113,8 +114,10 @@ async def worked(operations: Operations, fulfillment: Fulfillment, until: Status
         if fulfillment.status is Status.PICKING:
             scans = tuple(Scan(line.sku, line.open) for line in fulfillment.lines if line.open)
             scanned = envelope(ScanItems, target=fulfillment.id, scans=scans)
-            fulfillment = await operations.change(scanned) if scans else fulfillment
-            fulfillment = await operations.change(envelope(CompletePicking, target=fulfillment.id))
+            fulfillment = await operations.staff.change(scanned) if scans else fulfillment
+            fulfillment = await operations.staff.change(
+                envelope(CompletePicking, target=fulfillment.id)
+            )
         else:
-            fulfillment = await operations.change(steps[fulfillment.status](fulfillment))
+            fulfillment = await operations.staff.change(steps[fulfillment.status](fulfillment))
     return fulfillment

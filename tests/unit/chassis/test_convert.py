@@ -19,7 +19,7 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, reservation_service_pb2
 
-import fulfillment_svc.wire as fulfillment_wire
+import fulfillment_svc.wire.requests as fulfillment_wire
 import order_svc.wire.requests as order_requests
 import order_svc.wire.returns as return_wire
 import payment_svc.wire.requests as payment_wire

@@ -23,13 +23,8 @@ from fulfillment_svc.model.commands import (
     StartPacking,
     StartPicking,
 )
-from fulfillment_svc.model.records import (
-    Fulfillment,
-    Line,
-    Package,
-    PackedItem,
-    StatusChanged,
-)
+from fulfillment_svc.model.events import StatusChanged
+from fulfillment_svc.model.records import Fulfillment, Line, Package, PackedItem
 from tests.unit.fulfillment.samples import (
     ID,
     LINES,

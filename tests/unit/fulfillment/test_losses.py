@@ -17,7 +17,8 @@ from fulfillment_svc.model.commands import (
     RecordSpoiled,
     Request,
 )
-from fulfillment_svc.model.records import Line, LinesChanged, ReplacedLine, StatusChanged
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
+from fulfillment_svc.model.records import Line, ReplacedLine
 from tests.unit.fulfillment.samples import LINES, NOW, changed, decide_one, envelope, standing
 
 RULE = InspectionRule.SKU

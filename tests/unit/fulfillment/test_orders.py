@@ -20,15 +20,14 @@ from fulfillment_svc.model.commands import (
     OrderCommand,
     StartPicking,
 )
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import (
     Allocation,
     Fulfillment,
     FulfillmentKey,
     Line,
-    LinesChanged,
     OrderFulfillments,
     RemainingUnits,
-    StatusChanged,
     Transition,
     VoidLabel,
     remaining_by_line,
@@ -478,12 +477,6 @@ CANCELLATION = envelope(CancelFulfillment, note="")
         (None, [close_attempt()], [True]),
         (None, [close_attempt(), plan({"YORK": LINES})], [True, True]),
         (COMMIT_PENDING, [close_attempt()], [True]),
-        # cancelled by the staff, in the version before this one
-        (
-            replace(standing(Status.CANCELLED), stock_committed=False),
-            [close_attempt(), close_attempt()],
-            [True],
-        ),
         (COMMIT_PENDING, [close_attempt(), record_commit({"YORK": LINES})], [True, True]),
         (
             COMMIT_PENDING,
@@ -500,8 +493,7 @@ def test_closed_attempt_without_commit_is_never_started(
     here: Fulfillment | None, commands: list[Envelope[Any]], never_started: list[bool]
 ) -> None:
     """An attempt is never started only without a recorded commit of its stock: after a commit, work
-    may have started. It is published at least once, also if the staff had cancelled all
-    fulfilments.
+    may have started. It is published at least once.
     """
     _, decisions = done(here, commands)
     assert [

@@ -1,0 +1,8 @@
+"""Protobuf messages to the model and back. Pure.
+
+requests.py     requests of callers, as commands and filters
+responses.py    records, as messages of responses
+events_in.py    events of the other services, as commands
+events_out.py   domain events, as published events
+enums.py        the enums of the service and of the contracts
+"""
