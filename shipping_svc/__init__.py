@@ -1,1 +1,1 @@
-"""Shipping: goods in the carrier's hands."""
+"""The shipping service: shipments, their labels and the carrier's reports."""

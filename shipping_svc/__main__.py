@@ -1,6 +1,4 @@
-"""`python -m shipping_svc` serves; `python -m shipping_svc migrate` brings its database up to
-date.
-"""
+"""`python -m shipping_svc` serves; `python -m shipping_svc migrate` migrates its database."""
 
 from chassis.service import main
 from shipping_svc.app import running

@@ -1,4 +1,4 @@
-"""The composition root of the shipping service: the one module that imports all the others."""
+"""The composition root of the shipping service: the one module that imports all others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -80,17 +80,17 @@ class Operations:
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
-    """The shipping service, until the block is left."""
+    """Runs the shipping service until the caller leaves the block."""
     async with service_context(
         config, tables, stream_name="SHIPMENTS", encode=events_out.outgoing_event
-    ) as ground:
+    ) as context:
 
         async def is_reported(tracking_number: str) -> bool:
-            async with ground.database.read() as connection:
+            async with context.database.read() as connection:
                 return await reports.is_reported(connection, sandbox.NAME, tracking_number)
 
-        # Open for a short while only: the sweeper tries a label again anyway, and a probe is cheap.
-        orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
+        # The breaker is open for a short time: the sweeper retries labels, and a probe is cheap.
+        orders = Orders(await context.channel(config.order_address, Breaker("order", open_s=2)))
         timeouts = Timeouts(
             label_timeout_s=config.label_timeout_s,
             labels_at_once_max=config.labels_at_once_max,
@@ -98,19 +98,19 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             heartbeat_s=config.watch_heartbeat_s,
         )
         operations = Operations(
-            database=ground.database,
+            database=context.database,
             orders=orders,
             carrier=sandbox.SandboxCarrier(is_reported),
             timeouts=timeouts,
         )
-        ground.tasks.start("watches", operations.reading.watches.run())
-        ground.work(config.label_sweep_s, operations.labels.buy_pending_labels, "labels")
-        ground.work(config.label_sweep_s, operations.recalls.retry_open_recalls, "recalls")
+        context.tasks.start("watches", operations.reading.watches.run())
+        context.work(config.label_sweep_s, operations.labels.buy_pending_labels, "labels")
+        context.work(config.label_sweep_s, operations.recalls.retry_open_recalls, "recalls")
         service = ShippingService(
             operations.creation, operations.recalls, operations.reports, operations.reading
         )
         consumers = Consumers(operations.creation, operations.recalls, operations.closing)
-        await ground.open(
+        await context.open(
             [partial(add_ShippingServiceServicer_to_server, service)], consumers.handlers
         )
-        yield ground.tasks
+        yield context.tasks

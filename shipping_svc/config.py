@@ -39,11 +39,11 @@ class Config(ServiceConfig):
         default=1.0,
         gt=0,
         le=60,
-        description="seconds between looks for labels that are still to be bought or recalled",
+        description="seconds between two searches for labels still to be bought or recalled",
     )
     watch_heartbeat_s: float = Field(
         default=15.0,
         gt=0,
         le=300,
-        description="seconds after which a silent watch says that it lives",
+        description="seconds without a change after which a watch sends a heartbeat",
     )

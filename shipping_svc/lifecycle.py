@@ -1,12 +1,11 @@
-"""The statuses of a shipment: tables, and pure functions over them. Nothing else decides which
-status may follow which.
+"""The statuses of a shipment: tables, and pure functions over them.
 
-1. A status changes only along MOVES. Carriers skip scans, so a parcel may be delivered without a
-  report on its way: the jumps are moves like any other, and no step is added in between.
+1. A status changes only along MOVES. Carriers skip scans, so a parcel may be delivered without an
+  earlier report: MOVES has the jumps too, and the history has no step in between.
 2. Reports arrive in any order. A shipment has the status of the furthest report, so their order
-  changes nothing. Of several ends (lost, then found and delivered) the first recorded one stays.
+  changes nothing. Of several final statuses (lost, then delivered) the first recorded one stays.
 3. A recall is not a status: the carrier answers whether the label is void, or reports where the
-  parcels ended. Parcels that it delivers nevertheless are delivered.
+  parcels ended. Recalled parcels that the carrier delivers are delivered.
 """
 
 from datetime import datetime
@@ -14,23 +13,23 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a shipment stands."""
+    """The status of a shipment."""
 
-    PENDING = "pending"  # asked for; the label is being bought
-    CREATED = "created"  # the label is bought; the parcels wait for the carrier
-    IN_TRANSIT = "in_transit"  # on their way
-    OUT_FOR_DELIVERY = "out_for_delivery"  # on the last vehicle
+    PENDING = "pending"  # stored; its label is still to be bought
+    CREATED = "created"  # the label is bought; the carrier has no parcel yet
+    IN_TRANSIT = "in_transit"  # the carrier has the parcels
+    OUT_FOR_DELIVERY = "out_for_delivery"  # the parcels are on the last vehicle
     DELIVERY_FAILED = "delivery_failed"  # the recipient was absent; the carrier tries again
-    DELIVERED = "delivered"  # received
-    LOST = "lost"  # the carrier cannot find them
-    RETURNED_TO_SENDER = "returned_to_sender"  # the carrier brought them back
-    # no label will be bought: the carrier refused, the order was closed, or it was recalled first
+    DELIVERED = "delivered"  # the recipient has the parcels
+    LOST = "lost"  # the carrier cannot find the parcels
+    RETURNED_TO_SENDER = "returned_to_sender"  # the carrier brought the parcels back
+    # no label will be bought: the carrier refused, the order was closed, or a recall came first
     FAILED = "failed"
-    VOIDED = "voided"  # recalled before the carrier had them: they never left the warehouse
+    VOIDED = "voided"  # the label is void: the parcels never left the warehouse
 
 
 class Reason(StrEnum):
-    """Why a shipment changed; ShipmentStatusReason of the contract says when each is given."""
+    """Why a shipment changed; the contract's ShipmentStatusReason describes each reason."""
 
     FULFILLMENT_READY = "FULFILLMENT_READY"
     REPACKED = "REPACKED"
@@ -47,17 +46,18 @@ class Reason(StrEnum):
     REPORTED_AFTER_VOID = "REPORTED_AFTER_VOID"
 
 
-_ENDS = frozenset({Status.DELIVERED, Status.LOST, Status.RETURNED_TO_SENDER})
+_REPORTED_ENDS = frozenset({Status.DELIVERED, Status.LOST, Status.RETURNED_TO_SENDER})
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.CREATED, Status.FAILED}),
     Status.CREATED: frozenset(
         {Status.IN_TRANSIT, Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED, Status.VOIDED}
     )
-    | _ENDS,
-    Status.IN_TRANSIT: frozenset({Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED}) | _ENDS,
-    Status.OUT_FOR_DELIVERY: frozenset({Status.DELIVERY_FAILED}) | _ENDS,
-    Status.DELIVERY_FAILED: frozenset({Status.OUT_FOR_DELIVERY}) | _ENDS,
+    | _REPORTED_ENDS,
+    Status.IN_TRANSIT: frozenset({Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED})
+    | _REPORTED_ENDS,
+    Status.OUT_FOR_DELIVERY: frozenset({Status.DELIVERY_FAILED}) | _REPORTED_ENDS,
+    Status.DELIVERY_FAILED: frozenset({Status.OUT_FOR_DELIVERY}) | _REPORTED_ENDS,
     Status.DELIVERED: frozenset(),
     Status.LOST: frozenset(),
     Status.RETURNED_TO_SENDER: frozenset(),
@@ -66,14 +66,13 @@ MOVES: dict[Status, frozenset[Status]] = {
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
-# The carrier has the parcels, or was to have them: there is a label and a tracking number from here
-# on.
+# The shipment has a label, or had one, and a tracking number.
 LABELLED = frozenset(MOVES) - {Status.PENDING, Status.FAILED}
 
-# The carrier may report these. Among them a tracking number has one shipment.
+# The carrier may report the shipment. A tracking number has at most one such shipment of a carrier.
 LIVE = LABELLED - TERMINAL
 
-# How far a parcel is on its way; what a carrier can report is all of it but the start.
+# The place of a status on a parcel's way. A carrier can report each of them but CREATED.
 STAGE: dict[Status, int] = {
     Status.CREATED: 0,
     Status.IN_TRANSIT: 1,
@@ -91,12 +90,13 @@ _RANK = {status: rank for rank, status in enumerate(STAGE)}
 def is_further(
     status: Status, status_time: datetime | None, reported: Status, report_time: datetime
 ) -> bool:
-    """Whether a report of `reported` is further on the way than the shipment's `status`; the times
-    are the carrier's, of the two reports.
+    """Returns whether a report of `reported` is further on the way than the shipment's `status`.
 
-    A later stage is further; within a stage (a second try at the door) the later report is, and
+    `status_time` and `report_time` are the carrier's times of the two reports. A later stage is
+    further. Within a stage (a second try at the door) the later report is further, and
     delivery_failed where both have the same time. Every report is further than a shipment without
-    one (`status_time` is None); none is further than an end, or than a shipment without a label.
+    one (`status_time` is None). No report is further than a final status, or than a shipment
+    without a label.
     """
     if status not in LABELLED or status in TERMINAL:
         return False

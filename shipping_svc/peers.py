@@ -12,7 +12,7 @@ from shipping_svc.model.records import Recipient
 from shipping_svc.wire import events_in
 
 TIMEOUT_S = 2.0
-# As many orders as the order service takes in one call.
+# The most orders that the order service accepts in one call.
 BATCH_MAX = 1_000
 
 
@@ -23,8 +23,9 @@ class Orders:
         self._stub = OrderServiceStub(channel)
 
     async def get_recipient(self, order_id: UUID) -> Recipient:
-        """The recipient of the order. Raises NotFound ORDER_NOT_FOUND, or Deferred where the order
-        service cannot be reached.
+        """Returns the recipient of the order.
+
+        Raises NotFound ORDER_NOT_FOUND, or Deferred where the order service is unreachable.
         """
         request = api.GetOrderRecipientRequest(order_id=str(order_id))
         return events_in.recipient(
@@ -32,8 +33,9 @@ class Orders:
         )
 
     async def find_existing(self, order_ids: Collection[UUID]) -> set[UUID]:
-        """Those of the orders that exist. Raises Deferred where the order service cannot be
-        reached.
+        """Returns those of the orders that exist.
+
+        Raises Deferred where the order service is unreachable.
         """
         found: set[UUID] = set()
         ids = sorted(map(str, order_ids))

@@ -1,4 +1,4 @@
-"""RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
+"""RPCs in: wire -> operation -> wire. The interceptors handle errors."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -22,9 +22,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ShippingService(ShippingServiceServicer):
-    """ordermesh.shipping.v1.ShippingService: what each method does and answers stands in the
-    contract.
-    """
+    """Serves ordermesh.shipping.v1.ShippingService; the contract describes its methods."""
 
     def __init__(
         self,

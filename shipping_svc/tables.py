@@ -1,5 +1,6 @@
-"""The tables of the shipping service. What must always hold stands here as a constraint; each
-index has its query in store/.
+"""The tables of the shipping service.
+
+Constraints guarantee its invariants; each index serves a query in store/.
 """
 
 from sqlalchemy import (
@@ -92,8 +93,7 @@ shipments = Table(
     ),
     CheckConstraint("contradict_time is null or status = 'voided'", "contradict_time_with_void"),
 )
-# A fulfilment has one shipment at a time: what was withdrawn and has not left is followed by
-# another.
+# A fulfilment has one shipment at a time. Another may follow a withdrawn one that has not left.
 Index(
     "shipments_valid_fulfillment_key",
     shipments.c.fulfillment_id,
@@ -105,7 +105,7 @@ Index(None, shipments.c.order_id, shipments.c.id)
 Index(None, shipments.c.status, shipments.c.id)
 Index(None, shipments.c.tracking_number)
 Index(None, shipments.c.update_time)
-# Carriers reuse their numbers, and know nothing of each other's.
+# A carrier reuses its numbers after a shipment's end, and two carriers may sell the same number.
 Index(
     "shipments_live_tracking_number_key",
     shipments.c.carrier,
@@ -178,7 +178,7 @@ recall_tries = Table(
     metadata,
     Column("shipment_id", Uuid, ForeignKey("shipments.id")),
     Column("purchase", Integer, CheckConstraint("purchase >= 0", "purchase"), server_default="0"),
-    Column("tracking_number", Text),  # null: no sale is known of
+    Column("tracking_number", Text),  # null: the outcome of the purchase is unknown
     Column("open_time", DateTime(timezone=True), nullable=False),
     Column("tries", Integer, CheckConstraint("tries >= 1", "tries"), nullable=False),
     Column("try_time", DateTime(timezone=True), nullable=False),
@@ -205,7 +205,7 @@ history = Table(
     Column("claimed_actor", Text),
     Column("note", Text),
     PrimaryKeyConstraint("shipment_id", "version"),
-    # one cause moves a shipment to a status once, for ever
+    # one cause changes a shipment to a status at most once
     UniqueConstraint("shipment_id", "cause", "new"),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
 )
@@ -222,7 +222,7 @@ tracking_events = Table(
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
     Column("claimed_actor", Text),
     Column("note", Text),
-    # the same report twice is one, for ever
+    # a repeated report is recorded once
     PrimaryKeyConstraint("shipment_id", "carrier_event_id"),
     CheckConstraint("status not in ('pending', 'created', 'failed', 'voided')", "status"),
 )
@@ -251,7 +251,7 @@ closed_fulfillments = Table(
     Column("close_time", DateTime(timezone=True), nullable=False),
 )
 
-# What `omctl events set-version` can set.
+# The versions that `omctl events set-version` can set.
 stored_versions = (
     StoredVersion(closed_orders.c.version, closed_orders.c.order_id),
     StoredVersion(

@@ -1,6 +1,4 @@
-"""`python -m warehouse_svc` serves; `python -m warehouse_svc migrate` brings its database up to
-date.
-"""
+"""`python -m warehouse_svc` serves; `python -m warehouse_svc migrate` migrates its database."""
 
 from chassis.service import main
 from warehouse_svc.app import running

@@ -39,17 +39,17 @@ class Operations:
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
-    """The warehouse service, until the block is left."""
+    """Runs the warehouse service until the caller leaves the block."""
     async with service_context(
         config, tables, stream_name="WAREHOUSE", encode=events_out.outgoing_event
-    ) as ground:
-        operations = Operations(ground.database)
-        ground.work(config.expiry_sweep_s, operations.reservations.expire_reservations, "expiry")
+    ) as context:
+        operations = Operations(context.database)
+        context.work(config.expiry_sweep_s, operations.reservations.expire_reservations, "expiry")
         inventory = InventoryService(operations.stock, operations.returns)
         reservations = ReservationService(operations.reservations, operations.fulfillment)
         services = [
             partial(add_InventoryServiceServicer_to_server, inventory),
             partial(add_ReservationServiceServicer_to_server, reservations),
         ]
-        await ground.open(services, Consumers(operations.writer).handlers)
-        yield ground.tasks
+        await context.open(services, Consumers(operations.writer).handlers)
+        yield context.tasks

@@ -18,5 +18,5 @@ class Config(ServiceConfig):
         default=5.0,
         gt=0,
         le=300,
-        description="seconds between two looks for reservations past their time",
+        description="seconds between two searches for reservations past their expire_time",
     )

@@ -1,9 +1,9 @@
-"""What each stock movement does, and which status of a reservation may follow which: tables, and
-pure functions over them.
+"""The effects of stock movements and the statuses of reservations: tables, and pure functions over
+them.
 
 1. A balance changes only by a movement, as EFFECTS says; units of a reservation move only as
   UNIT_MOVES says.
-2. A reservation's status is what its units make of it (`status_of`), and changes only along MOVES.
+2. A reservation's status follows from its units (`status_of`), and changes only along MOVES.
 """
 
 from enum import StrEnum
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 
 class Status(StrEnum):
-    """Where a reservation stands."""
+    """The status of a reservation."""
 
     ACTIVE = "active"  # units are set aside for a time
     CONFIRMED = "confirmed"  # units are committed
-    RELEASED = "released"  # units were given up before they were committed
-    # its time was over before it was confirmed; a new reservation may take its place
+    RELEASED = "released"  # units were freed before they were committed
+    # its expire_time passed before it was confirmed; a new reservation may replace it
     EXPIRED = "expired"
     CLOSED = "closed"  # each unit has shipped, returned to the shelf or been written off
 
@@ -32,7 +32,7 @@ TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
 
 class Reason(StrEnum):
-    """Why a reservation changed: in its events.
+    """Why a reservation changed, as its events say.
 
     The contract's ReservationStatusReason has the same names.
     """
@@ -55,22 +55,23 @@ class MovementKind(StrEnum):
     RECEIVE = "receive"  # goods arrive
     ADJUST = "adjust"  # a count corrects the ledger, up or down
     RESERVE = "reserve"  # units are set aside for an order, for a time
-    CONFIRM = "confirm"  # they are sold
-    RELEASE = "release"  # they are given up
-    EXPIRE = "expire"  # their time is over
-    UNCOMMIT = "uncommit"  # sold, cancelled before shipping, back on the shelf
-    SHIP = "ship"  # they leave with a carrier
-    SHORT = "short"  # not found when picking
-    SPOIL_COMMITTED = "spoil_committed"  # found damaged while packing
-    SPOIL_SHELF = "spoil_shelf"  # found damaged on the shelf
-    RESTOCK = "restock"  # a return that passed inspection
-    MARK_DAMAGED = "mark_damaged"  # a return that failed inspection
-    SHIP_SHELF = "ship_shelf"  # a parcel that was reported after its label was void
+    CONFIRM = "confirm"  # reserved units are committed
+    RELEASE = "release"  # reserved units are freed
+    EXPIRE = "expire"  # reserved units are freed after their expire_time
+    UNCOMMIT = "uncommit"  # committed units go back on the shelf
+    SHIP = "ship"  # committed units leave with a carrier
+    SHORT = "short"  # committed units are not found when picking
+    SPOIL_COMMITTED = "spoil_committed"  # committed units are found damaged
+    SPOIL_SHELF = "spoil_shelf"  # sellable units are found damaged
+    RESTOCK = "restock"  # returned units pass inspection
+    MARK_DAMAGED = "mark_damaged"  # returned units fail inspection
+    SHIP_SHELF = "ship_shelf"  # units left in a parcel whose label was void
 
 
 class Effect(NamedTuple):
-    """What a movement of one unit does to each balance. `reserved` marks units of `available`;
-    the others sum to zero.
+    """The change of each balance by a movement of one unit.
+
+    The changes but `reserved` sum to zero: reserved units are among the available ones.
     """
 
     available: int = 0
@@ -100,17 +101,17 @@ EFFECTS: dict[MovementKind, Effect] = {
 
 
 class Bucket(StrEnum):
-    """Where the units of a reservation line are; over all buckets they are the line's quantity."""
+    """A place for units of a reservation line; the units of all buckets sum to its quantity."""
 
     RESERVED = "reserved"
-    RELEASED = "released"  # given up, or expired
+    RELEASED = "released"  # released, or expired
     COMMITTED = "committed"
     UNCOMMITTED = "uncommitted"
     SHIPPED = "shipped"
     WRITTEN_OFF = "written_off"
 
 
-# Which units of a reservation line a movement takes, and where it puts them.
+# By movement: the bucket that it takes units from, and the bucket that it puts them into.
 UNIT_MOVES: dict[MovementKind, tuple[Bucket, Bucket]] = {
     MovementKind.CONFIRM: (Bucket.RESERVED, Bucket.COMMITTED),
     MovementKind.RELEASE: (Bucket.RESERVED, Bucket.RELEASED),
@@ -121,24 +122,25 @@ UNIT_MOVES: dict[MovementKind, tuple[Bucket, Bucket]] = {
     MovementKind.SPOIL_COMMITTED: (Bucket.COMMITTED, Bucket.WRITTEN_OFF),
 }
 
-# Where two movements put units into one bucket, one of them has a counter of its own, which is a
-# part of the bucket's.
+# Where two movements put units into one bucket, one of them also has a counter. It counts a part of
+# the bucket's units.
 COUNTERS: dict[MovementKind, str] = {
     MovementKind.EXPIRE: "expired",
     MovementKind.SPOIL_COMMITTED: "spoiled",
 }
 
 
-def allowed(here: Status, there: Status) -> bool:
-    """Whether a reservation may go from here to there; staying is always allowed."""
-    return here is there or there in MOVES[here]
+def allowed(old: Status, new: Status) -> bool:
+    """Returns whether a reservation may go from `old` to `new`, which may be the same status."""
+    return old is new or new in MOVES[old]
 
 
 def status_of(
     *, reserved: int, committed: int, released: int, expired: int, quantity: int
 ) -> Status:
-    """What a reservation's units make of it, summed over its lines. `expired` units are those of
-    the `released` whose time was over.
+    """Returns the status that follows from a reservation's units, summed over its lines.
+
+    `expired` counts those of the `released` units that were freed after their expire_time.
     """
     if reserved:
         return Status.ACTIVE

@@ -1,4 +1,4 @@
-"""RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
+"""RPCs in: wire -> operation -> wire. The interceptors handle errors."""
 
 from functools import partial
 from typing import Any
@@ -24,9 +24,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class InventoryService(InventoryServiceServicer):
-    """ordermesh.warehouse.v1.InventoryService: what each method does and answers stands in the
-    contract.
-    """
+    """Serves ordermesh.warehouse.v1.InventoryService; the contract describes its methods."""
 
     def __init__(self, stock: StockOperations, returns: ReturnOperations) -> None:
         self.stock, self.returns = stock, returns
@@ -100,9 +98,7 @@ class InventoryService(InventoryServiceServicer):
 
 
 class ReservationService(ReservationServiceServicer):
-    """ordermesh.warehouse.v1.ReservationService: what each method does and answers stands in the
-    contract.
-    """
+    """Serves ordermesh.warehouse.v1.ReservationService; the contract describes its methods."""
 
     def __init__(
         self, reservations: ReservationOperations, fulfillment: FulfillmentOperations
@@ -193,9 +189,7 @@ class ReservationService(ReservationServiceServicer):
         request: reserving.BatchConfirmReservationsRequest
         | reserving.BatchReleaseReservationsRequest,
     ) -> None:
-        """Raises Refused ANSWER_TOO_LARGE before anything is done; without lines every answer is
-        small enough.
-        """
+        """Raises Refused ANSWER_TOO_LARGE before the write. Without lines every answer fits."""
         if request.view != VIEW_SUMMARY:
             await self.reservations.check_answer(
                 [UUID(each.order_id) for each in request.order_attempts]

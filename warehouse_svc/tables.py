@@ -1,5 +1,6 @@
-"""The tables of the warehouse. The constraints hold its invariants; each index has its query in
-store/.
+"""The tables of the warehouse service.
+
+Constraints guarantee its invariants; each index serves a query in store/.
 """
 
 from sqlalchemy import (
@@ -31,7 +32,7 @@ stream_positions = shared.stream_positions(metadata)
 
 
 def effect(kind: MovementKind) -> str:
-    """Returns the branch of the constraint for rows of this kind: how they change the balances."""
+    """Returns the constraint's branch for this kind: the changes of the balances by a row."""
     if kind is MovementKind.ADJUST:
         return (
             f"when '{kind}' then abs(available) = quantity and (reserved, committed, damaged) = (0,"
@@ -55,13 +56,13 @@ stock_levels = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     UniqueConstraint("warehouse_id", "sku"),
     CheckConstraint("available >= reserved", "sellable"),
-    # Rows change often, and stay on their page: no column that changes has an index, so update_time
-    # has none either.
+    # Rows change often and stay on their page (heap-only tuples): no column that changes has an
+    # index. So update_time has none.
     postgresql_with={"fillfactor": 70},
 )
 Index(None, stock_levels.c.sku)
 
-# The ledger: rows are only ever added, and a stock level is the sum of its rows.
+# The ledger: rows are only inserted, and a stock level is the sum of its rows.
 movements = Table(
     "movements",
     metadata,
@@ -179,8 +180,8 @@ reservation_lines = Table(
     CheckConstraint(f"{' + '.join(Bucket)} = quantity", "units"),
 )
 
-# One row for each line of an order of which units have shipped, over all its attempts and
-# warehouses: returns bring back no more than that.
+# One row for each order line of which units have shipped, over all attempts and warehouses. Returns
+# bring back at most the shipped units.
 order_lines = Table(
     "order_lines",
     metadata,
@@ -196,5 +197,5 @@ order_lines = Table(
     CheckConstraint("restocked + damaged <= shipped", "returned"),
 )
 
-# What `omctl events set-version` can set.
+# The versions that `omctl events set-version` can set.
 stored_versions: tuple[StoredVersion, ...] = ()

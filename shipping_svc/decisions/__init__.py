@@ -1,11 +1,13 @@
-"""The decisions: what a shipment becomes by a command. Pure: no I/O, no clock, no chance.
+"""The deciders: how a command changes a shipment.
 
-deciders.py  the tables of deciders, and what several have in common
+Pure: no I/O, no clock, no randomness.
+
+deciders.py  the tables of deciders
 creation.py  the shipment of a ready fulfilment
-labels.py    the carrier sells a label, or refuses
-reports.py   the carrier reports
+labels.py    labels that the carrier sells, and its refusals
+reports.py   reports of the carrier
 recalls.py   recalls and withdrawals, and the answers of the carrier
-closing.py   closed orders and cancelled fulfilments: nothing is shipped for them
+closing.py   closed orders and cancelled fulfilments
 steps.py     a shipment's next version and its row of history
-refusals.py  why there is no label
+refusals.py  refusals of shipments and labels
 """

@@ -1,4 +1,4 @@
-"""Closed orders and cancelled fulfilments: nothing is shipped for them any more. Pure."""
+"""Closed orders and cancelled fulfilments: shipping ships nothing for them. Pure."""
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
@@ -12,7 +12,7 @@ def close_fulfillment(
     command: CloseFulfillment,
     context: Context,
 ) -> Decision[ClosedFulfillment, None]:
-    """Stores that a fulfilment is cancelled, which is final."""
+    """Returns the cancelled fulfilment, which never changes."""
     stored = max(fulfillment.version if fulfillment else 0, command.stored_version)
     check_jump(stored, command.version, f"Fulfilment {context.target}")
     closed = ClosedFulfillment(context.target, command.version, context.time)
@@ -24,7 +24,7 @@ def close_order(
     command: CloseOrder,
     context: Context,
 ) -> Decision[ClosedOrder, None]:
-    """Stores the order's latest closed attempt. An older version of the order changes nothing."""
+    """Returns the order's latest closed attempt. An older version of the order changes nothing."""
     check_jump(order.version if order else 0, command.version, f"Order {context.target}")
     if order and command.version <= order.version:
         return Decision(order)

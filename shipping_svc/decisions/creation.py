@@ -1,4 +1,4 @@
-"""The shipment of a ready fulfilment, and new parcels for it while no label is bought. Pure."""
+"""The shipment of a ready fulfilment, and newer parcels until its label is bought. Pure."""
 
 from dataclasses import replace
 
@@ -20,11 +20,11 @@ from shipping_svc.model.records import Shipment, ShipmentRequest
 def create_shipment(
     shipment: Shipment | None, command: CreateShipment, context: Context
 ) -> ShipmentDecision:
-    """The pending shipment of the fulfilment, stored before any label is bought.
+    """Returns the pending shipment of the fulfilment, which is stored before its label is bought.
 
-    So a worker finds after a crash which labels are still to be bought. A second request for the
-    fulfilment gets its shipment, with the parcels of the newer request.
-    Raises Exists SHIPMENT_ALREADY_EXISTS where the shipment is of another order or warehouse.
+    So the sweeper finds after a crash the labels that are still to be bought. A second request for
+    the fulfilment gets its shipment, with the parcels of the newer request. Raises Exists
+    SHIPMENT_ALREADY_EXISTS where the shipment is of another order, attempt or warehouse.
     """
     request = command.request
     stored = shipment.fulfillment_version if shipment else command.stored_version
@@ -36,7 +36,7 @@ def create_shipment(
             request.warehouse_id,
         ):
             text = (
-                f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or"
+                f"Fulfilment {shipment.fulfillment_id} has a shipment of another order, attempt or"
                 " warehouse."
             )
             raise Exists("SHIPMENT_ALREADY_EXISTS", text, shipment_id=str(shipment.id))
@@ -64,10 +64,10 @@ def create_shipment(
 
 
 def repack(shipment: Shipment, request: ShipmentRequest, context: Context) -> ShipmentDecision:
-    """The shipment with newer parcels, as long as it has no label.
+    """Returns the shipment with newer parcels; with its own where it is not pending any more.
 
-    Other parcels are another purchase. The carrier takes back what it may have sold for the older
-    one.
+    Other parcels are another purchase: a label that the carrier may have sold for the older one is
+    recalled.
     """
     if (
         shipment.status is not Status.PENDING

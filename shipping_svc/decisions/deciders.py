@@ -1,4 +1,4 @@
-"""The tables of deciders, one for each kind of record, and what several have in common."""
+"""The tables of deciders, one for each kind of record."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -37,10 +37,7 @@ C = TypeVar("C")
 def on_existing_shipment(
     decide_existing: Callable[[Shipment, C, Context], ShipmentDecision],
 ) -> Decider[Shipment, Row]:
-    """Returns the decider of a command about a shipment that exists.
-
-    The decider raises NotFound SHIPMENT_NOT_FOUND where there is none.
-    """
+    """Returns a decider that raises NotFound SHIPMENT_NOT_FOUND where there is no shipment."""
 
     @wraps(decide_existing)
     def decide(shipment: Shipment | None, command: C, context: Context) -> ShipmentDecision:

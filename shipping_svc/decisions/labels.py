@@ -1,4 +1,4 @@
-"""The carrier sells a label, or refuses. Pure."""
+"""Labels that the carrier sells, and its refusals. Pure."""
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
@@ -10,14 +10,14 @@ from shipping_svc.model.records import BoughtLabel, RecallOpened, Shipment
 
 
 def record_label(shipment: Shipment, command: RecordLabel, context: Context) -> ShipmentDecision:
-    """The shipment with the label of its present purchase.
+    """Returns the shipment with the label of its present purchase.
 
-    It fails where another live shipment has the tracking number.
+    The shipment fails where another live shipment has the tracking number. A label that came too
+    late is recalled.
     """
     number = command.label.tracking_number
     if shipment.status is Status.FAILED or command.purchase < shipment.purchase:
-        # The shipment failed, or its parcels were packed anew, during the sale: the carrier takes
-        # the label back.
+        # The shipment failed, or its parcels were packed again, during the sale.
         recall = RecallOpened(
             shipment_id=shipment.id,
             purchase=command.purchase,
@@ -26,11 +26,11 @@ def record_label(shipment: Shipment, command: RecordLabel, context: Context) -> 
         )
         return Decision(shipment, [recall])
     if shipment.status is not Status.PENDING:
-        # Another replica stored the label first: the carrier sells one label for one key.
+        # Another replica has stored the label: the carrier sells one label for one key.
         return Decision(shipment)
     if number in shipment.tracking_number_holders:
-        # A report could not be assigned to one of the two. The label is recalled by its purchase:
-        # its number would name the other shipment.
+        # A report could be about either shipment. The recall names the purchase, because the number
+        # would name the other shipment.
         return fail_shipment(shipment, Reason.TRACKING_NUMBER_IN_USE, context)
     created, row = next_status(
         shipment, Status.CREATED, Reason.LABEL_BOUGHT, context, tracking_number=number
@@ -39,7 +39,7 @@ def record_label(shipment: Shipment, command: RecordLabel, context: Context) -> 
 
 
 def fail_label(shipment: Shipment, command: FailLabel, context: Context) -> ShipmentDecision:
-    """The failed shipment. Where the carrier refused an older purchase nothing changes."""
+    """Returns the failed shipment. The refusal of an older purchase changes nothing."""
     if shipment.status is not Status.PENDING or command.purchase not in (None, shipment.purchase):
         return Decision(shipment)
     if command.purchase is None:

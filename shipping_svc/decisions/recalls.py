@@ -21,26 +21,24 @@ from shipping_svc.model.records import RecallAnswer, RecallClosed, RecallOpened,
 def cancel_shipment(
     shipment: Shipment, command: CancelShipment, context: Context
 ) -> ShipmentDecision:
-    """The recall of a caller. A shipment that is recalled already does not change.
+    """Returns the shipment that a caller recalls. A recalled shipment does not change.
 
     Raises Stale VERSION_MISMATCH where the caller expects another version, and Refused
-    ILLEGAL_TRANSITION for a shipment at its end.
+    ILLEGAL_TRANSITION for a shipment with a final status.
     """
     if command.expected_version not in (None, shipment.version):
         raise Stale(expected=str(command.expected_version), actual=str(shipment.version))
     if shipment.status in TERMINAL:
-        raise illegal(
-            f"The shipment is {shipment.status}: it has come to its end.", shipment.status
-        )
+        raise illegal(f"The shipment is {shipment.status}: this status is final.", shipment.status)
     return close_shipment(shipment, CloseShipment(reason=Reason.RECALLED), context)
 
 
 def close_shipment(
     shipment: Shipment, command: CloseShipment, context: Context
 ) -> ShipmentDecision:
-    """The shipment failed where it has no label; else the recall that the carrier is asked for.
+    """Returns the shipment with a recall of its label; a failed one where it has no label.
 
-    A shipment that is recalled already, or at its end, does not change.
+    A recalled shipment, or one with a final status, does not change.
     """
     if shipment.status in TERMINAL or shipment.recall_time:
         return Decision(shipment)
@@ -59,14 +57,13 @@ def close_shipment(
 def withdraw_shipment(
     shipment: Shipment, command: WithdrawShipment, context: Context
 ) -> ShipmentDecision:
-    """The answer to a withdrawal: there is no label, the label is void, or the carrier has the
-    parcels.
+    """Returns the shipment whose fulfilment withdraws its parcels.
 
-    An event has the answer at once where it is known. Where there is a label, the carrier's answer
-    or its first report decides.
+    Where the label is bought and not reported, the carrier's answer or its first report decides,
+    and the event follows then. Else the event of this decision says whether it was too late.
     """
     if shipment.withdraw_version is not None:
-        return Decision(shipment)  # it is answered, or will be
+        return Decision(shipment)  # an earlier command withdrew it
     record = f"Fulfilment {shipment.fulfillment_id}"
     check_jump(shipment.fulfillment_version, command.version, record)
     withdrawn = replace(shipment, withdraw_version=command.version)
@@ -91,16 +88,16 @@ def withdraw_shipment(
 def record_recall_answer(
     shipment: Shipment, command: RecordRecallAnswer, context: Context
 ) -> ShipmentDecision:
-    """The shipment after the carrier's answer to a recall, which closes the recall.
+    """Returns the shipment after the carrier's answer to a recall, which closes the recall.
 
-    A void label ends the shipment, for the reason of its recall. Parcels on their way stay there
-    until the carrier reports; a withdrawal of theirs is too late. An answer that lets the parcels
-    go on does not answer a recall that was opened since.
+    A void label ends the shipment, for the reason of its recall. Where the carrier has the parcels,
+    the shipment keeps its status until the carrier reports, and a withdrawal is too late. The
+    answer TOO_LATE does not close a recall that was opened after the request.
     """
     recall_closed = RecallClosed(shipment.id, command.purchase, command.tracking_number)
     is_current = command.purchase == shipment.purchase and shipment.status is Status.CREATED
     if command.answer is RecallAnswer.TOO_LATE and shipment.recall_time and is_current:
-        return Decision(shipment)  # recalled since the request: the recall stays open
+        return Decision(shipment)  # recalled after the request: the recall stays open
     if not is_current:
         return Decision(shipment, [recall_closed])
     if command.answer is RecallAnswer.VOIDED:

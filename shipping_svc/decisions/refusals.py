@@ -1,17 +1,17 @@
-"""Why there is no label, as the caller gets it. Pure."""
+"""Refusals of shipments and labels. Pure."""
 
 from chassis.values.errors import Refused, illegal
 from shipping_svc.lifecycle import MOVES, Reason, Status
 from shipping_svc.model.records import CJK_SCRIPTS, Shipment, ShipmentRequest
 
-# Why a carrier sells no label, at this request and at every later one.
+# The reasons for which a carrier sells no label, now or later.
 LABEL_REFUSAL_REASONS = frozenset({Reason.CARRIER_REFUSED, Reason.LABEL_NOT_PRINTABLE})
 
 
 def refusal(shipment: Shipment, *, cjk_installed: bool = True) -> Refused | None:
-    """Why there is no label and never will be; None where there is a label, or may be one later.
+    """Returns why the shipment never gets a label; None where it has one, or may get one.
 
-    `cjk_installed`: whether the font of the extra `cjk` is installed.
+    `cjk_installed`: the font of the extra `cjk` is installed.
     """
     if shipment.status is not Status.FAILED:
         return None
@@ -37,10 +37,10 @@ def refusal(shipment: Shipment, *, cjk_installed: bool = True) -> Refused | None
 
 
 def not_printable_refusal(shipment: Shipment, cjk_installed: bool) -> Refused:
-    """The refusal of an address that no installed font prints.
+    """Returns the refusal of an address that no installed font prints.
 
-    It names scripts, and nothing of the address. It advises the extra `cjk` where that prints all
-    of them.
+    It names the scripts, and no part of the address. It advises the extra `cjk` where that prints
+    all of them.
     """
     scripts = shipment.carrier_code or ""
     advice = "Have the recipient written in Latin, Greek or Cyrillic letters"
@@ -60,7 +60,7 @@ def not_printable_refusal(shipment: Shipment, cjk_installed: bool) -> Refused:
 
 
 def no_label_refusal(shipment: Shipment) -> Refused:
-    """The refusal of a label that is not bought yet, or void."""
+    """Returns the refusal of a label that is not bought yet, or void."""
     return illegal(
         f"The shipment is {shipment.status}: there is no label.",
         shipment.status,
@@ -69,15 +69,15 @@ def no_label_refusal(shipment: Shipment) -> Refused:
 
 
 def closed_refusal(shipment: Shipment | ShipmentRequest, reason: str) -> Refused:
-    """The refusal to ship for a closed order or a cancelled fulfilment."""
+    """Returns the refusal to ship for a closed order or a cancelled fulfilment."""
     if reason == Reason.ORDER_CLOSED:
         return Refused(
             "ORDER_CLOSED",
-            "The order is dead: nothing is shipped for it.",
+            "The order is closed: shipping ships nothing for it.",
             order_id=str(shipment.order_id),
         )
     return illegal(
-        "The fulfilment is cancelled: nothing is shipped for it.",
+        "The fulfilment is cancelled: shipping ships nothing for it.",
         "cancelled",
         fulfillment_id=str(shipment.fulfillment_id),
     )

@@ -1,4 +1,4 @@
-"""The carrier reports where the parcels are. Pure."""
+"""Reports of the carrier. Pure."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ from shipping_svc.model.records import RecallClosed, Row, Shipment, TrackingEven
 
 
 def record_report(shipment: Shipment, command: RecordReport, context: Context) -> ShipmentDecision:
-    """The shipment with the report, which is recorded once.
+    """Returns the shipment with the report, which is recorded once.
 
-    A report that is further than those before moves the shipment. One of parcels whose label is
-    void contradicts the carrier's own answer: the first of these is an event of the shipment.
-    Raises Refused ILLEGAL_TRANSITION for a status that no carrier reports, and for a shipment
-    without a label.
+    A report that is further than the earlier ones changes the status. A report of parcels whose
+    label is void contradicts the carrier's own answer: the first such report is an event of the
+    shipment. Raises Refused ILLEGAL_TRANSITION for a status that no carrier reports, and for a
+    shipment without a label.
     """
     report = command.report
     if report.carrier_event_id in shipment.recorded_reports:

@@ -19,7 +19,7 @@ def next_version(
     context: Context,
     **fields: Any,
 ) -> tuple[Shipment, Transition]:
-    """The shipment's next version, with these fields, and its row of history."""
+    """Returns the shipment's next version with these fields, and its row of history."""
     version = shipment.version + 1
     after = replace(shipment, reason=reason, version=version, update_time=context.time, **fields)
     return after, transition(after, shipment.status, context)
@@ -32,9 +32,9 @@ def next_status(
     context: Context,
     **fields: Any,
 ) -> tuple[Shipment, Transition]:
-    """The shipment's next version in another status, and its row of history.
+    """Returns the shipment's next version with another status, and its row of history.
 
-    Raises Refused ILLEGAL_TRANSITION where the table has no such move.
+    Raises Refused ILLEGAL_TRANSITION where MOVES has no such move.
     """
     if new not in MOVES[shipment.status]:
         raise cannot_become(shipment, new)
@@ -42,9 +42,9 @@ def next_status(
 
 
 def fail_shipment(shipment: Shipment, reason: Reason, context: Context) -> ShipmentDecision:
-    """The decision that the shipment gets no label.
+    """Returns the decision that the shipment gets no label.
 
-    The carrier may have sold one, and its answer is lost or late: the label is recalled.
+    It recalls a label that the carrier may have sold without an answer.
     """
     failed, row = next_status(shipment, Status.FAILED, reason, context)
     events = [StatusChanged(failed, row)]
@@ -52,7 +52,7 @@ def fail_shipment(shipment: Shipment, reason: Reason, context: Context) -> Shipm
 
 
 def recall_unknown_sale(shipment: Shipment, context: Context) -> RecallOpened:
-    """The recall of a label that the carrier may have sold for the present purchase."""
+    """Returns the recall of a label that the carrier may have sold for the present purchase."""
     return RecallOpened(
         shipment_id=shipment.id,
         purchase=shipment.purchase,
@@ -62,7 +62,7 @@ def recall_unknown_sale(shipment: Shipment, context: Context) -> RecallOpened:
 
 
 def transition(after: Shipment, old: Status | None, context: Context) -> Transition:
-    """The row of history of the shipment's newest version; `old` is None for its first."""
+    """Returns the row of history of the shipment's newest version; `old` is None for its first."""
     return Transition(
         shipment_id=after.id,
         version=after.version,

@@ -1,7 +1,7 @@
-"""The model: frozen records, commands, events and filters. Pure rules, no I/O.
+"""The model of the shipping service: frozen dataclasses and pure rules.
 
 records.py   shipments and their parts, closed orders and fulfilments, rows of history
-commands.py  what changes them
+commands.py  the commands
 events.py    the domain events of a shipment
-filters.py   which shipments a list shows
+filters.py   filters of lists
 """

@@ -14,9 +14,9 @@ from shipping_svc.model.records import Label, RecallAnswer, Report, ShipmentRequ
 class CreateShipment:
     """Ship the parcels of a fulfilment.
 
-    The envelope's target is a proposed id: the shipment takes it, unless the fulfilment has a
+    The envelope's target is a proposed id: the new shipment has it, unless the fulfilment has a
     shipment already. `stored_version` is the highest version of the fulfilment that its earlier
-    shipments have (0: there are none).
+    shipments have; 0 where there are none.
     """
 
     request: ShipmentRequest
@@ -46,7 +46,7 @@ class FailLabel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordReport:
-    """The carrier reports."""
+    """Record a report of the carrier."""
 
     report: Report
 
@@ -63,14 +63,14 @@ class CancelShipment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseShipment:
-    """Recall the parcels, for this reason."""
+    """Recall the parcels for this reason."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawShipment:
-    """Withdraw the parcels for their fulfilment, at this version of it, before they leave."""
+    """Withdraw the parcels before they leave, for their fulfilment at this version."""
 
     version: int
 
@@ -79,8 +79,8 @@ class WithdrawShipment:
 class RecordRecallAnswer:
     """Store the carrier's answer to a recall.
 
-    `purchase` and `tracking_number` are those of the recall: a `tracking_number` of None stands
-    for a purchase whose sale was unknown.
+    `purchase` and `tracking_number` are those of the recall. A `tracking_number` of None: the
+    outcome of the purchase was unknown.
     """
 
     answer: RecallAnswer

@@ -1,4 +1,4 @@
-"""The domain events of a shipment, each with the row of history that it made."""
+"""The domain events of a shipment, each with its row of history."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from shipping_svc.model.records import Shipment, Transition
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A label was bought; `step` is the row of history that this made."""
+    """A label was bought; `step` is its row of history."""
 
     shipment: Shipment
     step: Transition
@@ -26,7 +26,7 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A shipment was delivered; `step` is the row of history that this made."""
+    """A shipment was delivered; `step` is its row of history."""
 
     shipment: Shipment
     step: Transition

@@ -1,4 +1,4 @@
-"""Which shipments a list shows."""
+"""The filters of lists. A field that is None or empty matches every row."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from shipping_svc.lifecycle import Status
 
 @dataclass(frozen=True, slots=True)
 class ShipmentFilter:
-    """Which shipments a list shows; what is None or empty filters nothing."""
+    """The shipments that a list shows."""
 
     order_id: UUID | None = None
     carrier: str | None = None

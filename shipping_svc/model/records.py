@@ -1,4 +1,4 @@
-"""Shipments and their parts, closed orders and fulfilments, rows of history; rules about them."""
+"""Shipments and their parts, closed orders and fulfilments, and rows of history. Pure."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ CJK_SCRIPTS = frozenset({"CJK", "HANGUL", "HIRAGANA", "KATAKANA"})
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A parcel as the carrier sees it: grams and millimetres."""
+    """A parcel as the carrier gets it, in grams and millimetres."""
 
     weight_grams: int
     length_mm: int
@@ -24,8 +24,9 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Recipient:
-    """The recipient of the order. It goes to the carrier and onto the label, and is stored nowhere
-    else; no log line can show it.
+    """The recipient of the order, for the carrier and the label.
+
+    Shipping stores it only as part of the label, and no log line can show it.
     """
 
     name: str
@@ -42,8 +43,9 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Label:
-    """What the carrier sold: its name for the shipment, and the document to print, which shows a
-    name and an address.
+    """A label that the carrier sold: a tracking number, and the document to print.
+
+    The document shows a name and an address.
     """
 
     tracking_number: str
@@ -57,17 +59,17 @@ class Label:
 class RecallAnswer(StrEnum):
     """A carrier's answer to a recall."""
 
-    VOIDED = "voided"  # it has not accepted the parcels, and will not: the label is void
-    RETURNING = "returning"  # it has accepted them: it brings them back where it still can
-    TOO_LATE = "too_late"  # it has accepted them, and takes them on to their recipient
+    VOIDED = "voided"  # it has no parcel and accepts none: the label is void
+    RETURNING = "returning"  # it has the parcels, and brings them back where it still can
+    TOO_LATE = "too_late"  # it has the parcels, and takes them on to their recipient
 
 
 @dataclass(frozen=True, slots=True)
 class ShipmentRequest:
     """The parcels of a fulfilment that a call or an event asks shipping to ship or to withdraw.
 
-    `fulfillment_version` is the fulfilment's version when it became ready with these parcels; 0 is
-    unknown, and older than any other.
+    `fulfillment_version` is the fulfilment's version when it became ready with these parcels. 0:
+    the version is unknown; it counts as older than any other.
     """
 
     order_id: UUID
@@ -80,9 +82,7 @@ class ShipmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One thing that the carrier reported; `carrier_event_id` is its own id of it, `occur_time`
-    by its own clock.
-    """
+    """A report of the carrier: `carrier_event_id` is the carrier's id, `occur_time` its time."""
 
     carrier_event_id: str
     status: Status
@@ -94,14 +94,15 @@ class Report:
 class Shipment:
     """The parcels of one fulfilment, in a carrier's hands.
 
-    `report_time` is when, by the carrier's clock, the parcels were where the status says; None
-    while nothing was reported. `recall_time` is when the shipment was recalled; None where it was
-    not, or had no label yet. `withdraw_version` is the fulfilment's version at which it withdrew
-    its parcels; None where it did not. `contradict_time` is when the carrier reported the parcels
-    of a label that it had confirmed as void; None where it has not.
-    `recorded_reports` are the ids of those reports that are recorded already, among those of the
-    present write. `tracking_number_holders` are other live shipments of the carrier by tracking
-    number, for the numbers of the present write.
+    report_time       the carrier's time of the furthest report; None without a report
+    recall_time       the time of the recall; None where there was none, or no label yet
+    withdraw_version  the fulfilment's version when it withdrew its parcels; None where it did not
+    contradict_time   the time of the carrier's first report after it had confirmed the label as
+                      void; None without such a report
+
+    `recorded_reports` are the ids of the present write's reports that are recorded already.
+    `tracking_number_holders` are the carrier's other live shipments that have a tracking number of
+    the present write, by that number.
     """
 
     id: UUID
@@ -112,7 +113,7 @@ class Shipment:
     status: Status
     reason: str
     carrier: str
-    carrier_code: str | None  # the carrier's own code for its refusal
+    carrier_code: str | None  # the carrier's code of its refusal
     tracking_number: str | None
     version: int
     create_time: datetime
@@ -120,8 +121,8 @@ class Shipment:
     report_time: datetime | None
     deliver_time: datetime | None
     recall_time: datetime | None = None
-    fulfillment_version: int = 0  # of the fulfilment when it packed these parcels
-    # how often they were packed anew before a label was bought: each time another purchase
+    fulfillment_version: int = 0  # the fulfilment's, when it packed these parcels
+    # how often the parcels were packed again before a label was bought: each is another purchase
     purchase: int = 0
     withdraw_version: int | None = None
     contradict_time: datetime | None = None
@@ -130,8 +131,10 @@ class Shipment:
     tracking_number_holders: Mapping[str, UUID] = field(default_factory=dict)
 
     def is_followed_by(self, request: ShipmentRequest) -> bool:
-        """Whether the request needs another shipment: this one was withdrawn, will not leave,
-        and its fulfilment was ready again.
+        """Returns whether the request needs another shipment.
+
+        It does where this one was withdrawn and has ended without leaving, and its fulfilment was
+        ready again.
         """
         ended = self.status in (Status.FAILED, Status.VOIDED)
         return (
@@ -143,20 +146,21 @@ class Shipment:
 
 @dataclass(frozen=True, slots=True)
 class ClosedOrder:
-    """An order that was cancelled or failed: nothing is shipped for this attempt of it, or for
-    an earlier one.
+    """An order that was cancelled or failed.
+
+    Shipping ships nothing for this attempt of it, or for an earlier one.
     """
 
     order_id: UUID
     attempt: int
-    status: str  # cancelled or failed; for operators only, as is the time
+    status: str  # cancelled or failed; only operators read it and the time
     version: int  # the order's, when it closed
     close_time: datetime  # when shipping stored it
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedFulfillment:
-    """A fulfilment that was cancelled: its goods are back on the shelf, or on their way there."""
+    """A cancelled fulfilment: its units go back on the shelf."""
 
     fulfillment_id: UUID
     version: int  # the fulfilment's, when it was cancelled
@@ -168,8 +172,7 @@ class Transition:
     """A row of history: one step of a shipment.
 
     `cause` is the causing event's id, the call's request_id, or the carrier's own id.
-    `claimed_actor` and `note` are those of the request that made it; None where none did, or it
-    gave none.
+    `claimed_actor` and `note` are those of the request that led to it; else None.
     """
 
     shipment_id: UUID
@@ -186,7 +189,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class BoughtLabel:
-    """A row beside the history: the label that was bought."""
+    """A new row of a label."""
 
     shipment_id: UUID
     label: Label
@@ -194,9 +197,9 @@ class BoughtLabel:
 
 @dataclass(frozen=True, slots=True)
 class TrackingEvent:
-    """A row beside the history: a report, and when it was recorded.
+    """A row of a report.
 
-    `sequence` numbers them in the order in which they were recorded; 0: not stored yet.
+    `sequence` numbers the rows in the order in which they were recorded; 0: not stored yet.
     `claimed_actor` and `note` are those of the request that recorded it.
     """
 
@@ -210,11 +213,11 @@ class TrackingEvent:
 
 @dataclass(frozen=True, slots=True)
 class RecallOpened:
-    """A row beside the history: the carrier is to be asked to take back the label of this purchase.
+    """A new row of a recall: the sweeper asks the carrier to take back the label of this purchase.
 
     `tracking_number` is that of the label; None where the outcome of the purchase is unknown: the
-    carrier may have sold a label. `bring_back`: where it is too late for the label to be void, the
-    parcels are to come back; else they go on to their recipient.
+    carrier may have sold a label. `bring_back`: parcels that the carrier has already come back;
+    without it they go on to their recipient.
     """
 
     shipment_id: UUID
@@ -226,7 +229,7 @@ class RecallOpened:
 
 @dataclass(frozen=True, slots=True)
 class RecallClosed:
-    """Deletes the row of a recall: the carrier has answered, or the parcels are at their end.
+    """A recall whose row is deleted: the carrier has answered, or the shipment's status is final.
 
     A row that has another tracking number by now stays.
     """
@@ -241,13 +244,13 @@ Row = Transition | BoughtLabel | TrackingEvent | RecallOpened | RecallClosed
 
 @dataclass(frozen=True, slots=True)
 class ClosedOrders:
-    """Those of some orders and fulfilments that are closed."""
+    """The closed orders and cancelled fulfilments among those that a search asked for."""
 
     orders: Mapping[UUID, ClosedOrder]
     fulfillments: Collection[UUID]
 
     def reason(self, shipment: ShipmentRequest | Shipment) -> Reason | None:
-        """Why nothing may be shipped for it any more; None where something may."""
+        """Returns why shipping ships nothing for it any more; None where it may ship."""
         if is_closed(self.orders.get(shipment.order_id), shipment.attempt):
             return Reason.ORDER_CLOSED
         cancelled = shipment.fulfillment_id in self.fulfillments
@@ -255,10 +258,10 @@ class ClosedOrders:
 
 
 def purchase_key(shipment_id: UUID, purchase: int) -> str:
-    """The carrier's key of a purchase: every request under it buys the same label."""
+    """Returns the carrier's key of a purchase: every request with it buys the same label."""
     return f"shipment:{shipment_id}:label" + (f":{purchase}" if purchase else "")
 
 
 def is_closed(order: ClosedOrder | None, attempt: int) -> bool:
-    """Whether nothing may be shipped any more for this attempt of the order."""
+    """Returns whether this attempt of the order is closed."""
     return order is not None and attempt <= order.attempt

@@ -1,5 +1,6 @@
-"""The operations of the shipping service, one method for each. An operation calls the carrier
-between two writes, never inside one.
+"""The operations of the shipping service, one method for each.
+
+An operation calls the carrier between two writes, never inside one.
 
 A module has the name of its deciders' module.
 
@@ -9,6 +10,6 @@ reports.py        the carrier's reports
 recalls.py        recalls and withdrawals of parcels
 closing.py        closed orders and cancelled fulfilments
 reading.py        reads, lists and watches
-carrier_calls.py  calls of the carrier, with a timeout, a limited number at once
+carrier_calls.py  calls of the carrier, with a timeout and a limit on concurrent calls
 writing.py        writes of shipments, which wake the watches
 """

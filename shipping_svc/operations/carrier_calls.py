@@ -1,4 +1,4 @@
-"""Calls of the carrier: each has a timeout, and a limited number run at once."""
+"""Calls of the carrier: each has a timeout, and a semaphore limits concurrent calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,10 +18,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The times that calls of the carrier may take, and how many run at once.
+    """The timeouts of the service in seconds, and the limit on concurrent calls of the carrier.
 
     `label_timeout_s` is for a whole set of labels, or of recalls, including the wait for a free
-    slot. `retry_s` is the pause after the first try that had no answer; it doubles with each try.
+    slot. `retry_s` is the pause after the first try without an answer; it doubles with each try.
+    `heartbeat_s` is the time without a change after which a watch sends a heartbeat.
     """
 
     label_timeout_s: float = 5.0
@@ -40,9 +41,9 @@ class CarrierCalls:
     async def call(
         self, work: Callable[[], Awaitable[T]], count: Callable[[str], None]
     ) -> T | Failure:
-        """Returns the answer of `work`, or the failure where there is none, which `count` counts.
+        """Returns the answer of `work`, or its failure, which `count` counts.
 
-        An adapter's bug is a failure of its own shipment alone.
+        A defect of the adapter is a failure of this call alone.
         """
         try:
             async with asyncio.timeout(self._timeout_s), self._slots:

@@ -1,4 +1,4 @@
-"""Closed orders and cancelled fulfilments: their shipments are closed."""
+"""Closed orders and cancelled fulfilments, and the closing of their shipments."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,12 +37,12 @@ class ClosingOperations:
         self,
         envelopes: Sequence[Envelope[CloseOrder]],
     ) -> Sequence[Outcome[Any]]:
-        """Stores that these orders are closed: their shipments are recalled, and no more created.
+        """Stores that these orders are closed, and recalls their shipments.
 
-        This operation reads shipments after it has committed the closed order, and `_buy` reads
-        closed orders after the shipment is committed: of both at the same time one finds the other.
-        A label that is sold meanwhile waits for the shipment's lock, or finds a shipment that has
-        failed.
+        This operation reads shipments after it has committed the closed order, and
+        LabelOperations.buy reads closed orders after the shipment is committed. So of two
+        concurrent ones at least one reads the other's row. A label that the carrier sells at the
+        same time is stored before the recall, or recalled because the shipment has failed.
         """
         stored = await self._order_writer.write(envelopes)
         crash_points.point("shipping.buried")
@@ -66,7 +66,7 @@ class ClosingOperations:
     ) -> Sequence[Outcome[Any]]:
         """Stores that these fulfilments are cancelled, as `close_orders` does for orders.
 
-        The parcels of a fulfilment that was cancelled while the carrier sold its label stay in the
+        Where the carrier sells a label at the same time, the recall keeps the parcels in the
         warehouse.
         """
         async with self.database.read() as connection:
@@ -100,8 +100,8 @@ class ClosingOperations:
     ) -> Sequence[Outcome[Any]]:
         """Closes the shipments of each order or fulfilment that was stored, now or before.
 
-        A refused command closes none. Where a shipment fails to close, its command fails, and its
-        event is delivered again.
+        A refused command closes none. Where a shipment is not closed, its command fails, and the
+        stream delivers its event again.
         """
         closings = [
             several if isinstance(outcome, Done) else ()
@@ -122,6 +122,6 @@ class ClosingOperations:
 def _close_shipment(
     envelope: Envelope[Any], shipment_id: UUID, reason: Reason
 ) -> Envelope[CloseShipment]:
-    """Returns a step of the event."""
+    """Returns the command that closes the shipment, as a step of the event."""
     step = envelope.step(str(shipment_id), CloseShipment(reason=reason))
     return replace(step, target=shipment_id)

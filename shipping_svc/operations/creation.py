@@ -24,7 +24,7 @@ from shipping_svc.providers import pdf
 from shipping_svc.store.closed import find_closed, find_known_orders
 from shipping_svc.store.shipments import find_fulfillments
 
-# The reasons of a refusal to create a shipment whose order or fulfilment is closed.
+# The error reasons of a closed order and of a cancelled fulfilment.
 CLOSED_REASONS = frozenset({"ORDER_CLOSED", "ILLEGAL_TRANSITION"})
 
 
@@ -41,12 +41,14 @@ class CreationOperations:
         self.database, self.writer, self.orders, self.labels = database, writer, orders, labels
         self._skipped = telemetry.counter(
             "shipping_dead_orders_skipped_total",
-            "Fulfilments that were ready when they or their order were dead",
+            "Ready fulfilments that were skipped: they or their order were closed",
         )
 
     async def create_shipment(self, envelope: Envelope[ShipmentRequest]) -> Shipment:
-        """The fulfilment's shipment, with its label. Where the label cannot be bought now the
-        shipment stays pending, for the sweeper.
+        """Returns the fulfilment's shipment with its label.
+
+        Where the label cannot be bought now, it raises the failure, and the shipment stays pending
+        for the sweeper.
         """
         [outcome] = await self._create_pending([envelope])
         shipment = unwrap(outcome)
@@ -56,13 +58,15 @@ class CreationOperations:
         if refused := refusal(shipment, cjk_installed=pdf.is_cjk_installed()):
             raise refused
         if shipment.status is Status.PENDING:
-            text = "It was packed anew meanwhile, and its label is still to be bought."
+            text = "The parcels were packed again, and their label is still to be bought."
             raise Deferred("CONTENTION", text, shipment_id=str(shipment.id))
         return shipment
 
     async def find_missing_orders(self, order_ids: Collection[UUID]) -> dict[UUID, Failure]:
-        """The failures of the events of these orders: the order service does not have the order, or
-        does not answer. One call checks those of which shipping has stored nothing.
+        """Returns a failure for each order that the order service does not have.
+
+        Where the order service does not answer, each order is Deferred. One call checks the orders
+        of which shipping has stored neither a shipment nor a closing.
         """
         async with self.database.read() as connection:
             new = (
@@ -84,8 +88,10 @@ class CreationOperations:
     async def create_shipments(
         self, envelopes: Sequence[Envelope[ShipmentRequest]]
     ) -> Sequence[Outcome[Any]]:
-        """Creates the shipments of these events. An event is done once its pending shipment is
-        stored; the sweeper buys the labels that this operation did not get.
+        """Creates the shipments of these events, and buys their labels.
+
+        An event is done once its pending shipment is stored. The sweeper buys the labels that this
+        operation did not get.
         """
         outcomes = await self._create_pending(envelopes)
         created = {
@@ -104,9 +110,9 @@ class CreationOperations:
     async def _create_pending(
         self, envelopes: Sequence[Envelope[ShipmentRequest]]
     ) -> list[Outcome[Shipment]]:
-        """Stores pending shipments, but none for a closed order or fulfilment.
+        """Stores pending shipments. The outcome of a closed order or fulfilment is a refusal.
 
-        The second request for a fulfilment finds the shipment of the first.
+        The second request for a fulfilment gets the shipment of the first.
         """
         fulfillment_ids = {each.command.fulfillment_id for each in envelopes}
         order_ids = {each.command.order_id for each in envelopes}
@@ -134,7 +140,7 @@ class CreationOperations:
         ]
 
     def _skip_closed(self) -> Done[None]:
-        """The outcome of an event whose order or fulfilment is closed."""
+        """Returns the outcome of an event whose order or fulfilment is closed."""
         self._skipped.inc()
         return Done(None)
 

@@ -1,4 +1,4 @@
-"""Labels: bought from the carrier, by a call, an event or the sweeper."""
+"""Purchases of labels, by a call, an event or the sweeper."""
 
 import asyncio
 import random
@@ -25,8 +25,8 @@ from shipping_svc.store.closed import find_closed
 from shipping_svc.store.labels import count_pending_labels, start_due_label_tries
 from shipping_svc.store.shipments import find_shipments
 
-# Labels that one turn of the sweeper buys: as many as a carrier of ordinary speed sells well before
-# they are due again.
+# The labels that one batch of the sweeper buys. An ordinary carrier sells them long before they are
+# due again.
 SWEEP_BATCH = 50
 
 _log = structlog.get_logger(__name__)
@@ -47,19 +47,21 @@ class LabelOperations:
         self.retry_s = retry_s
         self._label_tries = telemetry.counter(
             "shipping_label_tries_total",
-            "Labels that were asked for, by what came of it",
+            "Requests of labels, by outcome",
             "outcome",
         )
         self._pending_labels = telemetry.reading(
             "shipping_labels_waiting", "Shipments whose label is still to be bought"
         )
         self._oldest_pending_s = telemetry.reading(
-            "shipping_labels_waiting_seconds", "How long the oldest of them has been waiting"
+            "shipping_labels_waiting_seconds",
+            "Time since the creation of the oldest shipment whose label is still to be bought",
         )
 
     async def buy_pending_labels(self) -> None:
-        """Buys the labels that a call, an event or an earlier turn did not get, because of a crash
-        or a carrier without an answer. Several replicas may run this at once.
+        """Buys the labels that a call, an event or an earlier turn did not get.
+
+        Reasons are a crash, or a carrier without an answer. Several replicas may run this at once.
         """
         with telemetry.reading_of(self._pending_labels, self._oldest_pending_s):
             await self._buy_due_labels()
@@ -80,18 +82,20 @@ class LabelOperations:
             async with self.database.read() as connection:
                 found = await find_shipments(connection, ids)
             pending = [shipment for shipment in found.values() if shipment.status is Status.PENDING]
-            # A label that hangs holds a slot: a random order does not block always the same ones.
+            # A request without an answer holds a slot. The order is random, so that no
+            # label is always behind it.
             random.shuffle(pending)
             await self.buy(pending)
 
     async def buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
-        """Buys the labels of pending shipments: calls the carrier for all of them at once, then
-        stores its answers in one write.
+        """Buys the labels of pending shipments, and returns the outcomes in the same order.
+
+        It calls the carrier for all of them at once, then stores its answers in one write.
         """
         if not shipments:
             return []
-        # Read after the pending shipments are committed: of a closing and a creation at the same
-        # time, one sees the other.
+        # Read after the pending shipments are committed: of a concurrent closing and creation at
+        # least one reads the other's row.
         async with self.database.read() as connection:
             closed = await find_closed(
                 connection,
@@ -109,7 +113,7 @@ class LabelOperations:
             answer if isinstance(answer, Failure) else written[answer.key] for answer in answers
         ]
         log_defects(
-            "a label could not be bought, by a defect of ours",
+            "a label could not be bought, because of a defect",
             [shipment.id for shipment in shipments],
             outcomes,
         )
@@ -121,9 +125,10 @@ class LabelOperations:
         shipment: Shipment,
         closed: ClosedOrders,
     ) -> Envelope[RecordLabel | FailLabel] | Failure:
-        """The command that settles a pending shipment, by what its order and its carrier say.
+        """Returns the command that stores the label, or that fails the shipment.
 
-        A failure where neither settles it yet: the shipment stays pending.
+        The shipment fails where its order or fulfilment is closed, or where the carrier refuses.
+        Returns a failure where the shipment stays pending.
         """
         key = purchase_key(shipment.id, shipment.purchase)  # one purchase has one result
         purchase = Envelope(
@@ -136,7 +141,7 @@ class LabelOperations:
         )
         if reason := closed.reason(shipment):
             self._count_try(reason)
-            # A key of its own: a purchase that another replica has stored is not a repeat of this.
+            # Not the purchase's key: that exists where another replica has stored the label.
             return purchase.step("closed", FailLabel(reason=reason))
         label = await self.calls.call(partial(self._buy_label, key, shipment), self._count_try)
         if isinstance(label, Failure):
@@ -164,9 +169,7 @@ class LabelOperations:
 def _log_duplicate_numbers(
     answers: Sequence[object], outcomes: Sequence[Outcome[Shipment]]
 ) -> None:
-    """Logs the labels whose tracking number another live shipment has: an operator asks the
-    carrier about it.
-    """
+    """Logs the labels whose tracking number another live shipment has, for an operator."""
     for answer, outcome in zip(answers, outcomes, strict=True):
         failed = (
             isinstance(outcome, Done) and outcome.record.reason == Reason.TRACKING_NUMBER_IN_USE

@@ -1,4 +1,4 @@
-"""Shipments, their labels, reports and history, as callers read and watch them."""
+"""Reads, lists and watches of shipments, their labels, reports and history."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -20,7 +20,7 @@ from shipping_svc.store.shipments import find_shipments, find_versions, list_his
 
 
 class ReadOperations:
-    """The reads of shipments."""
+    """The reads, lists and watches of shipments."""
 
     def __init__(self, database: Database, heartbeat_s: float) -> None:
         self.database, self.heartbeat_s = database, heartbeat_s
@@ -54,14 +54,20 @@ class ReadOperations:
     async def list_tracking_events(
         self, shipment_id: UUID, page: Page
     ) -> tuple[Sequence[Any], str]:
-        """A page of what the carrier reported: `page.encode` gets each report with the carrier."""
+        """Returns a page of the carrier's reports, each with the carrier's name for `page.encode`.
+
+        Raises NotFound SHIPMENT_NOT_FOUND.
+        """
         shipment = await self.get_shipment(shipment_id)
         async with self.database.read() as connection:
             rows = await list_tracking_events(connection, shipment_id, page)
         return page.cut([(row, shipment.carrier) for row in rows], lambda row: (row[0].sequence,))
 
     async def list_transitions(self, shipment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
-        """A page of the shipment's history, oldest first. Raises NotFound SHIPMENT_NOT_FOUND."""
+        """Returns a page of the shipment's history, oldest first.
+
+        Raises NotFound SHIPMENT_NOT_FOUND.
+        """
         await self.get_shipment(shipment_id)
         async with self.database.read() as connection:
             rows = await list_history(connection, shipment_id, page)
@@ -70,8 +76,11 @@ class ReadOperations:
     async def watch_shipment(
         self, shipment_id: UUID, after: int
     ) -> AsyncGenerator[tuple[Shipment | datetime, int], None]:
-        """The shipment, if its version is above `after`, then after each change, up to its end;
-        the time as a heartbeat. Each comes with the version that was sent last.
+        """Yields the shipment, if its version is above `after`, then after each change.
+
+        It ends after a final status. After `heartbeat_s` without a change it yields the time. Each
+        update has the version that was sent last. Raises OutOfRange WATCH_TOKEN_EXPIRED where
+        `after` is above the shipment's version.
         """
         async with self.watches.changes(shipment_id) as changed:
             sent = after
@@ -81,7 +90,7 @@ class ReadOperations:
                 if shipment.version < sent:
                     raise OutOfRange(
                         "WATCH_TOKEN_EXPIRED",
-                        "The resume_token is not of this shipment's life. Watch again without it.",
+                        "The resume_token is newer than the shipment. Watch again without it.",
                     )
                 if shipment.version > sent:
                     sent = shipment.version

@@ -1,4 +1,4 @@
-"""Recalls and withdrawals of parcels, for which the carrier is asked."""
+"""Recalls and withdrawals of parcels, by requests to the carrier."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ from shipping_svc.operations.writing import ShipmentWriter
 from shipping_svc.store.recalls import count_open_recalls, find_recalls, start_due_recall_tries
 from shipping_svc.store.shipments import find_fulfillments
 
-# Recalls that one turn of the sweeper requests again.
+# The recalls that one batch of the sweeper requests again.
 SWEEP_BATCH = 50
 
 
@@ -39,18 +39,18 @@ class RecallOperations:
         self.retry_s = retry_s
         self._recall_tries = telemetry.counter(
             "shipping_recall_tries_total",
-            "Labels that were asked back for, by what came of it",
+            "Requests of recalls, by outcome",
             "outcome",
         )
         self._open_recalls = telemetry.reading(
             "shipping_recalls_open", "Recalls that the carrier has not answered yet"
         )
         self._oldest_open_s = telemetry.reading(
-            "shipping_recalls_open_seconds", "How long the oldest of them has been open"
+            "shipping_recalls_open_seconds", "Time since the oldest unanswered recall was opened"
         )
 
     async def cancel_shipment(self, envelope: Envelope[CancelShipment]) -> Shipment:
-        """The recalled shipment. Where the carrier does not answer, the sweeper asks it again."""
+        """Returns the recalled shipment. The sweeper repeats a recall without an answer."""
         [outcome] = await self.writer.write([envelope])
         shipment = unwrap(outcome)
         return (await self.request_of([shipment.id])).get(shipment.id, shipment)
@@ -60,9 +60,9 @@ class RecallOperations:
     ) -> Sequence[Outcome[Any]]:
         """Withdraws the parcels of these fulfilments before they leave.
 
-        An event of the shipment has the answer. So a fulfilment without a shipment gets one first,
-        and a later event of the fulfilment finds it withdrawn. An event that the write refuses
-        creates no shipment.
+        An event of the shipment has the answer. So this operation first creates a shipment for a
+        fulfilment that has none; a later event of the fulfilment finds it withdrawn. A refused
+        event creates no shipment.
         """
         async with self.database.read() as connection:
             refusals = await self.database.reused(connection, envelopes)
@@ -94,8 +94,9 @@ class RecallOperations:
         ]
 
     async def retry_open_recalls(self) -> None:
-        """Requests again the recalls that the carrier has not answered. Several replicas may run
-        this at once.
+        """Requests again the recalls that the carrier has not answered.
+
+        Several replicas may run this at once.
         """
         with telemetry.reading_of(self._open_recalls, self._oldest_open_s):
             await self._retry_due_recalls()
@@ -114,8 +115,9 @@ class RecallOperations:
             await self._request_recalls(due)
 
     async def request_of(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
-        """Requests the open recalls of these shipments; returns the shipments whose answers are
-        stored.
+        """Requests the open recalls of these shipments.
+
+        Returns the shipments whose answers are stored, by id.
         """
         if not ids:
             return {}
@@ -124,8 +126,9 @@ class RecallOperations:
         return await self._request_recalls(recalls)
 
     async def _request_recalls(self, recalls: Sequence[RecallOpened]) -> dict[UUID, Shipment]:
-        """Calls the carrier for all of these recalls at once, then stores its answers in one write;
-        recalls without an answer stay open.
+        """Calls the carrier for all of these recalls at once, then stores its answers in one write.
+
+        Recalls without an answer stay open. Returns the shipments whose answers are stored, by id.
         """
         if not recalls:
             return {}
@@ -136,7 +139,7 @@ class RecallOperations:
             [answer for answer in answers if isinstance(answer, Envelope)]
         )
         log_defects(
-            "a label could not be recalled, by a defect of ours",
+            "a label could not be recalled, because of a defect",
             [recall.shipment_id for recall in shuffled],
             answers,
         )
@@ -145,11 +148,11 @@ class RecallOperations:
         }
 
     async def _request_recall(self, recall: RecallOpened) -> Envelope[RecordRecallAnswer] | Failure:
-        """The command that stores the carrier's answer; a failure where there is none yet."""
+        """Returns the command that stores the carrier's answer; a failure where there is none."""
         purchase = purchase_key(recall.shipment_id, recall.purchase)
         verb = "recall" if recall.bring_back else "void"
-        # A label of a sale whose answer was lost has another key once its number is known: it is
-        # recalled once more.
+        # The recall has another key once the number of the label is stored: then shipping recalls
+        # the label once more.
         key = f"{purchase}:{verb}" if recall.tracking_number else f"{purchase}:{verb}:unheard"
         answer = await self.calls.call(
             partial(
@@ -165,7 +168,7 @@ class RecallOperations:
             return answer
         self._count_try(answer)
         return Envelope(
-            # A recall that is opened again after its answer has another time: a key of its own.
+            # A recall that is opened again after its answer has another time, and so another key.
             key=f"{key}:{recall.time.isoformat()}",
             request_hash=b"",
             target=recall.shipment_id,

@@ -30,8 +30,10 @@ class ReportOperations:
     async def record_report(
         self, context: RequestContext, carrier: str, tracking_number: str, report: Report
     ) -> Shipment:
-        """The shipment of this tracking number, the live one or the latest, with the carrier's
-        report.
+        """Records the carrier's report, and returns the shipment with this tracking number.
+
+        Of several it is the one that has recorded this report, else the live one, else the latest.
+        Raises NotFound SHIPMENT_NOT_FOUND.
         """
         async with self.database.read() as connection:
             shipment_id = await find_reported(

@@ -24,5 +24,5 @@ class ShipmentWriter:
     async def write_by_key(
         self, envelopes: Sequence[Envelope[Any]]
     ) -> dict[str, Outcome[Shipment]]:
-        """Returns the outcomes of `write`, by the envelopes' keys."""
+        """Writes the envelopes, and returns their outcomes by key."""
         return dict(zip((each.key for each in envelopes), await self.write(envelopes), strict=True))

@@ -1,1 +1,1 @@
-"""The carriers that shipments can go with: the port, and an adapter for each."""
+"""The port to a carrier, and an adapter for each carrier."""

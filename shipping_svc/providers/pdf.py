@@ -1,9 +1,9 @@
-"""A PDF of a few lines of text a page: enough for a label of the sandbox.
+"""A PDF of a few lines of text a page, for labels of the sandbox.
 
 Text in Latin-1 is set in Helvetica, which every reader has. Other text is set in fonts that the
 document embeds, by script: Noto Sans for Latin, Greek and Cyrillic, WenQuanYi Micro Hei for
 Chinese, Japanese and Korean, which the extra `cjk` installs. Scripts that need shaping, or run from
-the right, are not set: `unprintable_scripts` names them before anything is printed.
+right to left, are not printable: `unprintable_scripts` returns them.
 """
 
 import importlib.util
@@ -20,20 +20,17 @@ from fpdf.enums import MethodReturnValue
 
 from shipping_svc.model.records import CJK_SCRIPTS
 
-WIDTH, HEIGHT, MARGIN = 288, 432, 24  # points: 4 by 6 inches, what label printers take
-SIZES = (12.0, 10.0, 8.0, 6.0)  # the largest at which a page holds its lines is taken
+WIDTH, HEIGHT, MARGIN = 288, 432, 24  # points: 4 by 6 inches, a size of label printers
+SIZES = (12.0, 10.0, 8.0, 6.0)  # points: a page uses the largest that fits its lines
 LEADING = 1.4
 BUILT_IN = "helvetica"
-CREATION_DATE = datetime(
-    2026, 1, 1, tzinfo=UTC
-)  # the same lines are the same document, whenever it is made
+# A constant: the same lines give the same document.
+CREATION_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Font:
-    """A font of an installed package, and the code points that it serves: those of scripts that
-    need no shaping.
-    """
+    """A font of a package, and the code points that it prints: those of scripts without shaping."""
 
     name: str
     package: str
@@ -42,12 +39,12 @@ class Font:
 
     @property
     def path(self) -> Path | None:
-        """Its file; None where the package is not installed."""
+        """The font's file; None where the package is not installed."""
         spec = importlib.util.find_spec(self.package)
         return Path(spec.origin).parent / self.file if spec and spec.origin else None
 
     def covers(self, character: str) -> bool:
-        """Whether the character is in its ranges. It prints those that its file has a glyph for."""
+        """Returns whether the character is in its ranges, with or without a glyph in its file."""
         return any(first <= ord(character) <= last for first, last in self.ranges)
 
 
@@ -86,8 +83,9 @@ FONTS = (
 
 
 def unprintable_scripts(lines: Sequence[str]) -> list[str]:
-    """The scripts of the characters that no installed font can print, sorted; none where all can
-    be printed. CJK_SCRIPTS name all that the font of the extra `cjk` has, punctuation too.
+    """Returns the scripts of the characters that no installed font prints, sorted.
+
+    CJK_SCRIPTS cover all characters of the font of the extra `cjk`, punctuation included.
     """
     characters = set("".join(map(_printed, lines)))
     lacking = {
@@ -99,13 +97,14 @@ def unprintable_scripts(lines: Sequence[str]) -> list[str]:
 
 
 def is_cjk_installed() -> bool:
-    """Whether the font of the extra `cjk` is installed."""
+    """Returns whether the font of the extra `cjk` is installed."""
     return FONTS[1].path is not None
 
 
 def document(pages: Sequence[Sequence[str]]) -> bytes:
-    """A PDF with one page for each sequence of lines; long lines are wrapped. All of it must be
-    printable.
+    """Returns a PDF with one page for each sequence of lines; it wraps long lines.
+
+    The lines must have no `unprintable_scripts`.
     """
     shown = [[_printed(line) for line in lines] for lines in pages]
     characters = set("".join(line for lines in shown for line in lines))
@@ -129,10 +128,10 @@ def document(pages: Sequence[Sequence[str]]) -> bytes:
 
 
 def _draw(pdf: FPDF, font: str, lines: Sequence[str]) -> None:
-    """A page with its lines from the top down.
+    """Adds a page with its lines from the top down.
 
-    The first line should be in the first font: fpdf2 sets the font of a page with the first text
-    that is in it, and text of fallback fonts alone before that leaves the page without one.
+    The first line should be in the first font: fpdf2 sets the font of a page with the first text in
+    that font. Where text of fallback fonts comes first, the page has no font.
     """
     pdf.add_page()
     for size in SIZES:
@@ -146,15 +145,16 @@ def _draw(pdf: FPDF, font: str, lines: Sequence[str]) -> None:
 
 
 def _line_count(pdf: FPDF, line: str) -> int:
-    """How many lines it takes."""
+    """Returns the number of printed lines of a line."""
     lines = pdf.multi_cell(0, None, line, align="L", dry_run=True, output=MethodReturnValue.LINES)
     assert isinstance(lines, list)
     return len(lines) or 1
 
 
 def _printed(line: str) -> str:
-    """The line as it is printed: accents composed, blanks for control characters, without
-    formatting characters, which show nothing.
+    """Returns the line as it is printed.
+
+    Accents are composed, control characters are blanks, and invisible formatting characters go.
     """
     kinds = ((each, unicodedata.category(each)) for each in unicodedata.normalize("NFC", line))
     return "".join(
@@ -173,9 +173,9 @@ def _is_latin1(character: str) -> bool:
 
 @cache
 def _printable_characters(font: Font) -> frozenset[str]:
-    """The characters that the font prints; none where it is not installed."""
+    """Returns the characters that the font prints; none where it is not installed."""
     if font.path is None:
         return frozenset()
     with TTFont(font.path, fontNumber=0, lazy=True) as file:
-        known = file.getBestCmap()
-    return frozenset(filter(font.covers, map(chr, known)))
+        code_points = file.getBestCmap()
+    return frozenset(filter(font.covers, map(chr, code_points)))

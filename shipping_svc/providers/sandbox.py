@@ -2,15 +2,15 @@
 
 country_code AQ                refuses: CARRIER_REFUSED, carrier_code DESTINATION_NOT_SERVED
 postal_code SANDBOX-REFUSE     refuses: CARRIER_REFUSED, carrier_code ADDRESS_INVALID
-postal_code SANDBOX-SLOW       sells after SLOW_S, which is longer than any caller waits
-postal_code SANDBOX-DOWN       cannot be reached
-postal_code SANDBOX-DOWN-ONCE  cannot be reached at the first call for a shipment, then sells
-any other                      sells at once, or refuses what its label cannot print:
+postal_code SANDBOX-SLOW       sells after SLOW_S, which is above every caller's timeout
+postal_code SANDBOX-DOWN       is unreachable
+postal_code SANDBOX-DOWN-ONCE  is unreachable at the first call of a purchase, then sells
+any other                      sells at once, or refuses a recipient that its label cannot print:
                                LABEL_NOT_PRINTABLE
 
-The label is made from the key alone: the same key gives the same label, also after a restart. A
-recall before the first report voids the label. After a report the parcels come back, or do not, as
-later reports say.
+The tracking number follows from the key alone: the same key gives the same label, also after a
+restart. A recall before the first report voids the label. After a report the parcels come back, or
+do not, as later reports say.
 """
 
 import asyncio
@@ -27,8 +27,9 @@ SLOW_S: Final = 30.0
 
 
 class SandboxCarrier:
-    """See the table above. It has no scanners: `is_reported` says whether anything was reported of
-    a tracking number.
+    """The sandbox carrier of the table above.
+
+    `is_reported` returns whether a tracking number has a report.
     """
 
     def __init__(self, is_reported: Callable[[str], Awaitable[bool]]) -> None:
@@ -42,7 +43,7 @@ class SandboxCarrier:
     async def buy_label(
         self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str
     ) -> Label:
-        """Sells a PDF label, one page a parcel; its tracking number is SBX and 16 digits."""
+        """Returns a PDF label, one page a parcel; its tracking number is SBX and 16 digits."""
         if recipient.country_code == "AQ":
             raise _refused("DESTINATION_NOT_SERVED")
         match recipient.postal_code:
@@ -59,14 +60,15 @@ class SandboxCarrier:
         pages = _pages(number, parcels, recipient, warehouse_id)
         if scripts := pdf.unprintable_scripts([line for lines in pages for line in lines]):
             raise _not_printable(scripts)
-        # Setting type takes up to half a second of CPU time: calls are served meanwhile.
+        # It takes up to half a second of CPU time: a thread leaves the event loop free.
         return Label(number, await asyncio.to_thread(pdf.document, pages), "application/pdf")
 
     async def recall(
         self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
     ) -> RecallAnswer:
-        """The same answer to every key: the recorded reports decide. A label of an unknown sale
-        has none.
+        """Returns the answer that follows from the recorded reports, for every key.
+
+        A label of an unknown sale has no report.
         """
         if not await self._is_reported(tracking_number or tracking_number_for(purchase)):
             return RecallAnswer.VOIDED
@@ -74,7 +76,7 @@ class SandboxCarrier:
 
 
 def tracking_number_for(purchase: str) -> str:
-    """The tracking number of the label that was bought under that key."""
+    """Returns the tracking number of the label that was bought with that key."""
     return f"SBX{int.from_bytes(hashlib.sha256(purchase.encode()).digest()) % 10**16:016}"
 
 
@@ -116,7 +118,7 @@ def _refused(carrier_code: str) -> Refused:
 
 
 def _not_printable(scripts: Sequence[str]) -> Refused:
-    """The address is personal data: the refusal names the scripts that it is written in."""
+    """Returns a refusal with the scripts of the address, which itself is personal data."""
     return Refused("LABEL_NOT_PRINTABLE", carrier=NAME, carrier_code=", ".join(scripts))
 
 

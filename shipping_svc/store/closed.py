@@ -42,7 +42,7 @@ update_closed_orders = (
 
 
 async def find_known_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:
-    """Those of the orders that have a shipment or a closed attempt."""
+    """Returns those of the orders that have a shipment or a closed attempt."""
     rows = await connection.execute(read_orders, column_arrays(order_id=order_ids))
     return set(rows.scalars())
 
@@ -50,7 +50,7 @@ async def find_known_orders(connection: AsyncConnection, order_ids: Collection[U
 async def find_closed(
     connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]
 ) -> ClosedOrders:
-    """The closed ones of the orders, with their latest closed attempt, and of the fulfilments."""
+    """Returns the closed ones of the orders and fulfilments."""
     orders = await connection.execute(read_closed_orders, column_arrays(order_id=order_ids))
     fulfillments = await connection.execute(
         read_closed_fulfillments, column_arrays(fulfillment_id=fulfillment_ids)
@@ -61,7 +61,7 @@ async def find_closed(
 async def lock_closed_orders(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> Workspace[ClosedOrder]:
-    """The orders among the targets that have a closed attempt, by id."""
+    """Returns the targets that have a closed attempt, and locks them."""
     ids = column_arrays(order_id={*repeats, *(each.target for each in envelopes)})
     return Workspace(_closed_orders(await connection.execute(lock_closed_orders_by_id, ids)))
 
@@ -85,7 +85,7 @@ async def save_closed_orders(
 async def lock_closed_fulfillments(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> Workspace[ClosedFulfillment]:
-    """The cancelled fulfilments among the targets, by id."""
+    """Returns the targets that are cancelled, and locks them."""
     targets = {*repeats, *(each.target for each in envelopes)}
     rows = await connection.execute(
         lock_closed_fulfillments_by_id, column_arrays(fulfillment_id=targets)
@@ -99,7 +99,7 @@ async def save_closed_fulfillments(
     after: Mapping[UUID, ClosedFulfillment],
     rows: Sequence[None],
 ) -> None:
-    """Stores the new ones; a cancelled fulfilment does not change."""
+    """Stores the new cancelled fulfilments; a stored one never changes."""
     if created := sorted(
         (fulfillment for id, fulfillment in after.items() if id not in before),
         key=attrgetter("fulfillment_id"),

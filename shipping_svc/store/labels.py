@@ -41,7 +41,7 @@ read_pending_labels = select(
 
 
 async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
-    """The label of the shipment; None where none is bought yet, or it is void."""
+    """Returns the label of the shipment; None where none is bought yet, or it is void."""
     row = (await connection.execute(read_label, {"shipment_id": shipment_id})).one_or_none()
     return Label(**row._mapping) if row else None
 
@@ -49,18 +49,21 @@ async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | 
 async def start_due_label_tries(
     connection: AsyncConnection, retry_s: float, most: int
 ) -> list[UUID]:
-    """Starts a try for the shipments whose label is still to be bought and whose last try is due
-    for a repeat, the longest due first.
+    """Starts tries of at most `most` labels that are due, and returns their shipments' ids.
 
-    A try is due for a repeat `retry_s` after the first one, twice that after the second, and so on
-    up to LONGEST_PAUSE_S. Until then no other replica starts a try of that shipment.
+    The longest due come first. A label that is still to be bought is due `retry_s` after its first
+    try, twice that after the second, and so on up to LONGEST_PAUSE_S. Until then no other replica
+    starts a try of it.
     """
     found = await connection.execute(start_label_tries, {"retry_s": retry_s, "most": most})
     return list(found.scalars())
 
 
 async def count_pending_labels(connection: AsyncConnection) -> tuple[int, float]:
-    """How many shipments wait for their label, and for how many seconds the oldest of them has."""
+    """Returns the number of shipments whose label is still to be bought, and the age of the oldest.
+
+    The age is in seconds.
+    """
     count, oldest_s = (await connection.execute(read_pending_labels)).one()
     return count, float(oldest_s or 0)
 
@@ -68,8 +71,9 @@ async def count_pending_labels(connection: AsyncConnection) -> tuple[int, float]
 async def load_number_holders(
     connection: AsyncConnection, found: dict[UUID, Shipment], sold: Sequence[tuple[UUID, str]]
 ) -> None:
-    """Sets `tracking_number_holders` of the shipments: other live shipments of their carrier that
-    have the tracking numbers that were sold for them.
+    """Sets `tracking_number_holders` of the shipments.
+
+    They are other live shipments of the carrier with a tracking number that was sold for these.
     """
     parameters = column_arrays(
         carrier=[found[target].carrier for target, _ in sold],
@@ -80,6 +84,6 @@ async def load_number_holders(
         for row in await connection.execute(read_number_holders, parameters)
     }
     for target, number in sold:
-        other = live.get((found[target].carrier, number))
-        if other not in (None, target):
-            found[target] = replace(found[target], tracking_number_holders={number: other})
+        holder = live.get((found[target].carrier, number))
+        if holder not in (None, target):
+            found[target] = replace(found[target], tracking_number_holders={number: holder})

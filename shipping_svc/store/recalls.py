@@ -51,9 +51,9 @@ read_open_recalls = select(
 async def find_recalls(
     connection: AsyncConnection, shipment_ids: Collection[UUID]
 ) -> list[RecallOpened]:
-    """The open recalls of these shipments that have a tracking number.
+    """Returns the open recalls of these shipments that have a tracking number.
 
-    A recall without one is requested once it is due: its purchase may still be in flight.
+    A recall without one waits until it is due: its purchase may still be in flight.
     """
     found = await connection.execute(read_recalls, column_arrays(shipment_id=shipment_ids))
     return [RecallOpened(**row) for row in found.mappings()]
@@ -62,23 +62,22 @@ async def find_recalls(
 async def start_due_recall_tries(
     connection: AsyncConnection, retry_s: float, most: int
 ) -> list[RecallOpened]:
-    """Starts a try for the recalls that the carrier has not answered, as `start_due_label_tries`
-    does for labels.
+    """Starts tries of at most `most` open recalls that are due, and returns them.
+
+    `start_due_label_tries` defines when a try is due.
     """
     found = await connection.execute(start_recall_tries, {"retry_s": retry_s, "most": most})
     return [RecallOpened(**row) for row in found.mappings()]
 
 
 async def count_open_recalls(connection: AsyncConnection) -> tuple[int, float]:
-    """How many recalls the carrier has not answered, and for how many seconds the oldest of them
-    has been open.
-    """
+    """Returns the number of open recalls, and the age of the oldest in seconds."""
     count, oldest_s = (await connection.execute(read_open_recalls)).one()
     return count, float(oldest_s or 0)
 
 
 def recall_row(row: RecallOpened) -> dict[str, Any]:
-    """The row of an open recall, at its first try."""
+    """Returns the row of a recall at its first try."""
     return {
         "shipment_id": row.shipment_id,
         "purchase": row.purchase,

@@ -74,23 +74,23 @@ insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING_COL
 async def find_reported(
     connection: AsyncConnection, carrier: str, tracking_number: str, carrier_event_id: str
 ) -> UUID | None:
-    """The shipment that the carrier means by this number: the one that has recorded this report
-    before, else the live one, else the latest.
+    """Returns the shipment that the report is about; None where there is none.
+
+    Of the carrier's shipments with this number it is the one that has recorded this report, else
+    the live one, else the latest.
     """
-    named = {
+    parameters = {
         "carrier": carrier,
         "tracking_number": tracking_number,
         "carrier_event_id": carrier_event_id,
     }
-    return (await connection.execute(read_reported, named)).scalar_one_or_none()
+    return (await connection.execute(read_reported, parameters)).scalar_one_or_none()
 
 
 async def list_tracking_events(
     connection: AsyncConnection, shipment_id: UUID, page: Page
 ) -> list[TrackingEvent]:
-    """The page's tracking events and one more where there are more, in the order in which they
-    were recorded.
-    """
+    """Returns the page's tracking events and one more where there are more, oldest first."""
     after = page.after[0] if page.after else 0
     rows = await connection.execute(
         read_tracking, {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
@@ -99,7 +99,7 @@ async def list_tracking_events(
 
 
 async def is_reported(connection: AsyncConnection, carrier: str, tracking_number: str) -> bool:
-    """Whether the carrier has reported anything of the live shipment with this number."""
+    """Returns whether the live shipment with this number has a report."""
     return bool(
         (
             await connection.execute(
@@ -112,9 +112,7 @@ async def is_reported(connection: AsyncConnection, carrier: str, tracking_number
 async def load_recorded_reports(
     connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]
 ) -> None:
-    """Sets `recorded_reports` of the shipments, which are locked by now, to those of these reports
-    that are recorded already.
-    """
+    """Sets `recorded_reports` of the locked shipments: those of these reports that are recorded."""
     recorded: defaultdict[UUID, set[str]] = defaultdict(set)
     parameters = column_arrays(
         shipment_id=[id for id, _ in reports], carrier_event_id=[event for _, event in reports]

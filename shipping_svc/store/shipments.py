@@ -84,14 +84,14 @@ delete_parcels = delete(parcels).where(is_any_of(parcels.c.shipment_id))
 async def find_shipments(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Shipment]:
-    """The stored shipments, unlocked, by id; unknown ids are missing."""
+    """Returns the shipments by id, unlocked; unknown ids are missing."""
     return {s.id: s for s in await with_parcels(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def find_fulfillments(
     connection: AsyncConnection, fulfillment_ids: Collection[UUID]
 ) -> dict[UUID, int]:
-    """Those of the fulfilments that have a shipment, with the highest version that one states."""
+    """Returns the highest version of each fulfilment in its shipments; others are missing."""
     found = await connection.execute(
         read_fulfillments, column_arrays(fulfillment_id=fulfillment_ids)
     )
@@ -99,7 +99,7 @@ async def find_fulfillments(
 
 
 async def find_versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
-    """The shipments' versions, by id; unknown ids are missing."""
+    """Returns the shipments' versions by id; unknown ids are missing."""
     rows = await connection.execute(read_versions, column_arrays(id=ids))
     return {row.id: row.version for row in rows}
 
@@ -107,7 +107,7 @@ async def find_versions(connection: AsyncConnection, ids: Collection[UUID]) -> d
 async def list_shipments(
     connection: AsyncConnection, query: ShipmentFilter, page: Page
 ) -> list[Shipment]:
-    """The page's shipments and one more where there are more, newest first."""
+    """Returns the page's shipments and one more where there are more, newest first."""
     filters = conditions(
         (shipments.c.order_id, eq, query.order_id),
         (shipments.c.carrier, eq, query.carrier),
@@ -127,7 +127,7 @@ async def list_shipments(
 async def list_history(
     connection: AsyncConnection, shipment_id: UUID, page: Page
 ) -> list[Transition]:
-    """The page's rows of history and one more where there are more, oldest first."""
+    """Returns the page's rows of history and one more where there are more, oldest first."""
     after = page.after[0] if page.after else 0
     parameters = {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
     return [TRANSITION.record(row) for row in await connection.execute(read_history, parameters)]
@@ -139,8 +139,9 @@ async def find_open_shipments(
     order_ids: Collection[UUID] = (),
     fulfillment_ids: Collection[UUID] = (),
 ) -> Sequence[Any]:
-    """The shipments of these orders and fulfilments that are neither at their end nor recalled:
-    id, order_id, attempt, fulfillment_id.
+    """Returns OPEN_COLUMNS of the shipments of these orders and fulfilments that are not recalled.
+
+    Shipments with a final status are missing.
     """
     parameters = column_arrays(order_id=order_ids, fulfillment_id=fulfillment_ids)
     return (await connection.execute(read_open_shipments, parameters)).all()
@@ -149,7 +150,7 @@ async def find_open_shipments(
 async def with_parcels(
     connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
 ) -> list[Shipment]:
-    """The shipments that the statement finds, in its order, each with its parcels."""
+    """Returns the shipments of the statement, in its order, each with its parcels."""
     rows = list(await connection.execute(statement, parameters))
     parcels_of: defaultdict[UUID, list[Parcel]] = defaultdict(list)
     if rows:

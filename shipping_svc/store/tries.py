@@ -1,4 +1,4 @@
-"""The tries of labels and recalls: each pause is twice the one before."""
+"""Tries of labels and recalls, with pauses that double."""
 
 from sqlalchemy import Float, Table, Update, bindparam, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL
@@ -7,9 +7,10 @@ LONGEST_PAUSE_S = 60.0
 
 
 def start_due_tries(tries: Table) -> Update:
-    """Starts the next tries of the rows that are due, and counts them.
+    """Returns the statement that starts the next tries of at most `most` rows that are due.
 
-    A row is due after a pause that doubles with each try.
+    A row is due after a pause: `retry_s` after the first try, then twice the last pause, up to
+    LONGEST_PAUSE_S.
     """
     pause_s = func.least(
         bindparam("retry_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)),

@@ -54,10 +54,10 @@ from shipping_svc.store.shipments import (
 async def lock_shipments(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> Workspace[Shipment]:
-    """The shipments of the commands.
+    """Returns the shipments of the commands, and locks them.
 
-    The id that a CreateShipment proposes names the fulfilment's shipment too, unless that
-    command creates the next shipment of the fulfilment.
+    The id that a CreateShipment proposes also names the fulfilment's shipment, unless that command
+    creates the next shipment of the fulfilment.
     """
     commands = [(each.target, each.command) for each in envelopes]
     parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
@@ -106,7 +106,8 @@ async def save_shipments(
 ) -> None:
     """Stores the new and the changed shipments, and their rows.
 
-    New shipments are sorted by their natural key: two sets with the same keys cannot deadlock.
+    It inserts new shipments in the order of their business key. So two sets with the same keys
+    cannot deadlock.
     """
     created = sorted(
         (s for id, s in after.items() if id not in before), key=attrgetter("fulfillment_id")
@@ -149,7 +150,7 @@ async def _save_parcels(
 
 
 async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
-    """Stores the rows of the decisions beside the shipments themselves."""
+    """Stores the decisions' rows: history, labels, reports and recalls."""
     if steps := [row for row in rows if isinstance(row, Transition)]:
         await connection.execute(insert_history, TRANSITION.arrays(steps))
     if bought := [row for row in rows if isinstance(row, BoughtLabel)]:

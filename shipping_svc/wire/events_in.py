@@ -28,7 +28,7 @@ HANDLED_STATUSES = frozenset(
 def ready_fulfillment(
     event: FulfillmentStatusChanged, source: EventSource
 ) -> Envelope[ShipmentRequest] | None:
-    """The request to ship the parcels; None where the fulfilment is not ready.
+    """Returns the request to ship the parcels; None where the fulfilment is not ready.
 
     Raises Invalid VALIDATION_FAILED where it has no packages.
     """
@@ -44,7 +44,7 @@ def ready_fulfillment(
 def withdrawn_fulfillment(
     event: FulfillmentLinesChanged, source: EventSource
 ) -> Envelope[ShipmentRequest] | None:
-    """The request to withdraw the parcels; None where nothing is withdrawn."""
+    """Returns the request to withdraw the parcels; None where the fulfilment withdraws none."""
     fulfillment = event.fulfillment
     return (
         _shipment_request(fulfillment, source) if fulfillment.HasField("withdraw_reason") else None
@@ -54,7 +54,10 @@ def withdrawn_fulfillment(
 def _shipment_request(
     fulfillment: fulfillment_pb2.Fulfillment, source: EventSource
 ) -> Envelope[ShipmentRequest]:
-    """The target is the fulfilment, until an operation proposes the id of a shipment."""
+    """Returns the request in an envelope.
+
+    Its target is the fulfilment; an operation then proposes the id of a shipment.
+    """
     shipment_request = ShipmentRequest(
         order_id=UUID(fulfillment.order_id),
         attempt=fulfillment.attempt,
@@ -72,7 +75,7 @@ def close_fulfillment(
     event: FulfillmentStatusChanged,
     source: EventSource,
 ) -> Envelope[CloseFulfillment] | None:
-    """The command that closes the fulfilment; None where it is not cancelled."""
+    """Returns the command that closes the fulfilment; None where it is not cancelled."""
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
         return None
     command = CloseFulfillment(version=event.fulfillment.version)
@@ -81,7 +84,7 @@ def close_fulfillment(
 
 
 def close_order(event: OrderStatusChanged, source: EventSource) -> Envelope[CloseOrder] | None:
-    """The command that closes the order; None where it is neither cancelled nor failed."""
+    """Returns the command that closes the order; None where it is open."""
     status = CLOSED_STATUSES.get(event.new_status)
     if status is None:
         return None

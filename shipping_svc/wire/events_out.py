@@ -14,7 +14,7 @@ from shipping_svc.wire.responses import shipment
 
 
 def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
-    """The message of a domain event, with the shipment as it was after it."""
+    """Returns the message of a domain event, with the shipment after the change."""
     record = domain_event.shipment
     return OutgoingEvent(
         aggregate=record.id, order_id=record.order_id, message=_message(domain_event)
@@ -22,7 +22,7 @@ def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
 
 
 def _message(domain_event: DomainEvent) -> Message:
-    """The note of the step is left out: it is for the history alone."""
+    """Returns the message without the note of the step, which only the history has."""
     record, step = domain_event.shipment, domain_event.step
     common: dict[str, Any] = {
         "shipment": shipment(record),

@@ -26,7 +26,10 @@ from shipping_svc.wire.enums import STATUS_OF
 def create_shipment(
     request: api.CreateShipmentRequest, context: RequestContext
 ) -> Envelope[ShipmentRequest]:
-    """The target is the fulfilment, until an operation proposes the id of a shipment."""
+    """Returns the request in an envelope.
+
+    Its target is the fulfilment; an operation then proposes the id of a shipment.
+    """
     shipment_request = ShipmentRequest(
         order_id=UUID(request.order_id),
         attempt=request.attempt,

@@ -84,8 +84,9 @@ def label(record: Label) -> api.GetLabelResponse:
 def watch_response(
     shipment_id: UUID, update: Shipment | datetime, version: int
 ) -> api.WatchShipmentResponse:
-    """A message of a watch: the shipment, or a heartbeat with the time; `version` is the version
-    that was sent last.
+    """Returns a message of a watch: the shipment, or a heartbeat with the time.
+
+    `version` is the version that was sent last.
     """
     response = api.WatchShipmentResponse(resume_token=resume_token(shipment_id, version))
     match update:

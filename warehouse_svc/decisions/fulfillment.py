@@ -1,9 +1,10 @@
-"""What fulfilment reports of committed units: shipped, back on the shelf, not found, damaged.
-Quantities are targets, so that a repeat moves nothing.
+"""Reports of the fulfilment service about committed units: shipped, back on the shelf, not found,
+damaged.
 
-A picklist only loses units: replacements for spoiled units are never on it together with those. So
-all units that are committed beyond the smallest reported picklist are back on the shelf: reports
-can arrive in any order, and units that were never on a picklist come back as well.
+Quantities are targets, so that a repeat moves no unit. A picklist only loses units: a spoiled unit
+leaves it before its replacement joins it. So all units that are committed beyond the smallest
+reported picklist are back on the shelf. Reports can arrive in any order, and units that were never
+on a picklist go back as well.
 """
 
 from chassis.values.decision import Decision
@@ -15,15 +16,15 @@ from warehouse_svc.lifecycle import MovementKind, Status
 from warehouse_svc.model.commands import ApplyFulfillment, LeftAfterVoid, ReplaceSpoiled
 from warehouse_svc.model.records import OrderStock, Reservation, ReservationLine
 
-LINE_MAX = 1_000_000  # units that a reservation's line may count
+LINE_MAX = 1_000_000  # units
 NOT_COMMITTED = frozenset({Status.ACTIVE, Status.EXPIRED, Status.RELEASED})
 
 
 def apply_fulfillment(record: OrderStock, command: ApplyFulfillment, context: Context) -> Decided:
-    """Applies one warehouse's picklist. Deferred EVENT_AHEAD until the units are committed.
+    """Applies one warehouse's picklist. Raises Deferred EVENT_AHEAD until the units are committed.
 
-    Units that were released instead cannot have shipped, and need not come back: closing the
-    attempt frees them.
+    Where the units were released instead, a picklist changes nothing: the attempt's closing frees
+    them. Raises Refused RESERVATION_CLOSED where released units are reported as shipped.
     """
     if not command.shipped and committed_elsewhere(record, command):
         return Decision(record)
@@ -51,8 +52,9 @@ def apply_fulfillment(record: OrderStock, command: ApplyFulfillment, context: Co
 
 
 def ship_shelf(posting: StockPosting, reservation: Reservation, left: LeftAfterVoid) -> None:
-    """Posts the units that left with a voided label as shipped from the shelf, all of them or
-    none. Refused SHELF_SHORTAGE where fewer are sellable.
+    """Posts the units that left with a voided label as shipped from the shelf, all or none.
+
+    Raises Refused SHELF_SHORTAGE where fewer are sellable.
     """
     short: list[Violation] = []
     for number, units in left.units.items():
@@ -68,10 +70,10 @@ def ship_shelf(posting: StockPosting, reservation: Reservation, left: LeftAfterV
                 reservation, line, MovementKind.SHIP_SHELF, missing, left.source
             )
     if short:
-        named = ", ".join(f"{each.subject}: {each.description}" for each in short)
+        shortages = ", ".join(f"{each.subject}: {each.description}" for each in short)
         text = (
-            f"A parcel left {reservation.warehouse_id} after its label was void: {named}. Receive"
-            " or free that stock, then replay."
+            f"A parcel left {reservation.warehouse_id} after its label was void: {shortages}."
+            " Receive or free that stock, then replay the event."
         )
         raise Refused(
             "SHELF_SHORTAGE",
@@ -83,8 +85,9 @@ def ship_shelf(posting: StockPosting, reservation: Reservation, left: LeftAfterV
 
 
 def replace_spoiled(record: OrderStock, command: ReplaceSpoiled, context: Context) -> Decided:
-    """Posts units as damaged, and commits others of the same warehouse in their place, as far as
-    there are any; none for a closed attempt.
+    """Posts units as damaged, and commits sellable units of the same warehouse in their place.
+
+    For a closed attempt it commits none.
     """
     reservation = reservation_at(record, command, context)
     if reservation.status in NOT_COMMITTED:
@@ -111,27 +114,26 @@ def replace_spoiled(record: OrderStock, command: ReplaceSpoiled, context: Contex
 
 
 def committed_elsewhere(record: OrderStock, command: ApplyFulfillment) -> bool:
-    """Whether the attempt's units in that warehouse have expired, and other warehouses have
-    committed units in their place.
-    """
+    """Returns whether the warehouse's units expired and others committed units in their place."""
     order_reservations, reservations = reservations_of(record, command.attempt)
-    there = {
+    of_attempt = {
         reservation.warehouse_id
         for reservation in order_reservations.reservations
         if reservation.attempt == command.attempt
     }
-    here = {reservation.warehouse_id for reservation in reservations}
+    current = {reservation.warehouse_id for reservation in reservations}
     settled = all(
         reservation.status not in (Status.ACTIVE, Status.EXPIRED) for reservation in reservations
     )
-    return settled and command.warehouse_id in there - here
+    return settled and command.warehouse_id in of_attempt - current
 
 
 def reservation_at(
     record: OrderStock, command: ApplyFulfillment | ReplaceSpoiled, context: Context
 ) -> Reservation:
-    """Returns the attempt's reservation in the warehouse. Raises NotFound RESERVATION_NOT_FOUND
-    where there is none.
+    """Returns the attempt's reservation in the warehouse.
+
+    Raises NotFound RESERVATION_NOT_FOUND where there is none.
     """
     for reservation in reservations_of(record, command.attempt)[1]:
         if reservation.warehouse_id == command.warehouse_id:
@@ -144,8 +146,9 @@ def reservation_at(
 
 
 def not_committed(record: OrderStock, reservation: Reservation) -> Deferred | Refused:
-    """Returns why units that are not committed cannot move: Deferred where they may still be
-    committed, else Refused.
+    """Returns the failure to move units that are not committed.
+
+    It is Deferred where they may still be committed, else Refused.
     """
     if (
         reservation.status is Status.RELEASED
@@ -167,9 +170,9 @@ def not_committed(record: OrderStock, reservation: Reservation) -> Deferred | Re
 def move_up_to(
     posting: StockPosting, reservation: Reservation, number: int, kind: MovementKind, target: int
 ) -> int:
-    """Moves units of a line until `target` have made this movement, and returns how many it moved.
+    """Moves units of a line until `target` have made this movement. Returns how many it moved.
 
-    Refused STOCK_BELOW_RESERVED where the line has fewer.
+    Raises Refused STOCK_BELOW_RESERVED where the line has fewer.
     """
     if target == 0:
         return 0
@@ -180,8 +183,9 @@ def move_up_to(
 
 
 def line_of(posting: StockPosting, reservation: Reservation, number: int) -> ReservationLine:
-    """Returns the reservation's line with the movements so far. Refused STOCK_BELOW_RESERVED
-    where there is none.
+    """Returns the reservation's line with the movements so far.
+
+    Raises Refused STOCK_BELOW_RESERVED where there is none.
     """
     for line in posting.current(reservation).lines:
         if line.number == number:

@@ -1,7 +1,7 @@
 """Balances, units of reservations, rows of the ledger and domain events, which one decision
 changes together or not at all.
 
-The deciders decide, and post the result here. A StockPosting is used for one decision.
+The deciders post their results to a StockPosting; each decision has its own.
 """
 
 from collections import defaultdict
@@ -44,8 +44,8 @@ from warehouse_svc.model.records import (
 
 Decided = Decision[OrderStock, Movement]
 
-# The kinds of movement after which the reservation's change is published. (The caller knows what is
-# reserved; the carrier's tracking events say what is shipped.)
+# The kinds of movement after which the reservation's change is published. The answer of the call
+# has the reserved units, and the shipment's events the shipped ones.
 PUBLISHED_KINDS = frozenset(
     {MovementKind.CONFIRM, MovementKind.RELEASE, MovementKind.EXPIRE, MovementKind.UNCOMMIT}
 )
@@ -88,7 +88,7 @@ class StockPosting:
         self._events: list[object] = []
 
     def level(self, place: Place) -> StockLevel:
-        """Returns the stock level with the movements so far; an empty one if there is none yet."""
+        """Returns the stock level with the movements so far; an empty one where there is none."""
         return self._levels.get(place) or StockLevel(
             id=level_id(place),
             warehouse_id=place[0],
@@ -116,8 +116,9 @@ class StockPosting:
     def move_units(
         self, reservation: Reservation, number: int, kind: MovementKind, quantity: int
     ) -> None:
-        """Moves units of a reservation's line. Refused STOCK_BELOW_RESERVED where the line has
-        fewer.
+        """Moves units of a reservation's line.
+
+        Raises Refused STOCK_BELOW_RESERVED where the line has fewer.
         """
         lines = self._lines_of(reservation)
         line = lines[number]
@@ -140,8 +141,9 @@ class StockPosting:
                 self.move_units(reservation, line.number, kind, units)
 
     def add_units(self, reservation: Reservation, number: int, quantity: int) -> None:
-        """Commits more units of a line than it had. The caller checks that they are sellable in
-        the same warehouse.
+        """Commits `quantity` more units for a line.
+
+        The caller checks that they are sellable in the same warehouse.
         """
         lines = self._lines_of(reservation)
         lines[number] = lines[number].enlarged(quantity)
@@ -151,8 +153,9 @@ class StockPosting:
     def post_return(
         self, line: OrderLine, place: Place, kind: MovementKind, quantity: int, source_id: UUID
     ) -> None:
-        """Posts units of an order's line that a return brought back: sellable (restock) or
-        damaged (mark damaged).
+        """Posts units of an order's line that a return brought back.
+
+        `kind` is RESTOCK for sellable units, and MARK_DAMAGED for damaged ones.
         """
         order_id = self._record.existing_reservations.order_id
         returned = self._returned.get(line.number, ReturnedUnits())
@@ -170,14 +173,14 @@ class StockPosting:
         quantity: int,
         source_id: UUID,
     ) -> None:
-        """Posts units of an order's line that are in none of its reservations."""
+        """Posts units of an order's line outside its reservations."""
         place = (reservation.warehouse_id, line.sku)
         self._post_for_order_line(
             source_id, reservation.order_id, line.number, place, kind, quantity
         )
 
     def posted(self, source_id: UUID, number: int, kind: MovementKind) -> int:
-        """Returns how many units of the order's line the ledger has for the source."""
+        """Returns the number of units of the order's line in the ledger for the source."""
         of_source: PostedUnits = self._posted.get(source_id, {})
         return of_source.get(
             (
@@ -206,7 +209,7 @@ class StockPosting:
         lines: Sequence[WantedLine],
         expire_time: datetime,
     ) -> Reservation:
-        """Reserves units in a new reservation for the order that is the command's target."""
+        """Returns a new reservation of the lines for the order that is the command's target."""
         new = Reservation(
             id=self._context.new_id(len(self._moved_kinds)),
             order_id=self._context.target,
@@ -240,8 +243,9 @@ class StockPosting:
         )
 
     def decision(self, order_id: UUID | None = None, closed_attempt: int = 0) -> Decided:
-        """Returns the decision about an order's reservations, or about stock levels alone. Where
-        nothing changed, it leaves the record as it was.
+        """Returns the decision about an order's reservations, or about stock levels alone.
+
+        Without a movement and without a newly closed attempt it leaves the record as it is.
         """
         old = self._record.order_reservations or (OrderReservations(order_id) if order_id else None)
         closed = max(closed_attempt, old.closed_attempt) if old else 0
@@ -351,7 +355,7 @@ class StockPosting:
             version=old.version + 1,
             update_time=self._context.time,
         )
-        _within_bounds(new)
+        _check_bounds(new)
         movement = Movement(
             id=self._context.new_id(len(self._movements)),
             level_id=old.id,
@@ -380,13 +384,11 @@ class StockPosting:
         self._events.append(StockChanged(new, movement))
 
 
-def _within_bounds(level: StockLevel) -> None:
+def _check_bounds(level: StockLevel) -> None:
     balances = (level.available, level.reserved, level.committed, level.damaged)
     if min(*balances, level.sellable) < 0:
-        text = (
-            f"{level.warehouse_id} has fewer units of {level.sku} than that, or has reserved them."
-        )
+        text = f"{level.warehouse_id} has too few units of {level.sku}, or has reserved them."
         raise Refused("STOCK_BELOW_RESERVED", text, sku=level.sku, warehouse_id=level.warehouse_id)
     if max(balances) > BALANCE_MAX:
-        text = f"{level.warehouse_id} cannot count more than {BALANCE_MAX} units of {level.sku}."
+        text = f"{level.warehouse_id} cannot have more than {BALANCE_MAX} units of {level.sku}."
         raise Refused("QUANTITY_OUT_OF_RANGE", text, sku=level.sku, warehouse_id=level.warehouse_id)

@@ -1,5 +1,6 @@
-"""Changes of reservations by checkouts, by events of the order and by the expiry worker. All
-reservations of an attempt move together.
+"""Changes of reservations by checkouts, by events of the order and by the expiry worker.
+
+All reservations of an attempt change together.
 """
 
 from collections.abc import Sequence
@@ -24,13 +25,13 @@ from warehouse_svc.model.commands import (
 from warehouse_svc.model.events import ReservationChanged
 from warehouse_svc.model.records import OrderReservations, OrderStock, Reservation, WantedLine
 
-# A repeat that finds more than this share of its ttl left extends nothing: the rest must suffice
-# for an order that is placed only now.
+# A repeat that finds more than this share of its ttl left does not extend it: the rest is long
+# enough for an order that is placed now.
 RENEWAL_THRESHOLD = 0.9
-# An order's events name each line at each of its warehouses, so this bounds their size, and with it
-# what the broker must take (chassis.values.event_subjects.MESSAGE_BYTES_MAX).
+# An order's events name each line at each of its warehouses. So this bounds their size, which must
+# stay below chassis.values.event_subjects.MESSAGE_BYTES_MAX.
 WAREHOUSES_MAX = 8
-SHORTAGES_IN_METADATA = 10  # a status must stay small, whatever a SKU is called
+SHORTAGES_IN_METADATA = 10  # long SKUs too must fit into a gRPC status
 
 
 def reserve(record: OrderStock, command: ReserveStock, context: Context) -> Decided:
@@ -56,9 +57,7 @@ def reserve(record: OrderStock, command: ReserveStock, context: Context) -> Deci
 
 
 def renew(record: OrderStock, command: RenewReservations, context: Context) -> Decided:
-    """Replaces the reservations if all have expired, and extends active ones. Other
-    reservations stay as they are.
-    """
+    """Replaces the reservations if all have expired; else extends the active ones."""
     order_reservations = record.order_reservations
     reservations = order_reservations.of_attempt(command.attempt) if order_reservations else ()
     if (
@@ -84,8 +83,9 @@ def renew(record: OrderStock, command: RenewReservations, context: Context) -> D
 
 
 def due_for_renewal(reservations: Sequence[Reservation], ttl: timedelta, now: datetime) -> bool:
-    """Whether a repeated request finds too little of its ttl left: its order may be placed only
-    now.
+    """Returns whether a repeated request finds too little of its ttl left.
+
+    The order of that request may be placed only now.
     """
     if not reservations or all(r.has_expired(now) for r in reservations):
         return bool(reservations)
@@ -104,7 +104,7 @@ def extend(
 ) -> Decided:
     """Returns the decision that active reservations expire the command's ttl from now.
 
-    No unit moves, and no status changes: so no event is published.
+    No unit moves and no status changes, so it has no event.
     """
     active = {r.id for r in reservations if r.status is Status.ACTIVE}
     extended = tuple(
@@ -120,11 +120,11 @@ def extend(
 
 
 def confirm(record: OrderStock, command: ConfirmReservations, context: Context) -> Decided:
-    """Commits all units that the attempt has reserved, also past their expire_time; expired units
-    only if they are still sellable.
+    """Commits all units that the attempt has reserved, also past their expire_time.
 
-    On the event path no caller reads a refusal: it becomes a domain event, unless the attempt is
-    closed, which the order service knows.
+    It commits expired units only if they are still sellable. On the event path no caller reads a
+    refusal: it becomes a domain event. The refusal of a closed attempt does not, because the order
+    service closed the attempt.
     """
     if (
         command.by_event
@@ -179,8 +179,9 @@ def commit(
 
 
 def release(record: OrderStock, command: ReleaseReservations, context: Context) -> Decided:
-    """Releases reserved units, of all lines or up to the given units of some. Committed units
-    stay until fulfilment reports them.
+    """Releases reserved units, of all lines or up to the given units of some.
+
+    Committed units stay until the fulfilment service reports them.
     """
     _, reservations = reservations_of(record, command.attempt)
     posting = StockPosting(record, command, context)
@@ -194,13 +195,15 @@ def release(record: OrderStock, command: ReleaseReservations, context: Context) 
 def release_line(
     posting: StockPosting, reservations: Sequence[Reservation], number: int, target: int
 ) -> None:
-    """Releases units of one line until `target` are released; the reservation that was sourced
-    last comes first.
+    """Releases units of one line until `target` are released.
+
+    The reservation that was made last comes first. Raises Refused QUANTITY_OUT_OF_RANGE where the
+    line has fewer units.
     """
     parts = [(r, line) for r in reversed(reservations) for line in r.lines if line.number == number]
     missing = target - sum(line.released for _, line in parts)
     if missing > sum(line.reserved + line.committed for _, line in parts):
-        text = f"Line {number} has fewer than {target} units that are, or could be, released."
+        text = f"Line {number} has fewer than {target} released or releasable units."
         raise Refused("QUANTITY_OUT_OF_RANGE", text, line_number=str(number))
     for reservation, line in parts:
         if units := min(max(missing, 0), line.reserved):
@@ -218,13 +221,12 @@ def expire(record: OrderStock, command: ExpireReservations, context: Context) ->
 
 
 def close_attempt(record: OrderStock, command: CloseAttempt, context: Context) -> Decided:
-    """Closes the attempt and all before it: they cannot be confirmed any more, and their reserved
-    units are released.
+    """Closes the attempt and all before it: a confirmation of theirs is refused from now on.
 
-    Committed units are uncommitted at once where the order was still pending; else when fulfilment
-    reports them. Where the order has no reservations (yet), the closed attempt is stored if the
-    order service closed it. Raises NotFound RESERVATION_NOT_FOUND if another service did: the order
-    may not exist.
+    It releases their reserved units. Committed units are uncommitted at once where the order was
+    still pending; else when the fulfilment service reports them. Where the order has no
+    reservations (yet), the closed attempt is stored if the order service closed it. Raises NotFound
+    RESERVATION_NOT_FOUND if another service did: the order may not exist.
     """
     if not command.by_order and record.order_reservations is None:
         raise reservation_not_found(command.attempt)
@@ -238,12 +240,14 @@ def close_attempt(record: OrderStock, command: CloseAttempt, context: Context) -
 
 
 def apply_allocations(record: OrderStock, command: ApplyAllocations, context: Context) -> Decided:
-    """Frees the units that the order no longer allocates: reserved ones at once. Committed units
-    stay until fulfilment reports them, unless the order was pending when it cancelled them: those
-    are never put on a picklist (the commit raced the cancellation).
+    """Frees the units that the order no longer allocates.
 
-    Changes nothing where the order names other reservations than the attempt's current ones: it
-    does not know yet where its units are.
+    Reserved units are released at once. Committed units stay until the fulfilment service reports
+    them. If the order was pending when it cancelled them, they are never on a picklist (the commit
+    raced the cancellation): then they are uncommitted at once.
+
+    Where the order names other reservations than the attempt's current ones, nothing changes: the
+    order has not applied their replacement yet.
     """
     _, reservations = reservations_of(record, command.attempt)
     posting = StockPosting(record, command, context)
@@ -268,8 +272,9 @@ def apply_allocations(record: OrderStock, command: ApplyAllocations, context: Co
 def reservations_of(
     record: OrderStock, attempt: int
 ) -> tuple[OrderReservations, tuple[Reservation, ...]]:
-    """Returns the order's reservations, and the attempt's current ones. Raises NotFound
-    RESERVATION_NOT_FOUND where the attempt has none.
+    """Returns the order's reservations, and the attempt's current ones.
+
+    Raises NotFound RESERVATION_NOT_FOUND where the attempt has none.
     """
     if record.order_reservations is None or not (
         reservations := record.order_reservations.of_attempt(attempt)
@@ -279,10 +284,10 @@ def reservations_of(
 
 
 def reservation_not_found(attempt: int) -> NotFound:
-    """Returns the failure of a command that needs a reservation where there is none (yet)."""
+    """Returns the failure of a command for an attempt that has no reservation (yet)."""
     return NotFound(
         "RESERVATION_NOT_FOUND",
-        f"Nothing was reserved for attempt {attempt} of this order.",
+        f"Attempt {attempt} of this order has no reservation.",
         attempt=str(attempt),
     )
 
@@ -302,7 +307,10 @@ def refuse_closed_attempt(order_reservations: OrderReservations, attempt: int) -
 def replace_expired(
     posting: StockPosting, attempt: int, reservations: Sequence[Reservation], now: datetime
 ) -> list[Reservation]:
-    """Replaces expired reservations. Refused RESERVATION_EXPIRED where the units are sold."""
+    """Replaces expired reservations, and returns the new ones.
+
+    Raises Refused RESERVATION_EXPIRED where the units are sold.
+    """
     lines = expired_units(reservations)
     if short := shortages(lines, posting.sellable()):
         text = f"The reservations of attempt {attempt} have expired, and their units are sold."
@@ -322,14 +330,14 @@ def reserve_next_generation(
     before: Sequence[Reservation],
     expire_time: datetime,
 ) -> list[Reservation]:
-    """Reserves the lines in the next generation. Refused INSUFFICIENT_STOCK, with each SKU that is
-    short, where there is not enough.
+    """Reserves the lines in the next generation, and returns the new reservations.
 
-    Refused TOO_MANY_WAREHOUSES where the units lie in more than WAREHOUSES_MAX.
+    Raises Refused INSUFFICIENT_STOCK, which names each SKU with too few sellable units, and Refused
+    TOO_MANY_WAREHOUSES where the units lie in more than WAREHOUSES_MAX.
     """
     sellable = posting.sellable()
     if short := shortages(lines, sellable):
-        text = f"There is not enough stock of {len(short)} of {len(demand(lines))} SKUs."
+        text = f"{len(short)} of {len(demand(lines))} SKUs have too few sellable units."
         raise Refused(
             "INSUFFICIENT_STOCK",
             text,
@@ -340,8 +348,8 @@ def reserve_next_generation(
     by_warehouse = source(lines, sellable, [r.warehouse_id for r in before])
     if len(by_warehouse) > WAREHOUSES_MAX:
         text = (
-            f"The units lie in {len(by_warehouse)} warehouses, and an order is served from "
-            f"{WAREHOUSES_MAX} at most. Place several smaller orders."
+            f"The units lie in {len(by_warehouse)} warehouses, and at most {WAREHOUSES_MAX} serve"
+            " one order. Place several smaller orders."
         )
         raise Refused(
             "TOO_MANY_WAREHOUSES",
@@ -359,26 +367,27 @@ def expired_units(reservations: Sequence[Reservation]) -> list[WantedLine]:
     """Returns the expired units of the reservations, by order line."""
     units: dict[int, WantedLine] = {}
     for line in (line for r in reservations for line in r.lines if line.expired):
-        known = units.get(line.number)
+        earlier = units.get(line.number)
         units[line.number] = WantedLine(
-            line.number, line.sku, line.expired + (known.quantity if known else 0)
+            line.number, line.sku, line.expired + (earlier.quantity if earlier else 0)
         )
     return [units[number] for number in sorted(units)]
 
 
 def violations(short: Sequence[Shortage], kind: str) -> list[Violation]:
-    return [Violation(s.sku, f"asked {s.asked}, left {s.left}", kind) for s in short]
+    return [Violation(s.sku, f"asked {s.asked}, left {s.sellable}", kind) for s in short]
 
 
 def metadata(short: Sequence[Shortage]) -> dict[str, str]:
-    """The first shortages for programs: sku_1, asked_1, left_1 and so on; `shortages` says how
-    many there are.
+    """Returns the first shortages as metadata of an error: sku_1, asked_1, left_1 and so on.
+
+    `shortages` is the number of all of them.
     """
-    named = {"shortages": str(len(short))}
+    fields = {"shortages": str(len(short))}
     for number, shortage in enumerate(short[:SHORTAGES_IN_METADATA], 1):
-        named |= {
+        fields |= {
             f"sku_{number}": shortage.sku,
             f"asked_{number}": str(shortage.asked),
-            f"left_{number}": str(shortage.left),
+            f"left_{number}": str(shortage.sellable),
         }
-    return named
+    return fields

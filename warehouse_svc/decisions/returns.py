@@ -1,5 +1,6 @@
-"""Units that returns bring back: those that passed inspection and those that failed. Quantities
-are targets, by return and order line.
+"""Units that returns bring back: those that passed inspection and those that failed.
+
+Quantities are targets, by return and order line.
 """
 
 from uuid import UUID
@@ -13,16 +14,16 @@ from warehouse_svc.model.records import OrderReservations, OrderStock
 
 
 def post_return(record: OrderStock, command: PostReturn, context: Context) -> Decided:
-    """Posts all lines or none. Each unit of a return is posted once, however many requests and
-    events report it, and in which warehouse.
+    """Posts all lines or none.
 
-    Deferred EVENT_AHEAD where more units come back than have shipped so far, and the event about
-    the others may still arrive; else refused.
+    Each unit of a return is posted once, also where several requests and events report it in
+    several warehouses. Where more units come back than have shipped so far, it raises Deferred
+    EVENT_AHEAD if more may still ship, else Refused RETURN_EXCEEDS_SHIPPED.
     """
     if record.order_reservations is None or not record.order_reservations.reservations:
         raise NotFound(
             "RESERVATION_NOT_FOUND",
-            f"Nothing was ever reserved for order {context.target}.",
+            f"Order {context.target} has no reservation.",
             order_id=str(context.target),
         )
     check_source(record, command, context)
@@ -47,8 +48,9 @@ def post_return(record: OrderStock, command: PostReturn, context: Context) -> De
 def more_than_shipped(
     order_reservations: OrderReservations, source: UUID, number: int, shipped: int
 ) -> Deferred | Refused:
-    """Returns why more units cannot come back: the event about their shipment has not arrived
-    yet, or no more units can ship.
+    """Returns the failure of a return that brings more units than have shipped so far.
+
+    It is Deferred where more units may still ship, else Refused.
     """
     text = (
         f"Return {source} brings more units of line {number} of order"
@@ -60,8 +62,9 @@ def more_than_shipped(
 
 
 def may_still_ship(order_reservations: OrderReservations, number: int) -> bool:
-    """Whether more units of the order's line may ship: it has committed units, or units that a
-    confirmation can still commit.
+    """Returns whether more units of the order's line may ship.
+
+    It has committed units then, or units that a confirmation can still commit.
     """
     for reservation in order_reservations.reservations:
         for line in (line for line in reservation.lines if line.number == number):
@@ -79,13 +82,13 @@ def may_still_ship(order_reservations: OrderReservations, number: int) -> bool:
 
 
 def check_source(record: OrderStock, command: PostReturn, context: Context) -> None:
-    """Raises InvalidField where the warehouse is missing, or where the source has posted units of
-    another order, or a receipt.
+    """Raises InvalidField where the warehouse is missing, or where the source is not a return of
+    this order: it has posted units of another order, or a receipt.
     """
     if not command.warehouse_id:
-        raise invalid("warehouse_id", "is needed where units were inspected")
+        raise invalid("warehouse_id", "is required for inspected units")
     if any(order_id != context.target for order_id, _, _ in record.posted.get(command.source, {})):
-        raise invalid("source_id", "names what is not a return of this order")
+        raise invalid("source_id", "is not the id of a return of this order")
 
 
 def invalid(field: str, text: str) -> InvalidField:

@@ -1,6 +1,4 @@
-"""Which warehouses serve an order: one where one can, else the fewest. Pure arithmetic over what
-is sellable; nothing is moved here.
-"""
+"""The choice of the warehouses that serve an order: one where one can, else the fewest. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,9 +8,9 @@ from math import comb
 
 from warehouse_svc.model.records import WantedLine
 
-# What may be spent on looking for the fewest exactly, in sums over (warehouses of a combination ×
-# SKUs): some 50 ms at worst. Twelve warehouses and a basket of fifty SKUs stay below it; beyond it
-# the answer is good, and not always the best.
+# The most steps of the exact search, in sums over (warehouses of a combination × SKUs): some 50 ms
+# at worst. Twelve warehouses and fifty SKUs stay below it. Above it a faster search may choose more
+# warehouses than the fewest.
 EXACT_STEPS_MAX = 500_000
 
 Sellable = Mapping[str, Mapping[str, int]]  # units by warehouse and SKU
@@ -20,15 +18,15 @@ Sellable = Mapping[str, Mapping[str, int]]  # units by warehouse and SKU
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A SKU of which more is asked than is left, over all lines and all warehouses."""
+    """A SKU with fewer sellable units than the lines ask for, over all warehouses."""
 
     sku: str
     asked: int
-    left: int
+    sellable: int
 
 
 def demand(lines: Sequence[WantedLine]) -> Counter[str]:
-    """Units by SKU, in the order in which the lines first name them."""
+    """Returns the units by SKU, in the order in which the lines first name them."""
     asked: Counter[str] = Counter()
     for line in lines:
         asked[line.sku] += line.quantity
@@ -36,33 +34,34 @@ def demand(lines: Sequence[WantedLine]) -> Counter[str]:
 
 
 def shortages(lines: Sequence[WantedLine], sellable: Sellable) -> list[Shortage]:
-    """The SKUs that cannot be served; none: the lines can be sourced."""
-    left = {sku: sum(units.get(sku, 0) for units in sellable.values()) for sku in demand(lines)}
+    """Returns the SKUs with too few sellable units."""
+    totals = {sku: sum(units.get(sku, 0) for units in sellable.values()) for sku in demand(lines)}
     return [
-        Shortage(sku, asked, left[sku]) for sku, asked in demand(lines).items() if asked > left[sku]
+        Shortage(sku, asked, totals[sku])
+        for sku, asked in demand(lines).items()
+        if asked > totals[sku]
     ]
 
 
 def source(
     lines: Sequence[WantedLine], sellable: Sellable, preferred: Sequence[str] = ()
 ) -> dict[str, list[WantedLine]]:
-    """The lines, or parts of them, by the warehouse that serves them. Nothing may be short (see
-    `shortages`).
+    """Returns the lines, or parts of them, by the warehouse that serves them.
 
-    Where several sets of warehouses would do, the preferred ones win, then the first by name. A
-    line is split only where no chosen warehouse can serve it whole.
+    The lines must have no `shortages`. Of several sets of warehouses it chooses that with preferred
+    ones, then the first by name. It splits a line only where no chosen warehouse has all its units.
     """
     chosen = fewest(
         demand(lines),
         sellable,
         sorted(sellable, key=lambda warehouse: (warehouse not in preferred, warehouse)),
     )
-    left = {warehouse: Counter(sellable[warehouse]) for warehouse in chosen}
+    remaining = {warehouse: Counter(sellable[warehouse]) for warehouse in chosen}
     served: dict[str, list[WantedLine]] = {warehouse: [] for warehouse in chosen}
-    # the small ones fit where the big ones leave room
+    # Large lines first: small ones fit into the units that remain.
     for line in sorted(lines, key=lambda line: -line.quantity):
-        for warehouse, quantity in spread(line, left).items():
-            left[warehouse][line.sku] -= quantity
+        for warehouse, quantity in spread(line, remaining).items():
+            remaining[warehouse][line.sku] -= quantity
             served[warehouse].append(WantedLine(line.number, line.sku, quantity))
     return {
         warehouse: sorted(parts, key=lambda line: line.number)
@@ -71,16 +70,14 @@ def source(
     }
 
 
-def spread(line: WantedLine, left: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """One line's units by warehouse: all from one where one has them, else from as few as can
-    be.
-    """
-    for warehouse, units in left.items():
+def spread(line: WantedLine, remaining: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Returns one line's units by warehouse: from one that has them all, else from the fewest."""
+    for warehouse, units in remaining.items():
         if units[line.sku] >= line.quantity:
             return {warehouse: line.quantity}
     parts, missing = {}, line.quantity
-    for warehouse in sorted(left, key=lambda warehouse: -left[warehouse][line.sku]):
-        if part := min(missing, left[warehouse][line.sku]):
+    for warehouse in sorted(remaining, key=lambda warehouse: -remaining[warehouse][line.sku]):
+        if part := min(missing, remaining[warehouse][line.sku]):
             parts[warehouse] = part
             missing -= part
     return parts
@@ -89,8 +86,10 @@ def spread(line: WantedLine, left: Mapping[str, Mapping[str, int]]) -> dict[str,
 def fewest(
     asked: Mapping[str, int], sellable: Sellable, candidates: Sequence[str]
 ) -> tuple[str, ...]:
-    """The fewest warehouses that together have all that is asked; among equals those that stand
-    first in `candidates`.
+    """Returns the fewest warehouses that together have all requested units.
+
+    Of several sets of the same size it returns the first in the order of `candidates`. Above
+    EXACT_STEPS_MAX it returns `few` warehouses.
     """
     scarce_first = sorted(
         asked, key=lambda sku: sum(1 for units in sellable.values() if units.get(sku, 0))
@@ -107,18 +106,20 @@ def fewest(
 
 
 def few(asked: Mapping[str, int], sellable: Sellable, candidates: Sequence[str]) -> tuple[str, ...]:
-    """Few warehouses that together have all that is asked: the one that helps most, again and
-    again; then none that is not needed.
+    """Returns few warehouses that together have all requested units.
+
+    It repeatedly chooses the warehouse with the most missing units, then leaves out each one that
+    the others can replace.
     """
     chosen: list[str] = []
     missing = Counter(asked)
     while missing:
-        helps = {
+        gains = {
             w: sum(min(n, sellable[w].get(sku, 0)) for sku, n in missing.items())
             for w in candidates
             if w not in chosen
         }
-        chosen.append(max(helps, key=lambda warehouse: helps[warehouse]))
+        chosen.append(max(gains, key=lambda warehouse: gains[warehouse]))
         missing = Counter(
             {
                 sku: rest
@@ -136,8 +137,9 @@ def few(asked: Mapping[str, int], sellable: Sellable, candidates: Sequence[str])
 def covers(
     chosen: Sequence[str], skus: Sequence[str], asked: Mapping[str, int], sellable: Sellable
 ) -> bool:
-    """Whether the warehouses together have all that is asked; `skus` says in which order to
-    look.
+    """Returns whether the warehouses together have all requested units.
+
+    It checks the SKUs in the order of `skus`.
     """
     return all(
         sum(sellable[warehouse].get(sku, 0) for warehouse in chosen) >= asked[sku] for sku in skus

@@ -12,8 +12,9 @@ from warehouse_svc.model.records import OrderStock
 
 
 def receive(record: OrderStock, command: ReceiveStock, context: Context) -> Decided:
-    """Posts all lines or none, once for each request. A SKU exists in a warehouse from its first
-    receipt on.
+    """Posts all lines or none, once for each request.
+
+    The first receipt of a SKU in a warehouse creates its stock level.
     """
     if already_posted(record, context.target, MovementKind.RECEIVE):
         return Decision(record)
@@ -24,7 +25,10 @@ def receive(record: OrderStock, command: ReceiveStock, context: Context) -> Deci
 
 
 def adjust(record: OrderStock, command: AdjustStock, context: Context) -> Decided:
-    """Posts a count: never below the reserved units, once for each request."""
+    """Posts a count, once for each request.
+
+    Raises Refused STOCK_BELOW_RESERVED where fewer units than the reserved ones would remain.
+    """
     if already_posted(record, context.target, MovementKind.ADJUST):
         return Decision(record)
     place = (command.warehouse_id, command.sku)
@@ -42,7 +46,8 @@ def adjust(record: OrderStock, command: AdjustStock, context: Context) -> Decide
 
 
 def already_posted(record: OrderStock, request: UUID, kind: MovementKind) -> bool:
-    """Whether the ledger has rows of that request and kind. A receipt and a count may have the
-    same request_id: it is unique for each method.
+    """Returns whether the ledger has rows of that request and kind.
+
+    A receipt and a count may have the same request_id: it is unique for each method.
     """
     return any(of_kind is kind for _, _, of_kind in record.posted.get(request, {}))

@@ -22,7 +22,7 @@ class ReceiveStock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdjustStock:
-    """A count found `delta` more units than the ledger says; fewer where it is negative."""
+    """A count found `delta` more units than the ledger has; fewer where it is negative."""
 
     warehouse_id: str
     sku: str
@@ -51,8 +51,10 @@ class RenewReservations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmReservations:
-    """Commit what the attempt has reserved. `by_event`: an event asks for it and no caller reads
-    the answer, so a refusal for good is published.
+    """Commit the units that the attempt has reserved.
+
+    `by_event`: an event asks for it and no caller reads the answer. So a final refusal is
+    published.
     """
 
     attempt: int
@@ -61,8 +63,9 @@ class ConfirmReservations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseReservations:
-    """Release what the attempt still has reserved. `released` has, by line number, the units
-    released so far, including these; empty: release all.
+    """Release units that the attempt still has reserved.
+
+    `released` has, by line number, the units released so far, including these; empty: release all.
     """
 
     attempt: int
@@ -78,8 +81,8 @@ class ExpireReservations:
 class CloseAttempt:
     """Close the order's attempt: it can no longer be confirmed.
 
-    while_pending  the order was still pending, so no fulfilment will report the attempt's units
-    by_order       the order service closed it: then the attempt is stored as closed even where the
+    while_pending  the order was still pending: no fulfilment will report the attempt's units
+    by_order       the order service closed it: the attempt is stored as closed even where the
                    order has no reservations
     """
 
@@ -90,9 +93,10 @@ class CloseAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyAllocations:
-    """Free the units that an open order no longer allocates. The order publishes its allocations,
-    here by reservation and line number, when units are cancelled, and when it is confirmed with
-    its stock committed.
+    """Free the units that an open order no longer allocates.
+
+    `allocated` has the order's allocations by reservation and line number. The order publishes them
+    when units are cancelled, and when it is confirmed with its stock committed.
 
     `while_pending`: no fulfilment will report the units that are no longer allocated.
     """
@@ -104,8 +108,9 @@ class ApplyAllocations:
 
 @dataclass(frozen=True, slots=True)
 class FulfillmentLine:
-    """Units of an order line in one warehouse, as fulfilment reports them: those that remain on
-    its picklist, those not found so far, and those found damaged so far.
+    """Units of an order line in one warehouse, as the fulfilment service reports them.
+
+    `quantity` remain on the picklist; `short` were not found so far, `spoiled` found damaged.
     """
 
     number: int
@@ -116,8 +121,9 @@ class FulfillmentLine:
 
 @dataclass(frozen=True, slots=True)
 class LeftAfterVoid:
-    """Units that left with a shipment, `source`, after its label was voided: by line number. They
-    were back on the shelf, or are still committed for the parcel that replaces it.
+    """Units, by line number, that left with a shipment, `source`, after its label was voided.
+
+    They were back on the shelf, or are still committed for the parcel that replaces it.
     """
 
     source: UUID
@@ -126,9 +132,10 @@ class LeftAfterVoid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyFulfillment:
-    """Apply one warehouse's current picklist: all other units that are committed there go back on
-    the shelf. `shipped`: the picklist's units have left. `left_after_void`: other units have left
-    as well.
+    """Apply one warehouse's current picklist.
+
+    All other units that are committed there go back on the shelf. `shipped`: the picklist's units
+    have left. `left_after_void`: other units have left as well.
     """
 
     attempt: int
@@ -141,7 +148,8 @@ class ApplyFulfillment:
 @dataclass(frozen=True, slots=True)
 class SpoiledLine:
     """Units of an order line that were found damaged so far, and units that were not found so far.
-    The event about the latter may not have arrived yet.
+
+    The event about the units that were not found may not have arrived yet.
     """
 
     number: int
@@ -151,7 +159,7 @@ class SpoiledLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceSpoiled:
-    """Mark committed units as damaged, and commit others in their place."""
+    """Mark committed units as damaged, and commit other units in their place."""
 
     attempt: int
     warehouse_id: str
@@ -160,8 +168,9 @@ class ReplaceSpoiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostReturn:
-    """Post the inspected units of a return, `source`: by line number, those that have passed
-    inspection so far and those that have failed.
+    """Post the inspected units of a return, `source`, by line number.
+
+    `restocked` units have passed inspection so far; `damaged` units have failed.
     """
 
     source: UUID

@@ -12,7 +12,7 @@ from warehouse_svc.model.records import Movement, Reservation, StockLevel
 
 @dataclass(frozen=True, slots=True)
 class StockChanged:
-    """A balance has moved: the level after the movement, and the movement."""
+    """A balance has changed: the stock level after the movement, and the movement."""
 
     level: StockLevel
     movement: Movement
@@ -20,7 +20,7 @@ class StockChanged:
 
 @dataclass(frozen=True, slots=True)
 class ReservationChanged:
-    """A reservation has changed, or its confirmation is refused for good: `refused` is the reason.
+    """A reservation has changed, or its confirmation is finally refused: `refused` is the reason.
 
     `attempt_reservations` are the attempt's current reservations. `actor`, `cause` and
     `claimed_actor` are the command's.

@@ -1,4 +1,4 @@
-"""The filters of lists: a filter that is None or empty filters nothing."""
+"""The filters of lists. A field that is None or empty matches every row."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from warehouse_svc.lifecycle import (
 
 @dataclass(frozen=True, slots=True)
 class LevelFilter:
-    """Which stock levels a list shows."""
+    """The stock levels that a list shows."""
 
     warehouse_id: str | None = None
     skus: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class LevelFilter:
 
 @dataclass(frozen=True, slots=True)
 class MovementFilter:
-    """Which rows of the ledger a list shows."""
+    """The rows of the ledger that a list shows."""
 
     warehouse_id: str | None = None
     sku: str | None = None
@@ -34,7 +34,7 @@ class MovementFilter:
 
 @dataclass(frozen=True, slots=True)
 class ReservationFilter:
-    """Which reservations a list shows."""
+    """The reservations that a list shows."""
 
     order_id: UUID | None = None
     warehouse_id: str | None = None

@@ -1,6 +1,4 @@
-"""Stock levels, the rows of the ledger, and reservations with their units. No decisions, no I/O, no
-clock.
-"""
+"""Stock levels, the rows of the ledger, and reservations with their units. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,12 +10,12 @@ from warehouse_svc.lifecycle import COUNTERS, UNIT_MOVES, Bucket, MovementKind, 
 
 # The namespace of the ids of stock levels.
 LEVEL_NAMESPACE = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")
-BALANCE_MAX = 10**12  # units that any balance may count
+BALANCE_MAX = 10**12  # units
 Place = tuple[str, str]  # warehouse_id, sku
 
 
 def level_id(place: Place) -> UUID:
-    """Returns the id of the stock level at a place, whether or not the stock level exists yet."""
+    """Returns the id that the stock level at a place has, or will have."""
     return uuid5(LEVEL_NAMESPACE, "\0".join(place))
 
 
@@ -42,12 +40,14 @@ class StockLevel:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """A row of the ledger. `available` to `outside` are changes of balances; `level_version` is the
-    version that it made.
+    """A row of the ledger.
 
-    Its business key: kind, source, stock level, line and `cumulative`, the units that this kind has
-    moved there so far, these included. The source is the reservation, the return, or the request
-    that received or adjusted.
+    `available` to `outside` are changes of balances; `level_version` is the stock level's version
+    after it.
+
+    Its business key is kind, source, stock level, line and `cumulative`: the units that this kind
+    has moved there so far, including these. The source is the reservation, the return, or the
+    request that received or adjusted.
 
     `actor`, `claimed_actor`, `cause` and `note` are the command's.
     """
@@ -86,9 +86,9 @@ class WantedLine:
 
 @dataclass(frozen=True, slots=True)
 class ReservationLine:
-    """Units of one order line in one warehouse: over all buckets `quantity`, which grows when
-    spoiled units are replaced.
+    """Units of one order line in one warehouse.
 
+    The units of all buckets sum to `quantity`, which grows when spoiled units are replaced.
     `expired` counts the released units whose reservation expired; `spoiled` counts the written
     off units that were found damaged.
     """
@@ -107,16 +107,16 @@ class ReservationLine:
 
     @property
     def allocated(self) -> int:
-        """Units that are allocated to the order here: reserved, committed or shipped."""
+        """The units that are allocated to the order: reserved, committed or shipped."""
         return self.reserved + self.committed + self.shipped
 
     def units(self, bucket: Bucket) -> int:
-        """How many units are in the bucket."""
+        """Returns the number of units in the bucket."""
         count: int = getattr(self, bucket)
         return count
 
     def moved(self, kind: MovementKind, quantity: int) -> "ReservationLine":
-        """Returns the line after the movement. The caller checks that the units are there."""
+        """Returns the line after the movement. The caller checks that it has so many units."""
         taken, put = UNIT_MOVES[kind]
         counts: dict[str, Any] = {
             str(taken): self.units(taken) - quantity,
@@ -127,12 +127,13 @@ class ReservationLine:
         return replace(self, **counts)
 
     def enlarged(self, quantity: int) -> "ReservationLine":
-        """The line with more units reserved."""
+        """Returns the line with `quantity` more units, which are reserved."""
         return replace(self, quantity=self.quantity + quantity, reserved=self.reserved + quantity)
 
     def cumulative(self, kind: MovementKind) -> int:
-        """Returns how many units this kind of movement has moved so far, including those that
-        another movement has moved since.
+        """Returns the number of units that this kind of movement has moved so far.
+
+        It includes those that another movement has moved since.
         """
         if kind is MovementKind.RESERVE:
             return self.quantity
@@ -149,8 +150,9 @@ class ReservationLine:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The units that one warehouse reserves for one attempt of an order. A reservation of the
-    next generation may replace an expired one.
+    """The units that one warehouse reserves for one attempt of an order.
+
+    A reservation of the next generation may replace an expired one.
     """
 
     id: UUID
@@ -166,20 +168,21 @@ class Reservation:
     lines: tuple[ReservationLine, ...] = ()
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether its expire_time has passed before it was confirmed. The status may still be
-        active: the expiry worker has not processed the reservation yet.
+        """Returns whether its expire_time passed before it was confirmed.
+
+        The status may still be active: the expiry worker has not processed the reservation yet.
         """
         return self.status is Status.EXPIRED or (
             self.status is Status.ACTIVE and self.expire_time <= now
         )
 
     def total(self, bucket: Bucket) -> int:
-        """How many units are in the bucket, over all lines."""
+        """Returns the number of units in the bucket, over all lines."""
         return sum(line.units(bucket) for line in self.lines)
 
     @property
     def status_of_units(self) -> Status:
-        """The status that follows from the lines."""
+        """The status that follows from the units of the lines."""
         return status_of(
             reserved=self.total(Bucket.RESERVED),
             committed=self.total(Bucket.COMMITTED),
@@ -206,8 +209,8 @@ class ReturnedUnits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
-    """Shipped units of an order's line, over all attempts and warehouses, and how many of them
-    returns brought back.
+    """Units of an order's line, over all attempts and warehouses: shipped, and brought back by
+    returns.
     """
 
     number: int
@@ -224,8 +227,10 @@ class OrderLine:
 
 @dataclass(frozen=True, slots=True)
 class OrderReservations:
-    """All reservations of one order, over its attempts and all warehouses. Attempts up to
-    `closed_attempt` are closed. `returned` has the units that returns brought back, by line number.
+    """All reservations of one order, over its attempts and all warehouses.
+
+    Attempts up to `closed_attempt` are closed. `returned` has the units that returns brought back,
+    by line number.
     """
 
     order_id: UUID
@@ -235,9 +240,7 @@ class OrderReservations:
     returned: Mapping[int, ReturnedUnits] = field(default_factory=dict)
 
     def of_attempt(self, attempt: int) -> tuple[Reservation, ...]:
-        """Returns the attempt's current reservations: those of its last generation, one for each
-        warehouse.
-        """
+        """Returns the attempt's reservations of its last generation, one for each warehouse."""
         last = max((r.generation for r in self.reservations if r.attempt == attempt), default=0)
         return tuple(r for r in self.reservations if r.attempt == attempt and r.generation == last)
 
@@ -257,18 +260,18 @@ class OrderReservations:
         return lines
 
 
-# Units in the ledger for one source, by order, line number (both None for a receipt or a count) and
-# kind of movement.
+# Units in the ledger for one source, by order, line number and kind of movement. Order and line
+# number are None for a receipt or a count.
 PostedUnits = Mapping[tuple[UUID | None, int | None, MovementKind], int]
 
 
 @dataclass(frozen=True, slots=True)
 class OrderStock:
-    """The record that a decider works on: the stock levels that the set has locked, and the
-    reservations of the target's order, if the target is an order that has any.
+    """The record that a decider works on.
 
-    `posted` has the units in the ledger for the requests, returns and shipments of the set, by
-    these sources.
+    It has the stock levels that the set has locked, and the reservations of the order that is the
+    target; None where the target is not an order, or has none. `posted` has the units in the ledger
+    for the requests, returns and shipments of the set, by these sources.
     """
 
     levels: Mapping[Place, StockLevel]
@@ -277,14 +280,14 @@ class OrderStock:
 
     @property
     def existing_reservations(self) -> OrderReservations:
-        """The reservations of an order that has some."""
+        """The order's reservations, which must exist."""
         assert self.order_reservations, "the order has reservations"
         return self.order_reservations
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """One SKU over all warehouses: units asked for, and units that a checkout can still get."""
+    """One SKU over all warehouses: requested units, and units that a checkout can reserve."""
 
     sku: str
     asked: int

@@ -1,4 +1,4 @@
-"""The replacement of spoiled units, which the packers of a fulfilment ask for."""
+"""The replacement of spoiled units, which the packers of a fulfilment request."""
 
 from chassis.values.decision import unwrap
 from chassis.values.envelope import Envelope
@@ -14,8 +14,9 @@ class FulfillmentOperations:
         self.writer = writer
 
     async def replace_spoiled(self, envelope: Envelope[ReplaceSpoiled]) -> Reservation:
-        """Posts units as damaged and commits others in their place. Returns the reservation: its
-        committed units are those to pick.
+        """Posts units as damaged and commits others in their place.
+
+        Returns the reservation: its committed units are those to pick.
         """
         command = envelope.command
         order_reservations = unwrap((await self.writer.write([envelope]))[0]).existing_reservations

@@ -21,7 +21,7 @@ from warehouse_svc.model.filters import ReservationFilter
 from warehouse_svc.model.records import OrderReservations, OrderStock, Reservation
 from warehouse_svc.store import reservations as store
 
-# What a reservation has in an answer at most, its lines left out.
+# The most bytes of a reservation in an answer, without its lines.
 RESERVATION_BYTES = 512
 EXPIRY_BATCH = 100  # reservations that one write can expire
 
@@ -33,8 +33,10 @@ class ReservationOperations:
         self.database, self.writer = database, writer
 
     async def reserve_stock(self, envelope: Envelope[ReserveStock]) -> OrderReservations:
-        """Reserves the lines. A repeat returns the reservations of the first try; where too little
-        of their ttl is left, it extends them, or replaces them if they have expired.
+        """Reserves the lines, and returns the order's reservations.
+
+        A repeat returns the reservations of the first try. Where too little of their ttl is left,
+        it extends them, or replaces them if they have expired.
         """
         [outcome] = await self.writer.write([envelope])
         order_reservations = unwrap(outcome).existing_reservations
@@ -57,10 +59,10 @@ class ReservationOperations:
     async def move_reservations(
         self, envelopes: Sequence[Envelope[Any]]
     ) -> list[Outcome[OrderStock]]:
-        """Confirms or releases for many orders: each all or none, independently of the others.
+        """Confirms or releases the reservations of each order, all or none, independently.
 
-        Raises the failure of the call as a whole: its request_id was used for another request, or
-        all orders are deferred.
+        Raises Failure REQUEST_ID_REUSED where the request_id was used for another request, and the
+        first Deferred where all orders are deferred.
         """
         outcomes = await self.writer.write(envelopes)
         reused = [o for o in outcomes if isinstance(o, Failure) and o.reason == "REQUEST_ID_REUSED"]
@@ -70,9 +72,10 @@ class ReservationOperations:
         return outcomes
 
     async def check_answer(self, orders: Sequence[UUID]) -> None:
-        """Raises Refused ANSWER_TOO_LARGE where the reservations of so many orders may not fit
-        into an answer. Each order counts with the most that it can become: all of its lines in
-        WAREHOUSES_MAX warehouses. One order always fits.
+        """Raises Refused ANSWER_TOO_LARGE where the reservations of the orders may not fit.
+
+        Each order counts with its largest answer: all of its lines in WAREHOUSES_MAX warehouses.
+        One order always fits.
         """
         async with self.database.read() as connection:
             lines = await store.line_bytes_of(connection, orders)
@@ -100,17 +103,17 @@ class ReservationOperations:
             return await page.fill(found, partial(store.find_reservations, connection))
 
     async def expire_reservations(self) -> int:
-        """Expires the reservations whose expire_time has passed, in batches. Returns how many
-        orders it changed.
+        """Expires overdue reservations. Returns how many orders it changed.
 
-        Where the write of an order fails, it goes on with the others and raises the first failure
-        at the end; the next call tries that order again.
+        Overdue reservations are active past their expire_time. It writes them in batches. Where the
+        write of an order fails, it goes on with the others and raises the first failure at the end;
+        the next call tries that order again.
         """
         expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
                 chosen = await store.find_overdue(connection, last, EXPIRY_BATCH)
-            # The reservations themselves show what is due, so each key is new and has no repeat.
+            # The reservations show which are due. So a repeat needs no common key.
             causes = {reservation.order_id: str(uuid7()) for reservation in chosen}
             envelopes = [
                 Envelope(

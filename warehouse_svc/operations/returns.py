@@ -14,8 +14,9 @@ class ReturnOperations:
         self.writer = writer
 
     async def post_return(self, envelope: Envelope[PostReturn]) -> StockLevel | None:
-        """Posts units of one line of a return, and returns the stock level in the command's
-        warehouse. None: another warehouse posted them before, and this one never had the SKU.
+        """Posts units of one line of a return. Returns the stock level in the command's warehouse.
+
+        It is None where another warehouse posted the units before, and this one never had the SKU.
         """
         command = envelope.command
         record = unwrap((await self.writer.write([envelope]))[0])

@@ -53,7 +53,7 @@ read_lines = (
     .where(is_any_of(reservation_lines.c.reservation_id))
     .order_by(reservation_lines.c.reservation_id, reservation_lines.c.number)
 )
-# What a line has in an answer at most, its SKU left out.
+# The most bytes of a line in an answer, without its SKU.
 LINE_BYTES = 80
 # Each line once: its reservations in several warehouses, generations and attempts repeat it.
 lines_of_orders = (
@@ -140,14 +140,15 @@ async def save_reservations(
     old: Mapping[UUID, OrderReservations],
     new: Mapping[UUID, OrderReservations],
 ) -> None:
-    """Stores the reservations that changed. Updates come first: a new reservation may replace an
-    updated one.
+    """Stores the reservations that changed.
+
+    Updates come first: a new reservation may replace an updated one.
     """
     await _save_order_reservations(connection, old, new)
-    known = {r.id: r for each in old.values() for r in each.reservations}
-    changed = [r for each in new.values() for r in each.reservations if r is not known.get(r.id)]
-    await _update_reservations(connection, known, [r for r in changed if r.id in known])
-    await _insert_reservations(connection, [r for r in changed if r.id not in known])
+    stored = {r.id: r for each in old.values() for r in each.reservations}
+    changed = [r for each in new.values() for r in each.reservations if r is not stored.get(r.id)]
+    await _update_reservations(connection, stored, [r for r in changed if r.id in stored])
+    await _insert_reservations(connection, [r for r in changed if r.id not in stored])
     await _save_order_lines(connection, old, new)
 
 
@@ -217,7 +218,7 @@ async def find_reservations(
 async def list_reservations(
     connection: AsyncConnection, wanted: ReservationFilter, page: Page
 ) -> list[Listed]:
-    """Newest first, one more than the page where there are more."""
+    """Returns reservations, newest first: the page, and one more where there are more."""
     r = reservations.c
     filters = conditions(
         (r.order_id, eq, wanted.order_id),
@@ -232,15 +233,13 @@ async def list_reservations(
 
 
 async def line_bytes_of(connection: AsyncConnection, orders: Collection[UUID]) -> dict[UUID, int]:
-    """Returns how many bytes the lines of the orders' reservations have in an answer at most;
-    orders without any are missing.
-    """
+    """Returns the most bytes of each order's lines in an answer; orders without any are missing."""
     rows = await connection.execute(read_line_bytes, column_arrays(order_id=orders))
     return {order_id: int(size) for order_id, size in rows}
 
 
 async def clock(connection: AsyncConnection) -> datetime:
-    """The database's clock."""
+    """Returns the time of the database's clock."""
     now: datetime = (await connection.execute(read_clock)).scalar_one()
     return now
 
@@ -248,10 +247,10 @@ async def clock(connection: AsyncConnection) -> datetime:
 async def find_overdue(
     connection: AsyncConnection, after: OverdueReservation | None, most: int
 ) -> list[OverdueReservation]:
-    """Returns at most `most` reservations that are active past their expire_time and come after
-    `after`, the longest past first. It skips orders that another transaction has locked.
+    """Returns at most `most` reservations after `after` that are active past their expire_time.
 
-    Several may be of one order. Where it returns `most`, there may be more.
+    The longest past comes first, and several may be of one order. It skips orders that another
+    transaction has locked. Where it returns `most`, there may be more.
     """
     time, id = (after.expire_time, after.id) if after else (EARLIEST_TIME, UUID(int=0))
     rows = await connection.execute(
@@ -269,7 +268,7 @@ async def _with_reservations(
     if not found:
         return {}
     rows = await connection.execute(
-        read_reservations, column_arrays(order_id=[h.order_id for h in found])
+        read_reservations, column_arrays(order_id=[each.order_id for each in found])
     )
     of_order: defaultdict[UUID, list[Reservation]] = defaultdict(list)
     for reservation in await _with_lines(connection, list(map(RESERVATION.record, rows))):
@@ -277,24 +276,24 @@ async def _with_reservations(
     shipped = {id for id, several in of_order.items() if _has_shipped(several)}
     returned = await _returned_units(connection, shipped)
     return {
-        h.order_id: replace(
-            h, reservations=tuple(of_order[h.order_id]), returned=returned.get(h.order_id, {})
+        each.order_id: replace(
+            each,
+            reservations=tuple(of_order[each.order_id]),
+            returned=returned.get(each.order_id, {}),
         )
-        for h in found
+        for each in found
     }
 
 
 def _has_shipped(several: Sequence[Reservation]) -> bool:
-    """Whether any unit has shipped: before that, no return can have brought units back."""
+    """Returns whether any unit has shipped: only then can returns have brought units back."""
     return any(line.shipped for reservation in several for line in reservation.lines)
 
 
 async def _returned_units(
     connection: AsyncConnection, orders: Collection[UUID]
 ) -> dict[UUID, dict[int, ReturnedUnits]]:
-    """Returns the units that returns brought back, by order and line number, of orders of which
-    units have shipped.
-    """
+    """Returns the units that returns of the orders brought back, by order and line number."""
     of_order: defaultdict[UUID, dict[int, ReturnedUnits]] = defaultdict(dict)
     for row in (
         await connection.execute(read_returned, column_arrays(order_id=orders)) if orders else ()

@@ -62,8 +62,9 @@ update_levels = (
 async def posted_units(
     connection: AsyncConnection, sources: Collection[UUID]
 ) -> dict[UUID, PostedUnits]:
-    """Returns the units in the ledger by source. The caller has locked the rows that its writers
-    lock.
+    """Returns the units in the ledger by source.
+
+    The caller has locked the rows that every write about these sources locks.
     """
     of_source: defaultdict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = (
         defaultdict(dict)
@@ -82,8 +83,9 @@ async def save_movements(connection: AsyncConnection, posted: Sequence[Movement]
 
 
 async def _move_balances(connection: AsyncConnection, posted: Sequence[Movement]) -> None:
-    """Adds the rows' sums to the stock levels. A row with the first version of its stock level
-    inserts it.
+    """Adds the rows' sums to the stock levels.
+
+    A row with the first version of its stock level inserts it.
     """
     sums: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
     last = {row.level_id: row for row in posted}
@@ -114,7 +116,7 @@ async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | 
 async def list_levels(
     connection: AsyncConnection, wanted: LevelFilter, page: Page
 ) -> list[StockLevel]:
-    """By warehouse and SKU, one more than the page where there are more."""
+    """Returns stock levels by warehouse and SKU: the page, and one more where there are more."""
     filters = conditions(
         (levels.warehouse_id, eq, wanted.warehouse_id),
         (levels.sku, Column.in_, wanted.skus),
@@ -131,7 +133,7 @@ async def list_levels(
 async def list_movements(
     connection: AsyncConnection, wanted: MovementFilter, page: Page
 ) -> list[Movement]:
-    """Oldest first, one more than the page where there are more."""
+    """Returns rows of the ledger, oldest first: the page, and one more where there are more."""
     m = movements.c
     filters = conditions(
         (levels.warehouse_id, eq, wanted.warehouse_id),

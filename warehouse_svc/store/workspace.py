@@ -44,11 +44,10 @@ MOVABLE_STATUSES: Mapping[type, frozenset[Status]] = {
 
 
 class StockWorkspace(Workspace[OrderStock]):
-    """The reservations of the set's orders, over stock levels that all commands share: each
-    decision sees the stock levels as the decision before it left them.
+    """The reservations of the set's orders, and the stock levels that all its commands share.
 
-    `shared` has the stock levels and the units in the ledger. A target without reservations has a
-    record too.
+    Each decision reads the stock levels as the decision before it left them. `shared` has the stock
+    levels and the units in the ledger. A target without reservations has a record too.
     """
 
     def __init__(
@@ -60,8 +59,10 @@ class StockWorkspace(Workspace[OrderStock]):
         )
 
     def get(self, target: UUID) -> OrderStock:
-        known = super().get(target)
-        return replace(self._shared, order_reservations=known.order_reservations if known else None)
+        record = super().get(target)
+        return replace(
+            self._shared, order_reservations=record.order_reservations if record else None
+        )
 
     def put(self, target: UUID, record: OrderStock) -> None:
         super().put(target, record)
@@ -73,8 +74,10 @@ async def lock_stock(
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
 ) -> StockWorkspace:
-    """Loads the workspace of the commands: the reservations of their orders, then the stock levels
-    that they may move, both locked in the order of ids.
+    """Returns the workspace of the commands.
+
+    It locks the reservations of their orders, then the stock levels that they may move, both in the
+    order of ids.
     """
     commands = [each.command for each in envelopes]
     requests = {
@@ -106,8 +109,8 @@ def _places_and_skus(
     need from any warehouse.
 
     A set locks all stock levels that it moves: a reservation that changes within the set was in a
-    status of MOVABLE_STATUSES for the command that changed it. (No set both expires reservations
-    and confirms them: the expiry worker writes sets of its own.)
+    status of MOVABLE_STATUSES for the command that changed it. No set both expires reservations and
+    confirms them, because the expiry worker writes its own sets.
     """
     places: set[Place] = set()
     skus: set[str] = set()
@@ -132,10 +135,10 @@ def _places_and_skus(
                     if line.number in wanted
                 )
             case ApplyFulfillment(left_after_void=left) if left:
-                here = [r for r in of_order if r.warehouse_id == command.warehouse_id]
+                in_warehouse = [r for r in of_order if r.warehouse_id == command.warehouse_id]
                 places.update(
                     (r.warehouse_id, line.sku)
-                    for r in here
+                    for r in in_warehouse
                     for line in r.lines
                     if line.number in left.units
                 )
@@ -158,9 +161,7 @@ async def save_stock(
     after: Mapping[UUID, OrderStock],
     posted: Sequence[Movement],
 ) -> None:
-    """Stores the reservations and the new rows of the ledger, and adds the rows' sums to the
-    balances.
-    """
+    """Stores the reservations and the new rows of the ledger, and updates the balances."""
     old = {id: each.order_reservations for id, each in before.items() if each.order_reservations}
     new = {id: each.order_reservations for id, each in after.items() if each.order_reservations}
     await save_reservations(connection, old, new)

@@ -1,4 +1,4 @@
-"""The enums of the service and of the contracts, by each other."""
+"""The contract's enum values by those of the service, and the reverse."""
 
 from ordermesh.warehouse.v1 import warehouse_pb2
 

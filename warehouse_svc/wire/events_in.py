@@ -23,12 +23,12 @@ def order_status_changed(
     event: order_events_pb2.OrderStatusChanged,
     of: EventSource,
 ) -> Envelope[ConfirmReservations | ApplyAllocations | CloseAttempt] | None:
-    """Returns the command that an order's new status needs; None: none."""
+    """Returns the command that an order's new status needs; None where it needs none."""
     target = UUID(event.order_id)
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
-            # The commit may have included units that were cancelled shortly before. No fulfilment
-            # will report those.
+            # The commit may have included units that were cancelled before it. No fulfilment will
+            # report those.
             return _apply_allocations(event, of, while_pending=True)
         commit = ConfirmReservations(attempt=event.attempt, by_event=True)
         return Envelope.of_event(of, commit, target=target, actor="order")
@@ -54,7 +54,7 @@ def _apply_allocations(
     *,
     while_pending: bool,
 ) -> Envelope[ApplyAllocations]:
-    """Returns the command with the allocations of each line that remain."""
+    """Returns the command with the remaining allocations of each line."""
     allocated = {
         (UUID(allocation.reservation_id), item.line_number): allocation.quantity
         for item in event.items
@@ -71,12 +71,12 @@ def fulfillment_changed(
     | fulfillment_events_pb2.FulfillmentLinesChanged,
     of: EventSource,
 ) -> Envelope[ApplyFulfillment | CloseAttempt] | None:
-    """Returns the command that a fulfilment's picklist needs; None: it changes no stock.
+    """Returns the command that a fulfilment's picklist needs; None where it changes no stock.
 
     An attempt that is never fulfilled is reported once, for all warehouses. A completed fulfilment
-    has shipped, also where the event about that has not arrived. A cancelled one has no units left,
-    although its lines still have their earlier quantities. A picklist is final once its stock is
-    committed; an empty picklist was never this warehouse's work.
+    has shipped, also where the event about that has not arrived. A cancelled one has no units any
+    more, although its lines still have their earlier quantities. A picklist is final once its stock
+    is committed. An empty picklist changes nothing: the warehouse never had units of the attempt.
     """
     fulfillment = event.fulfillment
     target = UUID(fulfillment.order_id)
@@ -88,13 +88,13 @@ def fulfillment_changed(
         fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
         fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED,
     )
-    lost = any(
+    has_lost_units = any(
         line.cut_quantity or line.short_quantity or line.spoiled_quantity
         for line in fulfillment.picklist
     )
     left = _left_after_void(event)
     if not fulfillment.picklist or not (
-        cancelled or shipped or left or (lost and fulfillment.stock_committed)
+        cancelled or shipped or left or (has_lost_units and fulfillment.stock_committed)
     ):
         return None
     command = ApplyFulfillment(
@@ -133,7 +133,7 @@ def return_status_changed(
     event: order_events_pb2.ReturnStatusChanged,
     of: EventSource,
 ) -> Envelope[PostReturn] | None:
-    """Returns the command that posts a return's inspected units; None: there are none yet."""
+    """Returns the command that posts a return's inspected units; None where there are none."""
     order_return = event.order_return
     passed = {
         line.line_number: line.passed_quantity

@@ -11,8 +11,9 @@ from warehouse_svc.wire.responses import reservation, stock_level, stock_movemen
 
 
 def outgoing_event(change: StockChanged | ReservationChanged) -> OutgoingEvent:
-    """Returns the message of a domain event. Its aggregate is the stock level, or the order, whose
-    reservations have a common version.
+    """Returns the message of a domain event.
+
+    Its aggregate is the stock level, or the order, whose reservations have a common version.
     """
     match change:
         case StockChanged():

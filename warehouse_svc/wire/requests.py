@@ -177,8 +177,9 @@ def _batch_envelope(
     order_attempt: reserving.OrderAttempt,
     command: C,
 ) -> Envelope[C]:
-    """Returns the envelope of a command about one order of a batch; the order's id is the step of
-    its key.
+    """Returns the envelope of a command about one order of a batch.
+
+    The order's id is the step of its key.
     """
     order_id = order_attempt.order_id
     return _envelope(request, of, order_id, command).step(order_id, command)

@@ -48,7 +48,7 @@ def stock_level(level: StockLevel) -> warehouse_pb2.StockLevel:
 
 
 def movement(entry: Movement) -> warehouse_pb2.StockMovement:
-    """Returns the row of the ledger with entry actor, cause and note."""
+    """Returns the row of the ledger with actor, cause and note."""
     row = stock_movement(entry)
     row.actor, row.cause_id = entry.actor, entry.cause
     if entry.claimed_actor is not None:
@@ -109,7 +109,7 @@ def reserve_stock_response(
 def attempt_reservations(
     record: OrderStock, attempt: int, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL
 ) -> list[warehouse_pb2.Reservation]:
-    """Returns the current reservations of an attempt of the record's order."""
+    """Returns the current reservations of the order's attempt."""
     return (
         [reservation(r, view) for r in record.order_reservations.of_attempt(attempt)]
         if record.order_reservations

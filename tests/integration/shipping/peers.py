@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from chassis.values.errors import Failure
+from chassis.values.errors import Deferred, Failure
 from shipping_svc.model.records import Label, Parcel, RecallAnswer, Recipient
 from shipping_svc.peers import Orders
 from shipping_svc.providers.sandbox import NAME, SandboxCarrier
 
+AWAY = Deferred("DEPENDENCY_UNAVAILABLE", "away", peer="sandbox")
 ADA = Recipient(
     name="Ada Lovelace",
     address_lines=("1 High Street",),

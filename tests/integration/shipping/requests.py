@@ -13,6 +13,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.rpc.client import ask
 from chassis.values.envelope import Envelope
 from shipping_svc import tables
 from shipping_svc.app import Operations
@@ -157,3 +158,8 @@ def service_of(operations: Operations) -> ShippingService:
     return ShippingService(
         operations.creation, operations.recalls, operations.reports, operations.reading
     )
+
+
+async def the_one(shipping: Shipping) -> shipping_pb2.Shipment:
+    [shipment] = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
+    return shipment

@@ -25,6 +25,7 @@ from chassis.values.decision import Done
 from chassis.values.errors import Invalid, Refused
 from chassis.values.paging import page_request
 from shipping_svc.app import Operations
+from tests.integration.shipping.creations import fulfillment_event
 from tests.integration.shipping.requests import (
     Shipping,
     cancel,
@@ -34,7 +35,6 @@ from tests.integration.shipping.requests import (
     report,
     rows,
 )
-from tests.integration.shipping.test_creation import fulfillment_event
 
 ACTOR, NOTE = "staff:7f3a", "The customer called."
 METADATA = [("ordermesh-actor", ACTOR)]

@@ -17,6 +17,7 @@ from chassis.values.errors import Deferred, Refused
 from chassis.values.request_context import request_context
 from shipping_svc import tables
 from shipping_svc.app import Operations
+from tests.integration.shipping.creations import fulfillment_event
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import (
     PARCEL,
@@ -28,7 +29,6 @@ from tests.integration.shipping.requests import (
     rows,
 )
 from tests.integration.shipping.test_actors import ready, withdrawal
-from tests.integration.shipping.test_creation import fulfillment_event
 
 Row = tuple[str, bytes, UUID]
 SERVICE = "/ordermesh.shipping.v1.ShippingService"

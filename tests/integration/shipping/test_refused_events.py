@@ -19,9 +19,9 @@ from chassis.values.decision import Done
 from chassis.values.errors import Failure
 from shipping_svc import tables
 from shipping_svc.app import Operations
+from tests.integration.shipping.creations import fulfillment_event
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import consumers_of, create
-from tests.integration.shipping.test_creation import fulfillment_event
 from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
 
 Event = Callable[[api.CreateShipmentRequest, int], Delivery[Any]]

@@ -26,16 +26,20 @@ from shipping_svc.model.records import (
     Parcel,
     RecallAnswer,
     Report,
+    Row,
     Shipment,
     ShipmentRequest,
+    Transition,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=1)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
 PARCELS = (
     Parcel(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100),
     Parcel(weight_grams=50, length_mm=10, width_mm=10, height_mm=10),
 )
+NEW_PARCELS = (Parcel(weight_grams=900, length_mm=300, width_mm=200, height_mm=100),)
 # the version of a shipment in this status; 3 in the others
 VERSIONS = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}
 LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
@@ -169,3 +173,9 @@ def record_recall_answer(
     """The carrier answers the recall."""
     of = {"actor": "carrier", "cause": "r1"}
     return envelope(RecordRecallAnswer, **of, answer=answer, purchase=0, tracking_number=None)
+
+
+def as_step(row: Row) -> Transition:
+    """Returns the row as one of the shipment's history."""
+    assert isinstance(row, Transition)
+    return row
