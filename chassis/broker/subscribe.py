@@ -1,8 +1,8 @@
-"""Events as they are published, for a client that keeps no position in the stream.
+"""Events as the services publish them, for a client that keeps no position in the stream.
 
 A client that must not miss an event has a consumer of its own (chassis.consume.inbox). A subscriber
-gets the events that are published while it is connected, and asks by RPC for what it may have
-missed.
+gets the events that are published while it is connected, and asks by RPC for the changes that it
+may have missed.
 """
 
 import asyncio
@@ -29,8 +29,7 @@ log = structlog.get_logger(__name__)
 async def subscribe(
     broker: Broker, hear: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
 ) -> NoReturn:
-    """Calls back for each event that is published until it is cancelled, as often as it is
-    published.
+    """Calls back for each event that is published, at each publication, until it is cancelled.
 
     Events that are published while the broker is away are lost to this subscriber.
     """
@@ -40,7 +39,7 @@ async def subscribe(
             try:
                 await _subscribe(broker.client, hear)
             except BROKER_ERRORS as error:
-                log.debug("nothing is heard yet", error=repr(error))
+                log.debug("not subscribed yet", error=repr(error))
             else:
                 generation = broker.generation
         heed_cancellation()

@@ -1,11 +1,11 @@
-"""Events in: what has arrived goes to its handlers as sets, and by their outcomes it is
-acknowledged, comes later, or has failed.
+"""Events in: hands arrived events to their handlers as sets; acknowledges, defers, parks or fails
+each by its outcome.
 
-One durable consumer for each (service, stream), shared by the service's replicas. Nothing is
-acknowledged that was neither done nor parked in failed_events, and nothing is given up before it
-stands there. How messages get here is chassis.consume.pull's, what they say
-chassis.consume.delivery's, what is made of them chassis.consume.dispatch's, and parked events are
-tried again by chassis.consume.parked_events.
+Each (service, stream) has one durable consumer, which the service's replicas share. The inbox
+acknowledges an event only when it is done or parked in failed_events. It terminates one only when
+it is stored there as failed or discarded. chassis.consume.pull fetches the messages,
+chassis.consume.delivery reads them, chassis.consume.dispatch calls the handlers, and
+chassis.consume.parked_events tries parked events again.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ from chassis.write.tables import FailedState
 
 T = TypeVar("T")
 
-# An event that is deferred comes again from the stream at first; at this delivery it is parked.
+# A deferred event first comes again from the stream; at this delivery it is parked.
 PARK_AT = 3
 DELAY_MIN_S = 0.1
-# A set is handled by steps on the event loop that grow with it, and a call waits for one of them
-# each time (chassis.consume.turns).
+# The bound of a set. The handling of a set has steps on the event loop that grow with the set, and
+# a call waits for one step each time (chassis.consume.turns).
 SET_MAX = 50
 TICK_S = ACK_WAIT_S / 3
 SURVEY_S = 30.0
@@ -65,8 +65,8 @@ class Inbox:
         linger_s: float = 0.0,
         deferral_limit: timedelta = DEFERRAL_LIMIT,
     ) -> None:
-        """`deferral_limit` is how long an event may be deferred, from the first time;
-        `linger_s`: see chassis.consume.pull.
+        """`deferral_limit` is how long an event may be deferred, from the first time; `linger_s`:
+        see chassis.consume.pull.
         """
         if not handlers:
             raise ValueError("an inbox needs handlers")
@@ -106,17 +106,17 @@ class Inbox:
 
     @property
     def kinds(self) -> Mapping[str, type[Message]]:
-        """The events that there are handlers for, by their full names."""
+        """The messages of the events that have handlers, by their full names."""
         return self._handlers.kinds
 
     def changed(self, records: Collection[UUID]) -> None:
-        """These records of the service have changed: parked events that wait for them are tried
+        """Marks these records of the service as changed: parked events that wait for them are tried
         at once.
         """
         self._parking.changed(records)
 
     async def run(self) -> NoReturn:
-        """Handles events until it is cancelled. What it has in hand then is given back, for
+        """Handles events until it is cancelled. It then returns unhandled events to the stream, for
         another replica.
         """
         async with asyncio.TaskGroup() as group:
@@ -126,11 +126,11 @@ class Inbox:
         raise AssertionError("a task group ends by an exception alone")
 
     async def replay(self, names: Collection[Name]) -> Mapping[Name, Outcome[Any]]:
-        """Hands failed events to their handlers again, in this order, whatever the broker has;
-        answers what came of each that was found.
+        """Hands failed events to their handlers again, in this order, whether or not the broker has
+        them. Returns the outcome of each that was found.
 
-        An event that had its effect meanwhile has no second one, however often it is replayed; one
-        that was replayed is not tried again.
+        A replay of an event that had its effect meanwhile has no second effect. An event that was
+        replayed is not tried again.
         """
         events = await self.failed.get(names)
         over: dict[Name, Outcome[Any]] = {
@@ -150,8 +150,8 @@ class Inbox:
 
 
 class Consumer:
-    """One durable consumer: takes what has arrived, has it handled, and settles it, in turns
-    with the service's others.
+    """One durable consumer: takes arrived events, dispatches them, and settles them, in turns with
+    the service's other consumers.
     """
 
     def __init__(
@@ -210,8 +210,8 @@ class Consumer:
             await self._isolate(received)
 
     async def _look_up(self, batch: Sequence[Received]) -> None:
-        """How the events stand in failed_events. None has a row there, as a rule: then only
-        those that come again are looked up.
+        """Reads the states of the events in failed_events. As a rule no event has a row there: then
+        it looks up only those that come again.
         """
         if maybe := batch if self._any_open else [r for r in batch if r.event.attempts > 1]:
             states = await self._failed.states([r.event.name for r in maybe])
@@ -251,8 +251,8 @@ class Consumer:
             self._handlers.report(received.event, outcome, received.state or FailedState.DEFERRED)
 
     async def _keep(self, failures: Sequence[tuple[Received, Failure]]) -> None:
-        """What was not done comes again from the stream soon, or is stored: parked where it is
-        deferred, else given up.
+        """Lets events that were not done come again from the stream soon, or stores them: parked if
+        deferred, else failed.
         """
         stored = [
             (received, failure)
@@ -284,8 +284,8 @@ class Consumer:
             self._parking.parked()
 
     async def _say(self, received: Received, word: Callable[[Msg], Awaitable[None]]) -> None:
-        """Tells the server what has become of the event. Where it is not heard, the event comes
-        again.
+        """Settles the event at the server. If the server does not get the settlement, the event
+        comes again.
         """
         received.settled = True
         if received.raw:
@@ -294,13 +294,15 @@ class Consumer:
                 await word(received.raw)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """While the database is away nothing can be handled and nothing may be given up: the
-        events stay in hand.
+        """Repeats `work` while the database is away. The events stay in hand meanwhile: without the
+        database none can be handled or stored as failed.
         """
         return await retrying(work, f"events of {self.name}")
 
     async def _tick(self) -> NoReturn:
-        """The server hears of what is in hand, and does not give it to others."""
+        """Tells the server that the events in hand are in progress, so that it does not deliver
+        them to other replicas.
+        """
         while True:
             heed_cancellation()
             await asyncio.sleep(TICK_S)
@@ -312,7 +314,7 @@ class Consumer:
         return [*self._held.values(), *self._pull.arrived]
 
     async def _look_around(self) -> NoReturn:
-        """Now and then what is open is counted."""
+        """Counts the open events every SURVEY_S seconds."""
         while True:
             await self._patiently(self._survey)
             await asyncio.sleep(SURVEY_S)
@@ -324,11 +326,11 @@ class Consumer:
         for state in (FailedState.DEFERRED, FailedState.FAILED):
             self._open.labels(self.name, str(state)).set(counts.get(state, 0))
         any_open = bool(counts) or await self._failed.any_discarded(self.name)
-        # what was recorded meanwhile was not counted
+        # the count lacks rows that were recorded meanwhile
         self._any_open = any_open or recorded != self._recorded
 
     async def _give_back(self) -> None:
-        """Another replica may have at once what this one does not handle any more."""
+        """Returns the unhandled events to the stream, so that another replica gets them at once."""
         await self._pull.close()
         for raw in self._in_hand():
             with suppress(*BROKER_ERRORS):
@@ -336,23 +338,23 @@ class Consumer:
 
 
 def given_up(received: Received) -> bool:
-    """Whether it is not to be handled. One that has failed gets another chance where it is
-    published again, a discarded one never.
+    """Returns whether the event is not to be handled. A failed event is tried again where it is
+    published again; a discarded one never is.
     """
     failed_before = received.state is FailedState.FAILED and received.event.attempts > 1
     return failed_before or received.state is FailedState.DISCARDED
 
 
 def soon_again(received: Received, failure: Failure) -> bool:
-    """Whether an event is deferred for the first few times: then it comes again from the stream,
-    and has no row.
+    """Returns whether an event is deferred for one of the first few times: then it comes again from
+    the stream, and has no row.
     """
     deferred = failed_with(received.event, failure).state is FailedState.DEFERRED
     return deferred and received.state is None and received.event.attempts < PARK_AT
 
 
 def delay_s(attempts: int) -> float:
-    """How long an event waits before it comes again from the stream: twice as long each time,
-    and never all at once.
+    """Returns how long an event waits before it comes again from the stream, in seconds: twice as
+    long each time, with a random part.
     """
     return DELAY_MIN_S * 2.0 ** (attempts - 1) * random.uniform(0.5, 1.0)
