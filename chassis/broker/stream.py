@@ -45,7 +45,7 @@ ACK_WAIT_S = 10.0
 MAX_ACK_PENDING = 2_000
 CONNECT_TIMEOUT_S = 3
 BEAT_S = 2.0
-QUESTION_S = 24 * 3600
+PING_TIMEOUT_S = 24 * 3600
 SILENCE_S = 10.0
 # The errors of any call on the broker where the broker is away, or refuses.
 BROKER_ERRORS = (NatsError, OSError, TimeoutError)
@@ -88,10 +88,10 @@ class Broker:
         )
         self.generation = 0
         self._client: Client | None = None
-        self._heard = float("-inf")
+        self._last_answer_time = float("-inf")
         self._watcher: asyncio.Task[None] | None = None
-        self._question: asyncio.Task[float] | None = None
-        self._asked: tuple[Client, int] | None = None
+        self._ping: asyncio.Task[float] | None = None
+        self._ping_connection: tuple[Client, int] | None = None
         self._replaced = telemetry.counter(
             "broker_connections_replaced_total", "Connections that did not answer and were replaced"
         )
@@ -145,7 +145,7 @@ class Broker:
     @property
     def answers(self) -> bool:
         """Whether the broker has answered within the last `silence_s`."""
-        return time.monotonic() - self._heard < self.silence_s
+        return time.monotonic() - self._last_answer_time < self.silence_s
 
     async def publish(
         self,
@@ -261,9 +261,9 @@ class Broker:
                 name=durable, durable_name=durable, deliver_policy=DeliverPolicy.ALL
             )
         # The server reports a filter over one subject in the singular field.
-        heard = found.filter_subjects or ([found.filter_subject] if found.filter_subject else [])
-        known = found.evolve(filter_subjects=heard, filter_subject=None)
-        wanted["filter_subjects"] = sorted({*heard, *subjects})
+        present = found.filter_subjects or ([found.filter_subject] if found.filter_subject else [])
+        known = found.evolve(filter_subjects=present, filter_subject=None)
+        wanted["filter_subjects"] = sorted({*present, *subjects})
         if known.evolve(**wanted) != known:
             await self.streams.add_consumer(stream, known.evolve(**wanted))
             log.info("consumer declared", stream=stream, consumer=durable)
@@ -273,11 +273,11 @@ class Broker:
         leave.
         """
         if self._watcher:
-            await _end(self._watcher)
+            await _cancel_until_done(self._watcher)
         if self._client:
-            await self._asks(self._client, timeout_s=1.0)
+            await self._answers_ping(self._client, timeout_s=1.0)
             await _discard(self._client)
-        await self._forget()
+        await self._end_ping()
 
     async def _watch(self) -> None:
         """Pings the server, and replaces the client when no answer has come for too long. nats-py
@@ -285,8 +285,8 @@ class Broker:
         """
         while True:
             await asyncio.sleep(self.beat_s)
-            if self._client and await self._asks(self._client, timeout_s=self.beat_s):
-                self._heard = time.monotonic()
+            if self._client and await self._answers_ping(self._client, timeout_s=self.beat_s):
+                self._last_answer_time = time.monotonic()
             if not self.answers:
                 await self._replace()
             self._connected.set(self.answers)
@@ -295,7 +295,7 @@ class Broker:
             else:
                 self._max_payload.drop()
 
-    async def _asks(self, client: Client, timeout_s: float) -> bool:
+    async def _answers_ping(self, client: Client, timeout_s: float) -> bool:
         """Returns whether the server answers a PING. A PING without an answer in time stays open
         until the next call.
 
@@ -304,23 +304,23 @@ class Broker:
         one.
         """
         connection = (client, client.stats["reconnects"])
-        if self._question is None or self._asked != connection:
-            await self._forget()  # a reconnection drops the client's open PINGs
-            self._asked, self._question = (
+        if self._ping is None or self._ping_connection != connection:
+            await self._end_ping()  # a reconnection drops the client's open PINGs
+            self._ping_connection, self._ping = (
                 connection,
-                asyncio.create_task(client.rtt(timeout=QUESTION_S), name="broker ping"),
+                asyncio.create_task(client.rtt(timeout=PING_TIMEOUT_S), name="broker ping"),
             )
-        await asyncio.wait([self._question], timeout=timeout_s)
-        if not self._question.done():
+        await asyncio.wait([self._ping], timeout=timeout_s)
+        if not self._ping.done():
             return False
-        answered = self._question.exception() is None
-        self._question = None
+        answered = self._ping.exception() is None
+        self._ping = None
         return answered
 
-    async def _forget(self) -> None:
-        if self._question:
-            await _end(self._question)
-            self._question = None
+    async def _end_ping(self) -> None:
+        if self._ping:
+            await _cancel_until_done(self._ping)
+            self._ping = None
 
     async def _replace(self) -> None:
         """Replaces the client with a new one, if the server accepts that. If not, the old client
@@ -346,7 +346,7 @@ class Broker:
                 needed=MESSAGE_BYTES_MAX,
             )
         self._max_payload.set(client.max_payload)
-        old, self._client, self._heard = self._client, client, time.monotonic()
+        old, self._client, self._last_answer_time = self._client, client, time.monotonic()
         self.generation += 1
         if old:
             self._replaced.inc()
@@ -365,7 +365,7 @@ class Broker:
             "max_outstanding_pings": 2,
             # while the connection is away, publishing fails at once instead of filling a buffer
             "pending_size": 0,
-            "error_cb": _note,
+            "error_cb": _log_error,
         }
 
 
@@ -378,7 +378,7 @@ async def connect(url: str, *, name: str, limits: Limits | None = None, **watch:
     return broker
 
 
-async def _note(error: Exception) -> None:
+async def _log_error(error: Exception) -> None:
     """Logs an error of the client. It must never raise: that would end the client's reading."""
     log.warning("the broker's client reports an error", error=repr(error))
 
@@ -392,10 +392,10 @@ async def _discard(client: Client) -> None:
         writer.transport.abort()
     closing = asyncio.create_task(client.close(), name="broker close")
     await asyncio.wait([closing], timeout=2)
-    await _end(closing)
+    await _cancel_until_done(closing)
 
 
-def heed_cancellation() -> None:
+def raise_swallowed_cancellation() -> None:
     """Raises this task's cancellation again where nats-py has swallowed it (its flush does). Loops
     call it once a turn.
     """
@@ -404,7 +404,7 @@ def heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-async def _end(task: asyncio.Task[Any]) -> None:
+async def _cancel_until_done(task: asyncio.Task[Any]) -> None:
     """Cancels the task until it has ended, because nats-py sometimes swallows a cancellation. It
     ignores the task's result and error.
     """

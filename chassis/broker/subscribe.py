@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chassis.broker.event_payload import decode_event
-from chassis.broker.stream import BROKER_ERRORS, Broker, heed_cancellation
+from chassis.broker.stream import BROKER_ERRORS, Broker, raise_swallowed_cancellation
 from chassis.values.errors import Invalid
 from chassis.values.event_subjects import subject_of
 
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 async def subscribe(
-    broker: Broker, hear: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
+    broker: Broker, callbacks: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
 ) -> NoReturn:
     """Calls back for each event that is published, at each publication, until it is cancelled.
 
@@ -37,22 +37,22 @@ async def subscribe(
     while True:
         if generation != broker.generation:
             try:
-                await _subscribe(broker.client, hear)
+                await _subscribe(broker.client, callbacks)
             except BROKER_ERRORS as error:
                 log.debug("not subscribed yet", error=repr(error))
             else:
                 generation = broker.generation
-        heed_cancellation()
+        raise_swallowed_cancellation()
         await asyncio.sleep(renew_s)
 
 
-async def _subscribe(client: Client, hear: Mapping[type[Message], EventCallback]) -> None:
+async def _subscribe(client: Client, callbacks: Mapping[type[Message], EventCallback]) -> None:
     """Subscribes with this client, which subscribes again after each reconnection."""
-    for event, tell in hear.items():
-        await client.subscribe(subject_of(event), cb=_reader(event, tell))
+    for event, callback in callbacks.items():
+        await client.subscribe(subject_of(event), cb=_reader(event, callback))
 
 
-def _reader(event: type[Message], tell: EventCallback) -> Any:
+def _reader(event: type[Message], callback: EventCallback) -> Any:
     async def on_message(message: Msg) -> None:
         try:
             parsed = decode_event(
@@ -66,6 +66,6 @@ def _reader(event: type[Message], tell: EventCallback) -> Any:
                 error=unreadable.message,
             )
             return
-        tell(parsed)
+        callback(parsed)
 
     return on_message

@@ -47,8 +47,8 @@ async def run_handler(
     """Returns an outcome for each event. `commands` has the command of each; an event without one
     (None) is done.
     """
-    meant = [command for command in commands if command is not None]
-    outcomes = iter(await operation(meant) if meant else ())
+    present = [command for command in commands if command is not None]
+    outcomes = iter(await operation(present) if present else ())
     return [Done(None) if command is None else next(outcomes) for command in commands]
 
 
@@ -114,7 +114,7 @@ class Dispatcher:
             if len(outcomes) != len(group):
                 raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
             return [
-                _judged(delivery, outcome)
+                _event_outcome(delivery, outcome)
                 for delivery, outcome in zip(deliveries, outcomes, strict=True)
             ]
         except Deferred as deferred:
@@ -125,7 +125,9 @@ class Dispatcher:
                 return [later] * len(group)
             if len(group) == 1:
                 return [
-                    _judged(deliveries[0], error) if isinstance(error, Refused) else Defect(error)
+                    _event_outcome(deliveries[0], error)
+                    if isinstance(error, Refused)
+                    else Defect(error)
                 ]
         return [outcome for received in group for outcome in await self._ask(kind, [received])]
 
@@ -154,7 +156,7 @@ class Dispatcher:
             log.error("event failed", **words, exc_info=outcome.__cause__)
 
 
-def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
+def _event_outcome(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
     """Returns the outcome with the reasons that events have. An event whose own content breaks a
     rule that no contract can state is unreadable. A second body under one event id is refused, as a
     write refuses a second request under one key. A refusal that a peer has sent keeps its reason:

@@ -151,11 +151,11 @@ class FailedEvents:
         self._waiting = self._claim(
             and_(is_any_of(t.waits_for), untried), t.attempts, t.next_try_time
         )
-        self._tried = self._after_a_try()
+        self._tried = self._record_try()
         names = unnest_rows(*(t[name] for name in KEY))
         named = and_(*(t[name] == names.c[name] for name in KEY))
         self._states = select(*(t[name] for name in KEY), t.state).where(named)
-        self._forget = delete(table).where(named, t.state == FailedState.DEFERRED)
+        self._delete_deferred = delete(table).where(named, t.state == FailedState.DEFERRED)
         self._delete_failed = delete(table).where(named, t.state == FailedState.FAILED)
         ended = {"update_time": now, "next_try_time": null()}
         over = update(table).where(named)
@@ -248,7 +248,7 @@ class FailedEvents:
             .returning(*(t[name] for name in FIELDS))
         )
 
-    def _after_a_try(self) -> Update:
+    def _record_try(self) -> Update:
         """Returns the statement that stores the results of tries, for rows that are still open. The
         claim has counted the try.
         """
@@ -310,7 +310,7 @@ class FailedEvents:
             found = map(self._of_rows.record, rows)
             return sorted(found, key=attrgetter("event_time", "stream_seq"))
 
-    async def tried(self, events: Sequence[FailedEvent]) -> None:
+    async def record_tries(self, events: Sequence[FailedEvent]) -> None:
         """Stores the results of tries of claimed events."""
         async with self._engine.begin() as connection:
             await connection.execute(self._tried, self._of_rows.arrays(events, TRIED))
@@ -340,7 +340,7 @@ class FailedEvents:
         sets failed or discarded ones to replayed.
         """
         async with self._engine.begin() as connection:
-            await connection.execute(self._forget, _named(names))
+            await connection.execute(self._delete_deferred, _named(names))
             await connection.execute(self._replay_given_up, _named(names))
 
     async def delete_failed(self, name: Name) -> None:
@@ -355,7 +355,7 @@ class FailedEvents:
         async with self._engine.begin() as connection:
             await connection.execute(self._replay_any, _named(names))
 
-    async def still(self, events: Sequence[FailedEvent]) -> None:
+    async def record_failed_replays(self, events: Sequence[FailedEvent]) -> None:
         """Stores the new error of events whose replay failed. Each row keeps its state, and one
         that was replayed meanwhile does not change.
         """

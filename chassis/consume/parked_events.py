@@ -107,7 +107,7 @@ class ParkedEvents:
                     news.append(after)
             self._handlers.report(event, outcome, state)
         if news:
-            await self._failed.tried(news)
+            await self._failed.record_tries(news)
         return len(events)
 
 

@@ -19,7 +19,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from chassis.broker.stream import BROKER_ERRORS, Broker, heed_cancellation
+from chassis.broker.stream import BROKER_ERRORS, Broker, raise_swallowed_cancellation
 from chassis.observe import telemetry
 
 HEARTBEAT_S = 0.5
@@ -60,11 +60,11 @@ class Pull:
         self._arrival = asyncio.Event()
         self._subscription: Subscription | None = None
         # messages that are still on their way to it arrive all the same
-        self._former: Subscription | None = None
-        self._generation = -1  # the broker's at the last `_begin`; -1: begin again
+        self._previous: Subscription | None = None
+        self._generation = -1  # the broker's at the last `_resubscribe`; -1: begin again
         self._reply = ""
         self._outstanding = 0  # messages that the server may still send for open requests
-        self._heard = 0.0
+        self._last_message_time = 0.0
         self._pending = telemetry.reading(
             "inbox_pending", "Events that the consumer has not received yet", "consumer"
         ).labels(consumer)
@@ -74,7 +74,7 @@ class Pull:
         survives an absence of the broker, the stream or the consumer.
         """
         while True:
-            heed_cancellation()
+            raise_swallowed_cancellation()
             try:
                 await self._ask()
             except BROKER_ERRORS as error:
@@ -103,27 +103,27 @@ class Pull:
             with suppress(*BROKER_ERRORS), telemetry.reading_of(self._pending):
                 info = await self._broker.streams.consumer_info(self.stream, self.consumer)
                 self._pending.set(info.num_pending or 0)
-            heed_cancellation()
+            raise_swallowed_cancellation()
             await asyncio.sleep(MEASURE_S)
 
     async def close(self) -> None:
         """Ends the subscriptions. `arrived` keeps the messages that `next` has not returned."""
-        for subscription in (self._former, self._subscription):
-            await _end(subscription)
+        for subscription in (self._previous, self._subscription):
+            await _unsubscribe(subscription)
 
     async def _ask(self) -> None:
         """Makes sure that a request is open at the server: it will send messages, or say that there
         are none.
         """
-        silent = self._outstanding > 0 and time.monotonic() - self._heard > SILENCE_S
+        silent = self._outstanding > 0 and time.monotonic() - self._last_message_time > SILENCE_S
         if silent or self._generation != self._broker.generation:
             if self.arrived:
                 return  # return those first
-            await self._begin()
+            await self._resubscribe()
         if self._outstanding > self._batch // 2:
             return
         if not self._outstanding:
-            self._heard = time.monotonic()
+            self._last_message_time = time.monotonic()
         number = self._batch - self._outstanding
         request = {
             "batch": number,
@@ -134,7 +134,7 @@ class Pull:
         await self._broker.client.publish(subject, json.dumps(request).encode(), self._reply)
         self._outstanding += number
 
-    async def _begin(self) -> None:
+    async def _resubscribe(self) -> None:
         """Subscribes again on the present client. Messages of an old request still arrive, but no
         longer count as outstanding.
         """
@@ -144,9 +144,9 @@ class Pull:
         generation = self._broker.generation
         await self._broker.ensure_stream(self.stream, correct=False)
         await self._broker.ensure_consumer(self.stream, self.consumer, self._subjects)
-        await _end(self._former)
-        self._former, self._reply = self._subscription, self._broker.client.new_inbox()
-        self._subscription = await self._broker.client.subscribe(self._reply, cb=self._on)
+        await _unsubscribe(self._previous)
+        self._previous, self._reply = self._subscription, self._broker.client.new_inbox()
+        self._subscription = await self._broker.client.subscribe(self._reply, cb=self._on_message)
         self._generation, self._outstanding = generation, 0
 
     async def _wait(self) -> None:
@@ -157,15 +157,15 @@ class Pull:
         if not self.arrived:
             try:
                 async with asyncio.timeout(
-                    max(0.0, self._heard + SILENCE_S - time.monotonic()) + 0.01
+                    max(0.0, self._last_message_time + SILENCE_S - time.monotonic()) + 0.01
                 ):
                     await self._arrival.wait()
             except TimeoutError:
                 return
 
-    async def _on(self, message: Msg) -> None:
+    async def _on_message(self, message: Msg) -> None:
         """Takes a message, or the server's status of a request. The client calls it for each."""
-        self._heard = time.monotonic()
+        self._last_message_time = time.monotonic()
         status = (message.headers or {}).get("Status")
         if status is None:
             self._outstanding = max(0, self._outstanding - 1)
@@ -186,7 +186,7 @@ class Pull:
         self._arrival.set()
 
 
-async def _end(subscription: Subscription | None) -> None:
+async def _unsubscribe(subscription: Subscription | None) -> None:
     if subscription:
         try:
             await subscription.unsubscribe()

@@ -256,19 +256,19 @@ def histogram(name: str, what: str, *labels: str) -> Histogram:
     return Histogram(name, what, labels, buckets=SECONDS)
 
 
-def at_end(tell: Callable[[], object]) -> None:
-    """Calls `tell`, from a `finally`: at once, or in the loop's next turn where a generator is
+def at_end(report: Callable[[], object]) -> None:
+    """Calls `report`, from a `finally`: at once, or in the loop's next turn where a generator is
     being closed.
 
     The garbage collector may close a coroutine at any moment, also while a metric's lock is held.
-    That lock is not reentrant: a `tell` at that moment would block the process for ever. `tell` is
-    not called for garbage that is collected in a thread without a loop.
+    That lock is not reentrant: a `report` at that moment would block the process for ever.
+    `report` is not called for garbage that is collected in a thread without a loop.
     """
     if not isinstance(sys.exception(), GeneratorExit):
-        tell()
+        report()
         return
     with suppress(RuntimeError):
-        asyncio.get_running_loop().call_soon(tell)
+        asyncio.get_running_loop().call_soon(report)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ REFUSAL_MAX = 200  # characters
 PAUSE_MAX_S = 1.0
 BLOCKED_MAX_S = 60.0
 # the pause between two tries of an event that the broker takes for a repeat, until its window ends
-FORGET_S = 5.0
+REPEAT_RETRY_S = 5.0
 # the bound of a round of publishing, and of one publication: the session is used again after it
 ROUND_S = 3.0
 DRAIN_S = 5.0
@@ -302,13 +302,13 @@ class Relay:
             await self._rebuild.advance(connection, shards.owned)
             return await self._round(connection, shards)
         except Changed:
-            self._rebuild.hurry()
+            self._rebuild.compare_now()
             return self._batch
         except Away:
-            self._rebuild.hurry()
+            self._rebuild.compare_now()
             raise
         except BROKER_ERRORS as error:
-            self._rebuild.hurry()
+            self._rebuild.compare_now()
             raise Away from error
 
     async def _round(self, connection: AsyncConnection, shards: Shards) -> int:
@@ -318,14 +318,14 @@ class Relay:
         marked.
         """
         end = time.monotonic() + ROUND_S
-        held = self._rebuild.held
+        held = self._rebuild.held_back
         blocked = [*self._blocked_now(), *held]
         where = {"shards": sorted(shards.owned), "blocked": blocked}
         rows: Sequence[Waiting] = (await connection.execute(self._read, where)).all()
         if not rows and not held:
             return 0
         await self._same_stream()
-        if not self._rebuild.whole:
+        if not self._rebuild.complete:
             rows = await self._with_lost(connection, rows)
         chains = await asyncio.gather(
             *(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows))
@@ -347,8 +347,8 @@ class Relay:
         aggregate that is held back, it returns only the events before one that may still be lost.
         """
         aggregates = {row.aggregate for row in rows}
-        some_lost = await self._rebuild.take_along(connection, aggregates)
-        held = self._rebuild.held
+        some_lost = await self._rebuild.unmark_lost_of(connection, aggregates)
+        held = self._rebuild.held_back
         if some_lost:
             free = column_arrays(aggregate=aggregates - held.keys())
             found = await connection.execute(self._chains, free)
@@ -364,7 +364,7 @@ class Relay:
         return rows
 
     async def _same_stream(self) -> None:
-        if not await self._rebuild.stands():
+        if not await self._rebuild.is_same_stream():
             raise Changed
 
     def _blocked_now(self) -> list[UUID]:
@@ -428,7 +428,7 @@ class Relay:
                 event_id=str(row.event_id),
                 type=row.type,
             )
-        self._blocked[row.aggregate] = (time.monotonic() + FORGET_S, FORGET_S)
+        self._blocked[row.aggregate] = (time.monotonic() + REPEAT_RETRY_S, REPEAT_RETRY_S)
 
     def _block(self, row: Waiting, error: Exception) -> None:
         """Blocks the aggregate of an event that the stream refuses; other aggregates are

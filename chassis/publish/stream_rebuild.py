@@ -86,7 +86,7 @@ class Position:
     message_seq: int = 0
     message_time: datetime | None = None
 
-    def may_stand(self, bounds: Bounds | None) -> bool:
+    def may_match(self, bounds: Bounds | None) -> bool:
         """Returns whether a stream with these bounds may still have the compared messages."""
         if bounds is None or bounds.create_time != self.create_time:
             return False
@@ -315,9 +315,9 @@ class StreamRebuild:
         """Starts a new session of the relay: another relay may have stored marks meanwhile."""
         self._shards: frozenset[int] = frozenset()
         self._position: Position | None = None
-        self._kept: Position | None = None  # the position in the database
+        self._stored_position: Position | None = None  # the position in the database
         self._connection = (-1, -1)
-        self._lost, self._spent = 0, 0
+        self._lost, self._lost_in_step = 0, 0
         self._unknown: dict[str, Entry] = {}
         self._more_unknown = False  # more than UNKNOWN_MAX were found: the rest is not kept
         self._counts_again = False  # the comparison looks for the rest again
@@ -326,46 +326,50 @@ class StreamRebuild:
         self._suspect_from: dict[UUID, int] = {}
         self._relied_on = NO_END
         self._held: set[UUID] = set()
-        self._held_at: Position | None = None  # the position at the last check of all of them
-        self.whole = False  # all marks are compared, at the last check
+        self._checked_position: Position | None = (
+            None  # the position at the last check of all of them
+        )
+        self.complete = False  # all marks are compared, at the last check
         self.next_time = float("-inf")  # the time of the next `advance`
 
-    def hurry(self) -> None:
+    def compare_now(self) -> None:
         """Makes the next `advance` compare at once."""
         self.next_time = float("-inf")
 
-    async def stands(self) -> bool:
+    async def is_same_stream(self) -> bool:
         """Returns whether the stream is still the one that was compared, by its bounds and the
         connection: the files of a running server are not replaced.
         """
         if self._position is None or self.contents.connection != self._connection:
             return False
-        return self._position.may_stand(await self.contents.bounds())
+        return self._position.may_match(await self.contents.bounds())
 
     async def advance(self, connection: AsyncConnection, shards: frozenset[int]) -> None:
         """Compares the next page if it is due. Creates a stream that is missing."""
         gained, self._shards = shards - self._shards, shards
         if gained:
-            self._position = self._kept = None
+            self._position = self._stored_position = None
         changed = self.contents.connection != self._connection
         if not shards or not (gained or changed or time.monotonic() >= self.next_time):
             return
         started = time.monotonic()
         with telemetry.reading_of(*self.readings):
             pause_s = await self._step(connection)
-        self.next_time = started + (CHECK_S if self.whole else pause_s)
+        self.next_time = started + (CHECK_S if self.complete else pause_s)
 
     @property
-    def held(self) -> dict[UUID, int]:
+    def held_back(self) -> dict[UUID, int]:
         """The aggregates that are held back. Of each, only events below that id may be published:
         the row with that id is marked, and may be lost.
         """
-        if self.whole:
+        if self.complete:
             return {}
         held = (aggregate for aggregate in self._held if shard_of(aggregate) in self._shards)
         return {aggregate: self._suspect_from[aggregate] for aggregate in held}
 
-    async def take_along(self, connection: AsyncConnection, aggregates: Collection[UUID]) -> bool:
+    async def unmark_lost_of(
+        self, connection: AsyncConnection, aggregates: Collection[UUID]
+    ) -> bool:
         """Sets to wait again the lost events of these aggregates that the comparison has not
         reached yet, before new events of them are published. It checks LOST_MAX rows at most, first
         those of the aggregates that have the fewest. Returns whether any are lost.
@@ -378,10 +382,10 @@ class StreamRebuild:
         if position is None or bounds is None:
             return False
         if bounds.first_seq > self._relied_on:
-            self._forget_held()
-        is_new = position is not self._held_at
-        self._held_at = position
-        asked = {*aggregates, *self.held} if is_new else {*aggregates} - self._held
+            self._drop_findings()
+        is_new = position is not self._checked_position
+        self._checked_position = position
+        asked = {*aggregates, *self.held_back} if is_new else {*aggregates} - self._held
         where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq, "most": LOST_MAX}
         suspects = {aggregate: self._suspect_from.get(aggregate, 0) for aggregate in asked}
         where |= column_arrays(aggregate=suspects, id=suspects.values())
@@ -394,14 +398,14 @@ class StreamRebuild:
         overtaken = await self._comparison.overtaken(connection, present)
         await self._wait_again(connection, overtaken)
         lost += overtaken
-        self._hold(asked, rows, {row.id for row in taken})
+        self._hold_back(asked, rows, {row.id for row in taken})
         # An event that is published again is behind all that the stream has.
         places = {row.stream_seq for row in taken} - {row.stream_seq for row in lost}
         self._relied_on = min(self._relied_on, bounds.last_seq + 1, *places)
         self.next_time += len(lost) / LOST_RATE
         return bool(lost)
 
-    def _hold(
+    def _hold_back(
         self,
         asked: Collection[UUID],
         rows: Sequence[Marked],
@@ -420,16 +424,18 @@ class StreamRebuild:
         """Compares up to a page. Returns the pause before the next one, in seconds."""
         is_same = self.contents.connection == self._connection
         if not is_same:
-            self._forget_held()
+            self._drop_findings()
         self._connection = self.contents.connection
         bounds = await self.contents.ensured()
-        position = await self._standing(connection, bounds)
+        position = await self._resume_position(connection, bounds)
         # New marks are in order if no event is lost.
-        in_order = is_same and self.whole and self._position and position.seq == self._position.seq
-        self._spent, places, budget, self.whole = 0, 0, PAGE, False
-        while budget > 0 and self._spent < LOST_MAX and not self.whole:
+        in_order = (
+            is_same and self.complete and self._position and position.seq == self._position.seq
+        )
+        self._lost_in_step, places, budget, self.complete = 0, 0, PAGE, False
+        while budget > 0 and self._lost_in_step < LOST_MAX and not self.complete:
             low = position.first_seq if position.first_seq < bounds.first_seq else position.seq + 1
-            left = LOST_MAX - self._spent
+            left = LOST_MAX - self._lost_in_step
             page = await self._comparison.page(
                 connection,
                 self._shards,
@@ -442,38 +448,38 @@ class StreamRebuild:
                 self._position = None
                 return 0.0
             await self._wait_again(connection, page.lost)
-            if page.present and (self._spent or not in_order):
+            if page.present and (self._lost_in_step or not in_order):
                 overtaken = await self._comparison.overtaken(connection, page.present)
                 await self._wait_again(connection, overtaken)
-            await self._note(connection, page.unexplained)
-            position, self.whole = moved, page.high == NO_END
+            await self._keep_unknown(connection, page.unexplained)
+            position, self.complete = moved, page.high == NO_END
             places += len(page.entries)
             budget -= max(1, page.rows, len(page.entries))
-        await self._keep(connection, position, bounds)
-        return max(self._spent / LOST_RATE, places / PLACES_RATE)
+        await self._store_position(connection, position, bounds)
+        return max(self._lost_in_step / LOST_RATE, places / PLACES_RATE)
 
-    async def _standing(self, connection: AsyncConnection, bounds: Bounds) -> Position:
+    async def _resume_position(self, connection: AsyncConnection, bounds: Bounds) -> Position:
         """Returns the position from which to go on: the first, where the compared stream is
         gone.
         """
         if self._position is None:
-            self._forget_held()
+            self._drop_findings()
         known = [self._position] if self._position else await self._stored(connection)
         for position in known:
-            if not position.may_stand(bounds) or not await self._has_message(position):
+            if not position.may_match(bounds) or not await self._has_message(position):
                 log.error("the stream has changed: comparing all of it", stream=self._stream)
                 known = []
                 break
         if not known:
-            self._forget_held()
+            self._drop_findings()
             return _first_position(bounds)
         lowest = min(known, key=lambda position: position.seq)
         first_seq = min(position.first_seq for position in known)
         return replace(lowest, first_seq=first_seq, deleted=bounds.deleted)
 
-    def _forget_held(self) -> None:
+    def _drop_findings(self) -> None:
         """Drops the findings about single aggregates: the stream may be another one."""
-        self._suspect_from, self._held, self._held_at = {}, set(), None
+        self._suspect_from, self._held, self._checked_position = {}, set(), None
         self._relied_on = NO_END
 
     async def _stored(self, connection: AsyncConnection) -> list[Position]:
@@ -514,10 +520,10 @@ class StreamRebuild:
         rows = column_arrays(id=[row.id for row in lost], create_time=times)
         await connection.execute(self._unmark, rows | {"first": min(times), "last": max(times)})
         self._lost += len(lost)
-        self._spent += len(lost)
+        self._lost_in_step += len(lost)
         self._unmarked.inc(len(lost))
 
-    async def _note(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+    async def _keep_unknown(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
         """Keeps those of the messages that the outbox lacks: it was restored to a time before
         them.
         """
@@ -538,7 +544,9 @@ class StreamRebuild:
         self._more_unknown |= len(kept) < len(new)
         self._unknown |= {entry.event_id: entry for entry in kept}
 
-    async def _keep(self, connection: AsyncConnection, position: Position, bounds: Bounds) -> None:
+    async def _store_position(
+        self, connection: AsyncConnection, position: Position, bounds: Bounds
+    ) -> None:
         """Stores the position. The database gets the first position where the outbox lacks events
         of the stream, so that the next process finds them again.
 
@@ -547,17 +555,17 @@ class StreamRebuild:
         """
         left = await self._comparison.unknown(connection, self._shards, self._unknown.values())
         self._unknown = {entry.event_id: entry for entry in left}
-        if self.whole:
-            self._forget_held()
+        if self.complete:
+            self._drop_findings()
             self._counts_again = False
-        if self.whole and self._more_unknown and len(left) < UNKNOWN_MAX:
-            self._more_unknown, self._counts_again, self.whole = False, True, False
+        if self.complete and self._more_unknown and len(left) < UNKNOWN_MAX:
+            self._more_unknown, self._counts_again, self.complete = False, True, False
             position = _first_position(bounds)
         is_more = self._more_unknown or self._counts_again
         self._foreign.set(max(len(left), int(is_more)))
         highest = (await connection.execute(self._highest)).scalar_one() or 0
-        self._left.set(0 if self.whole else max(highest, bounds.last_seq) - position.seq)
-        if self.whole and self._lost:
+        self._left.set(0 if self.complete else max(highest, bounds.last_seq) - position.seq)
+        if self.complete and self._lost:
             log.error(
                 "events that the stream had lost are published again",
                 stream=self._stream,
@@ -565,10 +573,10 @@ class StreamRebuild:
             )
             self._lost = 0
         stored = _first_position(bounds) if left or is_more else position
-        if stored != self._kept:
+        if stored != self._stored_position:
             values = {f"at_{name}": getattr(stored, name) for name in Position.__slots__}
             await connection.execute(self._store, values | {"shards": sorted(self._shards)})
-        self._position, self._kept = position, stored
+        self._position, self._stored_position = position, stored
 
 
 def _first_position(bounds: Bounds) -> Position:

@@ -100,7 +100,7 @@ async def ask(
     s), less when the own caller's deadline is earlier. Inside a write it is a RuntimeError: rows
     would stay locked until the peer answers.
     """
-    in_write.never("call of a peer")
+    in_write.refuse_inside("call of a peer")
     try:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:

@@ -99,28 +99,32 @@ def decode(error: grpc.aio.AioRpcError, peer: str) -> Failure:
     the message is the peer's. A peer's defect, and an answer outside the contract, is a Defect with
     `error` as its cause.
     """
-    code, told = error.code().name, _details(error)
+    code, details = error.code().name, _details(error)
     if too_large(error):
         return Defect(error)
-    if code == Overloaded.code and told.reason:
-        return Overloaded(told.reason, told.message, retry_after_s=told.retry_after_s, peer=peer)
+    if code == Overloaded.code and details.reason:
+        return Overloaded(
+            details.reason, details.message, retry_after_s=details.retry_after_s, peer=peer
+        )
     if code in _MOMENTARY:
-        text = f"{peer}: {told.message}" if told.reason else f"{peer} is not available just now"
+        text = (
+            f"{peer}: {details.message}" if details.reason else f"{peer} is not available just now"
+        )
         deferred = Deferred(
             "DEPENDENCY_UNAVAILABLE",
             text,
-            retry_after_s=told.retry_after_s,
+            retry_after_s=details.retry_after_s,
             peer=peer,
             peer_code=code,
         )
-        if told.reason:
-            deferred.metadata["peer_reason"] = told.reason
-        if away := told.metadata.get("dependency") or told.metadata.get("peer"):
+        if details.reason:
+            deferred.metadata["peer_reason"] = details.reason
+        if away := details.metadata.get("dependency") or details.metadata.get("peer"):
             deferred.metadata["dependency"] = away
         return deferred
-    if code in _REFUSALS and told.reason:
-        failure = _REFUSALS[code](told.reason, told.message)
-        failure.violations, failure.metadata = told.violations, told.metadata
+    if code in _REFUSALS and details.reason:
+        failure = _REFUSALS[code](details.reason, details.message)
+        failure.violations, failure.metadata = details.violations, details.metadata
         return failure
     return Defect(error)
 
@@ -140,7 +144,7 @@ def too_large(error: grpc.aio.AioRpcError) -> bool:
 
 
 @dataclass(slots=True)
-class _Told:
+class _Details:
     """The content of a status's details; empty where they have none."""
 
     message: str = ""
@@ -173,35 +177,35 @@ def _status(failure: Failure, message: str, metadata: Mapping[str, str], shown: 
     return status
 
 
-def _details(error: grpc.aio.AioRpcError) -> _Told:
+def _details(error: grpc.aio.AioRpcError) -> _Details:
     """Returns the details in the trailing metadata. Details that cannot be read, or are of another
     domain, are left out.
     """
-    told = _Told(message=error.details() or "")
+    details = _Details(message=error.details() or "")
     try:
         status = Status.FromString((error.trailing_metadata() or {}).get(DETAILS_KEY, b""))
         for detail in status.details:
-            _take(detail, told)
+            _add_detail(detail, details)
     except DecodeError:
-        return _Told(message=told.message)
-    return told
+        return _Details(message=details.message)
+    return details
 
 
-def _take(detail: AnyMessage, told: _Told) -> None:
+def _add_detail(detail: AnyMessage, details: _Details) -> None:
     """Adds the content of one detail to the details."""
     info, bad, broken, retry = ErrorInfo(), BadRequest(), PreconditionFailure(), RetryInfo()
     if detail.Unpack(info) and info.domain == DOMAIN:
-        told.reason, told.metadata = info.reason, dict(info.metadata)
+        details.reason, details.metadata = info.reason, dict(info.metadata)
     elif detail.Unpack(bad):
-        told.violations += tuple(
+        details.violations += tuple(
             Violation(v.field, v.description, v.reason) for v in bad.field_violations
         )
     elif detail.Unpack(broken):
-        told.violations += tuple(
+        details.violations += tuple(
             Violation(v.subject, v.description, v.type) for v in broken.violations
         )
     elif detail.Unpack(retry):
-        told.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+        details.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
 
 
 def _shortened(message: str) -> str:

@@ -52,19 +52,22 @@ async def watch(
     """
     # Every Watch method has a resume_token in its request and in its responses: a rule of the
     # contracts, which no type states.
-    asked: Any = type(request)()
-    asked.CopyFrom(request)
-    heard = time.monotonic()
+    resumed: Any = type(request)()
+    resumed.CopyFrom(request)
+    last_response_time = time.monotonic()
     while True:
         try:
-            async with aclosing(responses(method, asked)) as stream:
+            async with aclosing(responses(method, resumed)) as stream:
                 async for response in stream:
-                    told: Any = response
-                    asked.resume_token, heard = told.resume_token, time.monotonic()
+                    resumable: Any = response
+                    resumed.resume_token, last_response_time = (
+                        resumable.resume_token,
+                        time.monotonic(),
+                    )
                     yield response
             return
         except Deferred as trouble:
-            if time.monotonic() - heard > patience_s:
+            if time.monotonic() - last_response_time > patience_s:
                 raise
             log.debug("watch broken off", reason=trouble.reason)
         await asyncio.sleep(AGAIN_S)

@@ -25,7 +25,9 @@ class IdleTimeout(AsyncConnection[Any]):
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
         # Not a timeout of asyncio's: it cancels, and psycopg then waits ten seconds more for the
         # server's answer.
-        timer = asyncio.get_running_loop().call_later(self.silence_s, _hang_up, self.pgconn.socket)
+        timer = asyncio.get_running_loop().call_later(
+            self.silence_s, _shut_down, self.pgconn.socket
+        )
         try:
             return await super().wait(*args, **kwargs)
         finally:
@@ -57,7 +59,7 @@ def _close(opening: asyncio.Future[IdleTimeout]) -> None:
         opening.result().pgconn.finish()
 
 
-def _hang_up(number: int) -> None:
+def _shut_down(number: int) -> None:
     """Ends the connection under the file descriptor. The descriptor's owner still closes the
     descriptor.
     """

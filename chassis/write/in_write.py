@@ -16,7 +16,7 @@ _inside: Final[ContextVar[bool]] = ContextVar("inside a write", default=False)
 @contextmanager
 def write_in_progress() -> Iterator[None]:
     """Surrounds a write, in which rows are locked. Raises RuntimeError inside another one."""
-    never("write")
+    refuse_inside("write")
     here = _inside.set(True)
     try:
         yield
@@ -24,7 +24,7 @@ def write_in_progress() -> Iterator[None]:
         _inside.reset(here)
 
 
-def never(what: str) -> None:
+def refuse_inside(what: str) -> None:
     """Raises RuntimeError inside a write: `what` (a noun) is not allowed there."""
     if _inside.get():
         raise RuntimeError(f"no {what} inside a write")
