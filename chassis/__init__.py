@@ -1,4 +1,4 @@
-"""What every service is built on, and no service's business.
+"""The code that all services share. No module of it depends on a service.
 
 A folder imports no folder that stands above it in this list. Each folder's docstring names its
 modules.

@@ -1,10 +1,11 @@
-"""A service as a process: it starts, runs until it is told to end or something in it fails, and
-ends in order, within a bounded time.
+"""A service as a process: it starts, runs until a signal or a failed task, and drains within a
+bounded time.
 
-What lives here: signals, the supervision of background tasks, timers. What is run is the service's
-own `running(config)`, an async context manager that starts on entering, gives its Supervisor, and
-ends on leaving, in reverse order: what was entered first (database, broker, channels) ends last,
-the server is entered last and drains first. chassis/service.py puts every service together so.
+This module has signals, the supervision of background tasks, and timers. It runs the service's own
+`running(config)`: an async context manager that starts on entering, yields its Supervisor, and ends
+on leaving, in reverse order. The database, the broker and the channels are entered first and end
+last. The server is entered last and drains first. chassis/service.py composes every service in this
+way.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from chassis.write.error_classification import deferring_outages
 
 Config = TypeVar("Config", bound=ServiceConfig)
 
-# What the end may take beside the server's drain: tasks, broker, database.
+# The bound of the end without the server's drain: tasks, broker, database.
 CLOSING_S: Final = 10.0
-# A task that swallowed its cancellation (a client library's flush can) is told again.
+# A task that swallowed its cancellation (a client library's flush can) is cancelled again.
 RECANCEL_S: Final = 1.0
 BACK_OFF_MAX_S: Final = 60.0
 
@@ -41,14 +42,12 @@ _log = structlog.get_logger(__name__)
 
 
 class TaskEnded(Exception):
-    """A background task ended although nobody asked it to; its error, if it had one, is the
-    cause.
-    """
+    """A background task ended before the process did. Its error, if it had one, is the cause."""
 
 
 class Supervisor:
-    """The background tasks of a process. On leaving it cancels them in reverse order, each when
-    the later ones have ended.
+    """The background tasks of a process. On leaving it cancels them in reverse order, each when the
+    later ones have ended.
     """
 
     def __init__(self) -> None:
@@ -57,15 +56,13 @@ class Supervisor:
         self._ended: asyncio.Future[TaskEnded] = asyncio.get_running_loop().create_future()
 
     def start(self, name: str, work: Coroutine[Any, Any, object]) -> None:
-        """Run `work` until the end of the process. That it fails, or just ends, ends the
-        process.
-        """
+        """Runs `work` until the end of the process. The process ends if `work` fails or returns."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._note)
+        task.add_done_callback(self._record_end)
         self._tasks.append(task)
 
     async def ended(self) -> NoReturn:
-        """Waits until a task ends unasked, and raises TaskEnded."""
+        """Waits until a task ends before the process does, and raises TaskEnded."""
         raise await asyncio.shield(self._ended)
 
     async def __aenter__(self) -> Self:
@@ -85,27 +82,27 @@ class Supervisor:
         if not self._ended.done():
             self._ended.cancel()
 
-    def _note(self, task: asyncio.Task[object]) -> None:
-        """Records the first task that ended unasked, and logs each that failed, also while the
-        others are being ended.
+    def _record_end(self, task: asyncio.Task[object]) -> None:
+        """Records the first task that ended before the process did. Logs each task that failed,
+        also while the other tasks are cancelled.
         """
         error = None if task.cancelled() else task.exception()
         if error is not None:
             _log.critical("background task failed", task=task.get_name(), exc_info=error)
         if not self._ending and not self._ended.done():
-            ended = TaskEnded(f"{task.get_name()} ended although nobody asked it to")
+            ended = TaskEnded(f"{task.get_name()} ended before the process")
             ended.__cause__ = error
             self._ended.set_result(ended)
 
 
 async def run_every(seconds: float, action: Callable[[], Awaitable[object]], name: str) -> NoReturn:
-    """Do `action` now and then every `seconds`, give or take a tenth, for ever: a worker's timer,
-    for `Supervisor.start`.
+    """Calls `action` now and then every `seconds`, plus or minus a tenth, without end: a worker's
+    timer, for `Supervisor.start`.
 
-    Whatever goes wrong, the worker lives on. Deferred is a moment's trouble, and so is a database
-    that is away: it is counted and tried again at the next turn. Another exception is a defect: it
-    goes to the log with an error id, is counted (alert on it), and is tried again ever more slowly,
-    once a minute at last.
+    The worker survives every exception. Deferred, and a database that is away, count as deferred:
+    the worker tries again at its next turn. Any other exception is a defect. The worker logs it
+    with an error id, counts it (alert on it), and tries again with growing pauses, at last once a
+    minute.
     """
     runs = telemetry.counter(
         "worker_runs_total",
@@ -126,7 +123,7 @@ async def run_every(seconds: float, action: Callable[[], Awaitable[object]], nam
             _log.warning(
                 "worker deferred", worker=name, reason=deferred.reason, message=deferred.message
             )
-        # a worker outlives its defects: they are counted, and alerted on
+        # a worker survives its defects: it counts them, and an alert reports them
         except Exception as error:  # noqa: BLE001
             failures += 1
             runs.labels(name, "failed").inc()
@@ -139,29 +136,29 @@ async def run_every(seconds: float, action: Callable[[], Awaitable[object]], nam
 
 
 def _pause(seconds: float, failures: int) -> float:
-    """How long a worker of this pace rests after so many failures in a row."""
+    """Returns the pause of a worker after so many failures in a row, in seconds."""
     return min(seconds * 2.0 ** min(failures, 10), max(seconds, BACK_OFF_MAX_S))
 
 
 def run(
     running: Callable[[Config], AbstractAsyncContextManager[Supervisor]], config: Config
 ) -> NoReturn:
-    """Be the service until SIGTERM or SIGINT; then exit with code 0, or 1 when it could not start,
-    a task failed, or it would not end.
+    """Runs the service until SIGTERM or SIGINT, then exits with code 0. Exits with code 1 when the
+    service could not start, a task failed, or the end took too long.
 
-    Sets up logs, traces and the metrics' address. The end takes the drain and CLOSING_S at most;
-    after that, or at a second signal, the process exits as it stands.
+    Sets up logs, traces and the metrics' address. The end takes the drain and CLOSING_S at most.
+    After that, or at a second signal, the process exits at once.
     """
     telemetry.configure_log(config.service, config.log_level)
     grace_s = config.drain_delay_s + config.drain_grace_s + CLOSING_S
     try:
         with (
             telemetry.tracing(config.service),
-            _ended_within(grace_s) as end_in_time,
+            _exit_after(grace_s) as start_exit_timer,
             telemetry.serve_metrics(config.metrics_address),
         ):
-            uvloop.run(_live(running(config), end_in_time))
-    except OSError as error:  # an address that cannot be had: its sentence says all
+            uvloop.run(_run_until_stopped(running(config), start_exit_timer))
+    except OSError as error:  # an address that cannot be had: the error's text is enough
         _log.critical("ended by a failure", error=str(error))
         raise SystemExit(1) from None
     except Exception as error:  # noqa: BLE001  # the last line of the log says why the process ends
@@ -172,9 +169,9 @@ def run(
 
 
 @contextmanager
-def _ended_within(grace_s: float) -> Iterator[Callable[[], None]]:
-    """Gives what says that the end begins: if this is not left so much later, the process exits
-    as it stands.
+def _exit_after(grace_s: float) -> Iterator[Callable[[], None]]:
+    """Yields a function that starts a timer of `grace_s` seconds. The process exits at once if the
+    block has not ended when the timer runs out.
     """
     # a thread: the loop itself may be stuck
     last_exit = threading.Timer(grace_s, _exit_now, [f"not ended in {grace_s:g} s"])
@@ -190,23 +187,23 @@ def _ended_within(grace_s: float) -> Iterator[Callable[[], None]]:
         last_exit.cancel()
 
 
-async def _live(
-    context: AbstractAsyncContextManager[Supervisor], end_in_time: Callable[[], None]
+async def _run_until_stopped(
+    context: AbstractAsyncContextManager[Supervisor], start_exit_timer: Callable[[], None]
 ) -> None:
-    """Enter, wait for a signal or a failed task, leave. Raises what made it end, unless that was
-    a signal.
+    """Enters the context, waits for a signal or a failed task, and leaves. Raises the error that
+    ended it; a signal raises nothing.
     """
-    loop, told, me = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
+    loop, stopping, main_task = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
     started = False
 
     def on_signal(number: signal.Signals) -> None:
-        if told.is_set():
-            _exit_now(f"told twice ({number.name})")
-        _log.info("told to end", signal=number.name)
-        told.set()
-        end_in_time()
-        if not started and me is not None:
-            me.cancel()
+        if stopping.is_set():
+            _exit_now(f"second signal ({number.name})")
+        _log.info("ending on a signal", signal=number.name)
+        stopping.set()
+        start_exit_timer()
+        if not started and main_task is not None:
+            main_task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
@@ -215,16 +212,18 @@ async def _live(
             started = True
             _log.info("started")
             try:
-                await _either(told.wait(), supervisor.ended())
+                await _first_of(stopping.wait(), supervisor.ended())
             finally:
-                end_in_time()
+                start_exit_timer()
     except asyncio.CancelledError:
-        if not told.is_set():
+        if not stopping.is_set():
             raise
 
 
-async def _either(*waits: Coroutine[Any, Any, object]) -> None:
-    """Waits for the first of `waits` to end, and ends the others. Raises what it raised."""
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Waits for the first of `waits` to end, and cancels the others. Raises its error, if it had
+    one.
+    """
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -236,7 +235,7 @@ async def _either(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 def _exit_now(why: str) -> NoReturn:
-    """The process ends here, whatever still runs."""
+    """Ends the process at once, without cleaning up."""
     _log.critical("exit without an orderly end", why=why)
     sys.stderr.flush()
     os._exit(1)

@@ -1,20 +1,19 @@
-"""What every service stands on, put together in one place: database, broker, relay, inbox,
-housekeeping, server; ended in reverse order.
+"""Composes a service: database, broker, relay, inbox, workers and server, ended in reverse order.
 
-What lives here: the order of starting and ending, the same for all five. What differs stands in
+This module has the order of starting and ending, the same for all five services. The rest is in
 each service's app.py:
 
     @asynccontextmanager
     async def running(config: Config) -> AsyncIterator[Supervisor]:
         async with service_context(
             config, tables, stream_name="ORDERS", encode=wire.outgoing_event
-        ) as ground:
-            channel = await ground.channel(config.warehouse_address, Breaker("warehouse"))
-            operations = Operations(ground.database, Warehouse(channel))
-            ground.tasks.start("watches", operations.watches.run())
+        ) as context:
+            channel = await context.channel(config.warehouse_address, Breaker("warehouse"))
+            operations = Operations(context.database, Warehouse(channel))
+            context.tasks.start("watches", operations.watches.run())
             service = partial(add_OrderServiceServicer_to_server, OrderService(operations))
-            await ground.open([service], Consumers(operations).handlers)
-            yield ground.tasks
+            await context.open([service], Consumers(operations).handlers)
+            yield context.tasks
 """
 
 import sys
@@ -71,7 +70,7 @@ class Tables(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServiceContext:
-    """What the modules of a service are built on. It ends with `service_context`."""
+    """The parts that a service's modules are built from. They end with `service_context`."""
 
     config: ServiceConfig
     tables: Tables
@@ -83,16 +82,16 @@ class ServiceContext:
     channels: AsyncExitStack
 
     async def channel(self, address: str, breaker: Breaker) -> grpc.aio.Channel:
-        """A channel to a peer, every call behind its breaker; closed at the end, after the
-        tasks: what is in hand may still call.
+        """Returns a channel to a peer, with every call behind the breaker. It closes after the
+        tasks have ended, because a task that ends may still call.
         """
         return await self.channels.enter_async_context(client.connect(address, breaker=breaker))
 
     async def open(
         self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]
     ) -> None:
-        """Hears events and answers calls from now on, its operators' too: the last thing at the
-        start, the first to end.
+        """Consumes events and answers calls from now on, those of operators too. A service does
+        this last at its start, and ends it first.
         """
         inbox = Inbox(
             self.broker,
@@ -120,7 +119,7 @@ class ServiceContext:
         await self.stack.enter_async_context(configured(self.config, (*services, *operators)))
 
     def work(self, seconds: float, action: Callable[[], Awaitable[object]], name: str) -> None:
-        """A worker: does `action` every so many seconds until the end."""
+        """Starts a worker: it calls `action` every so many seconds until the end."""
         self.tasks.start(name, run_every(seconds, action, name))
 
 
@@ -132,8 +131,8 @@ async def service_context(
     stream_name: str,
     encode: Callable[[Any], OutgoingEvent],
 ) -> AsyncIterator[ServiceContext]:
-    """The ground of a service that publishes on the stream `stream_name`. The database need not
-    be there yet, nor the broker.
+    """Yields the context of a service that publishes on the stream `stream_name`. Neither the
+    database nor the broker need be there yet.
     """
     async with AsyncExitStack() as stack:
         url = config.database_url.get_secret_value()
@@ -157,7 +156,7 @@ async def service_context(
         tasks = await stack.enter_async_context(Supervisor())
         tasks.start("relay", relay.run())
         tasks.start("database probe", probe.run(engine))
-        ground = ServiceContext(
+        context = ServiceContext(
             config=config,
             tables=tables,
             database=database,
@@ -167,18 +166,18 @@ async def service_context(
             stack=stack,
             channels=channels,
         )
-        ground.work(
+        context.work(
             HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions"
         )
-        ground.work(
+        context.work(
             HOUSEKEEPING_S, lambda: database.idempotency_keys.sweep(engine), "idempotency keys"
         )
-        yield ground
+        yield context
 
 
 def main(config: type[Config], running: Callable[[Config], Any]) -> NoReturn:
-    """What `python -m <name>_svc` does: serves; with the argument `migrate`, brings its database
-    up to date and ends.
+    """Runs `python -m <name>_svc`: serves; with the argument `migrate`, migrates the database and
+    exits.
     """
     arguments, settings = sys.argv[1:], load(config)
     match arguments:

@@ -4,7 +4,7 @@ from omctl.audit.facts import Facts, Witnesses
 
 
 async def complete(witnesses: Witnesses) -> Facts:
-    """All that the services say now. Raises the Failure of the first one that has not answered."""
+    """Returns the present facts of all services. Raises the Failure of the first absent one."""
     facts = await witnesses.read()
     for gap in facts.gaps:
         raise gap.failure

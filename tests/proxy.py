@@ -1,5 +1,5 @@
-"""A TCP proxy that can hold, delay, freeze, cut or rob what goes through it, for tests of
-connections that fail as real ones do.
+"""A TCP proxy that can hold, delay, freeze, reset or lose the bytes of its connections, for tests
+of connections that fail as real ones do.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ BOTH = frozenset({ASKED, ANSWERED})
 
 @dataclass(slots=True)
 class Struck:
-    """What the proxy did to bytes that were on their way, in portions as they arrived; and to
-    connections.
+    """Counts the portions that the proxy held, delayed, lost or froze, and the connections that it
+    reset.
     """
 
     held: int = 0
@@ -26,15 +26,15 @@ class Struck:
 
 
 class Proxy:
-    """Forwards connections from `port` on 127.0.0.1 to another port there; `target` may be told
-    later than it serves.
+    """Forwards connections from `port` on 127.0.0.1 to another port there; `target` may be
+    set after the proxy has started.
     """
 
     def __init__(self, target: int = 0) -> None:
         self.target, self.port, self.accepted = target, 0, 0
         self.struck = Struck()
-        self.delay_s = 0.0  # each portion is that late, in its turn
-        # whatever goes these ways is lost, and its connection reset
+        self.delay_s = 0.0  # the delay of each portion
+        # bytes in these directions are lost, and their connection is reset
         self.losing: frozenset[str] = frozenset()
         self._flows, self._over = asyncio.Event(), asyncio.Event()
         self._flows.set()
@@ -44,26 +44,26 @@ class Proxy:
 
     @property
     def open(self) -> int:
-        """How many connections there are through it now."""
+        """The number of connections through the proxy now."""
         return len(self._writers) // 2
 
     def freeze(self) -> None:
-        """The connections of now fall silent, for good: nothing is forwarded and nothing is
-        closed. New ones work.
+        """Freezes the present connections for good: the proxy neither forwards nor closes them.
+        New ones work.
         """
         self._frozen |= self._writers
 
     def stop(self) -> None:
-        """Nothing is forwarded on any connection, until `go`."""
+        """Holds the bytes of every connection until `go`."""
         self._flows.clear()
 
     def go(self) -> None:
-        """What was stopped goes on, at full speed, and arrives; what was frozen does not."""
+        """Forwards the held bytes at full speed. Frozen connections stay frozen."""
         self.delay_s, self.losing = 0.0, frozenset()
         self._flows.set()
 
     def cut(self) -> None:
-        """All connections are reset."""
+        """Resets all connections."""
         live = [writer for writer in self._writers if not writer.transport.is_closing()]
         self.struck.cut += len(live) // 2
         for writer in live:
@@ -123,7 +123,7 @@ class Proxy:
         writer.transport.abort()
 
     async def _passes(self, way: str, writer: asyncio.StreamWriter) -> bool:
-        """Does to a portion what is to be done just now; whether it may go on."""
+        """Applies the present faults to a portion; returns whether to forward it."""
         if self.delay_s:
             self.struck.delayed += 1
             await asyncio.sleep(self.delay_s)

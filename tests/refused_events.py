@@ -1,4 +1,4 @@
-"""Events that a service refuses, and what it stores. No tests here."""
+"""Helpers for events that a service refuses, and for the rows that it stores. No tests here."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +20,7 @@ JUMP, REUSED = "VERSION_JUMP", "REQUEST_ID_REUSED"
 async def consume(
     handlers: Mapping[type[Message], Handler[Any]], delivery: Delivery[Any]
 ) -> Outcome[Any]:
-    """The outcome of one event at the handler of its type."""
+    """Returns the outcome of one event at the handler of its type."""
     [outcome] = await handlers[type(delivery.message)]([delivery])
     return outcome
 
@@ -31,7 +31,7 @@ def second_body(second: Delivery[Any], genuine: Delivery[Any]) -> Delivery[Any]:
 
 
 async def contents(engine: AsyncEngine, metadata: MetaData) -> dict[str, list[str]]:
-    """All rows of all tables of a service, by table."""
+    """Returns all rows of all tables of a service, by table."""
     async with engine.connect() as connection:
         return {
             table.name: sorted(map(repr, await connection.execute(select(table))))

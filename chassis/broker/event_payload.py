@@ -1,4 +1,4 @@
-"""An event's payload as the message of its type, or why it is none. Pure."""
+"""Parses an event's payload as the message of its type. Pure."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -17,7 +17,7 @@ M = TypeVar("M", bound=Message)
 
 
 def parse_event(kind: type[M], subject: str, payload: bytes) -> M:
-    """The message of an event of this kind, which keeps the rules of its contract.
+    """Returns the message of an event of this kind, and checks the rules of its contract.
 
     Raises Invalid EVENT_UNREADABLE as `decode_event` does, and where a field breaks a rule: the
     text names the first such field.
@@ -30,10 +30,10 @@ def parse_event(kind: type[M], subject: str, payload: bytes) -> M:
 
 
 def decode_event(kind: type[M], name: str, subject: str, payload: bytes) -> M:
-    """The message of an event of this kind. `name` is the type that its header states.
+    """Returns the message of an event of this kind. `name` is the type that its header states.
 
-    Raises Invalid EVENT_UNREADABLE where the type or the subject is another one's, and as
-    `decode_payload` does.
+    Raises Invalid EVENT_UNREADABLE where the header states another type, where the subject is that
+    of another type, and as `decode_payload` does.
     """
     if name != kind.DESCRIPTOR.full_name or subject != subject_of(kind):
         raise wrong_type(name, subject)
@@ -41,7 +41,8 @@ def decode_event(kind: type[M], name: str, subject: str, payload: bytes) -> M:
 
 
 def decode_payload(kind: type[M], payload: bytes) -> M:
-    """The message of a payload. Its bounds are checked on the bytes, before any message is made.
+    """Returns the message of a payload. It checks the bounds on the bytes, before it makes a
+    message.
 
     Raises Invalid EVENT_UNREADABLE where the payload is no such message, or is larger than the
     message may be: the text names the field and its bound.
@@ -58,8 +59,8 @@ def decode_payload(kind: type[M], payload: bytes) -> M:
 
 
 def unknown_values(message: Message) -> Iterator[str]:
-    """The fields of the message, and of the records in it, whose enum value this version does
-    not know. A newer publisher may send one: it means no change.
+    """Yields the fields of the message, and of the records in it, whose enum value this version
+    does not define. A newer publisher may send one: it means no change.
     """
     for path, enum in _enum_fields(message.DESCRIPTOR):
         owner: Any = message
@@ -71,7 +72,7 @@ def unknown_values(message: Message) -> Iterator[str]:
 
 @cache
 def _enum_fields(of: Descriptor) -> Sequence[tuple[tuple[str, ...], EnumDescriptor]]:
-    """The singular enum fields of a message and of the records in it, by their paths."""
+    """Returns the singular enum fields of a message and of the records in it, by their paths."""
     found: list[tuple[tuple[str, ...], EnumDescriptor]] = []
     for field in of.fields:
         if field.is_repeated:
@@ -86,12 +87,12 @@ def _enum_fields(of: Descriptor) -> Sequence[tuple[tuple[str, ...], EnumDescript
 
 
 def wrong_type(name: str, subject: str) -> Invalid:
-    """The refusal of an event whose type belongs to another subject."""
+    """Returns the refusal of an event whose type belongs to another subject."""
     return unreadable(f"The type {name!r} does not belong to the subject {subject}")
 
 
 def unreadable(text: str, found: Sequence[Violation] = ()) -> Invalid:
-    """The refusal of an event that no handler can act on, however often it is replayed."""
+    """Returns the refusal of an event that no handler can process, also at a replay."""
     return Invalid(
         "EVENT_UNREADABLE", f"{text}. Discard it: a replay ends the same.", violations=found
     )

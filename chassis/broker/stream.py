@@ -1,8 +1,8 @@
 """The broker: the streams and durable consumers, declared here, and one connection that is replaced
-when it falls silent.
+when the broker stops answering on it.
 
-What is published stands in the outbox (chassis.publish.relay), what is received goes to handlers
-(chassis.consume.inbox): neither is here.
+chassis.publish.relay publishes from the outbox, and chassis.consume.inbox hands received events to
+handlers: neither is here.
 """
 
 import asyncio
@@ -34,20 +34,20 @@ from chassis.observe import telemetry
 from chassis.values.event_subjects import MESSAGE_BYTES_MAX, STREAMS, message_bytes
 
 MAX_AGE_S = 14 * 24 * 3600.0
-# Within this time the broker recognises a message that it is given again. It is longer than the
-# relay waits before it tries again; and as long does what was purged wait before the stream takes
-# it again, for a purge does not make the broker forget.
+# The window in which the broker recognises a repeated message. It is longer than the relay waits
+# before it tries again. A message that was purged waits as long before the stream takes it again: a
+# purge does not shorten the window.
 DUPLICATE_WINDOW_S = 2 * 60.0
 ACK_WAIT_S = 10.0
-# Messages that wait for their acknowledgement: those in hand of all replicas, and those that come
-# again within a second. What is deferred for longer is parked and acknowledged
+# The bound on messages that are not acknowledged: those in hand of all replicas, and those that
+# come again within a second. An event that is deferred for longer is parked and acknowledged
 # (chassis.consume.parked_events).
 MAX_ACK_PENDING = 2_000
 CONNECT_TIMEOUT_S = 3
 BEAT_S = 2.0
-QUESTION_S = 24 * 3600
+PING_TIMEOUT_S = 24 * 3600
 SILENCE_S = 10.0
-# What any call on the broker may raise where it is away, or refuses.
+# The errors of any call on the broker where the broker is away, or refuses.
 BROKER_ERRORS = (NatsError, OSError, TimeoutError)
 
 log = structlog.get_logger()
@@ -55,8 +55,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a stream may take: bytes on disk (then it refuses, and the outbox keeps), and how
-    many servers hold a copy.
+    """The bounds of a stream: bytes on disk (beyond them the stream refuses, and the outbox keeps
+    the events), and how many servers hold a copy.
     """
 
     max_bytes: int = 4 * 2**30
@@ -66,8 +66,8 @@ class Limits:
 class Broker:
     """A connection to NATS that outlives its clients.
 
-    `client` is the present one. `generation` grows each time that another client replaces it, and
-    each subscriber subscribes again.
+    `client` is the present client. `generation` grows each time that another client replaces it,
+    and each subscriber subscribes again.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Broker:
         )
         self.generation = 0
         self._client: Client | None = None
-        self._heard = float("-inf")
+        self._last_answer_time = float("-inf")
         self._watcher: asyncio.Task[None] | None = None
-        self._question: asyncio.Task[float] | None = None
-        self._asked: tuple[Client, int] | None = None
+        self._ping: asyncio.Task[float] | None = None
+        self._ping_connection: tuple[Client, int] | None = None
         self._replaced = telemetry.counter(
-            "broker_connections_replaced_total", "Connections to the broker that had fallen silent"
+            "broker_connections_replaced_total", "Connections that did not answer and were replaced"
         )
         self._refused_copies = telemetry.counter(
             "broker_copies_refused_total",
@@ -109,35 +109,35 @@ class Broker:
         )
 
     async def start(self) -> None:
-        """Connects, and watches the connection until `close`. A broker that is away is not
-        waited for: the watcher goes on trying.
+        """Connects, and watches the connection until `close`. It does not wait for a broker that is
+        away: the watching task tries again.
         """
         await self._replace()
         self._watcher = asyncio.create_task(self._watch(), name="broker watchdog")
 
     @property
     def client(self) -> Client:
-        """The client that serves now. Raises ConnectionError where there has been none yet."""
+        """The present client. Raises ConnectionError before the first one has connected."""
         if self._client is None:
             raise ConnectionError("the broker has not been reached yet")
         return self._client
 
     @property
     def connection(self) -> tuple[int, int]:
-        """Changes with each connection to a server. Raises ConnectionError where there has been
-        none yet.
+        """A value that changes with each connection to a server. Raises ConnectionError before the
+        first connection.
         """
         return self.generation, self.client.stats["reconnects"]
 
     @property
     def streams(self) -> JetStreamContext:
-        """JetStream over the client that serves now. Raises ConnectionError while that is not
+        """JetStream over the present client. Raises ConnectionError while that client is not
         connected.
         """
         return self.jetstream(5.0)
 
     def jetstream(self, timeout_s: float) -> JetStreamContext:
-        """The same, with another time to wait for an answer."""
+        """Returns JetStream over the present client, with its own time-out for an answer."""
         if not self.client.is_connected:  # nats-py would fail too, and leak a little each time
             raise ConnectionError("the broker is away")
         return self.client.jetstream(timeout=timeout_s)
@@ -145,7 +145,7 @@ class Broker:
     @property
     def answers(self) -> bool:
         """Whether the broker has answered within the last `silence_s`."""
-        return time.monotonic() - self._heard < self.silence_s
+        return time.monotonic() - self._last_answer_time < self.silence_s
 
     async def publish(
         self,
@@ -159,8 +159,8 @@ class Broker:
         """Publishes on a stream, which must be `stream`, and waits for its answer.
 
         Raises one of BROKER_ERRORS. The stream may have the message then: the caller repeats it
-        under the same Nats-Msg-Id. MaxPayloadError, one of them, is raised before anything is sent:
-        the server would close the connection at a message that is too large, and nats-py itself
+        under the same Nats-Msg-Id. This method raises MaxPayloadError, one of them, before it sends
+        anything: the server would close the connection at a message that is too large, and nats-py
         does not count the headers.
         """
         if (
@@ -173,23 +173,23 @@ class Broker:
         )
 
     async def ensure_streams(self) -> None:
-        """Creates the streams that are missing, and corrects those that differ from what is
-        declared here.
+        """Creates the streams that are missing, and corrects those that differ from their
+        declaration here.
         """
         for name in STREAMS:
             await self.ensure_stream(name)
 
     async def ensure_stream(self, name: str, *, correct: bool = True) -> StreamState:
-        """Creates the stream, or corrects it; answers with what it holds. Raises one of
-        BROKER_ERRORS.
+        """Creates or corrects the stream; returns its state. Raises one of BROKER_ERRORS.
 
-        A stream of another service's may be created, for one cannot listen to nothing, but is its
-        publisher's to `correct`: were their limits different, the two would change it for ever.
+        A consumer may create the stream of another service, because it cannot subscribe to a stream
+        that does not exist. Only the publisher may `correct` it: with different limits, the two
+        would change it again and again.
         """
         return (await self.ensure_stream_info(name, correct=correct)).state
 
     async def ensure_stream_info(self, name: str, *, correct: bool = True) -> StreamInfo:
-        """As `ensure_stream`; answers with all that the broker knows of it."""
+        """Does what `ensure_stream` does; returns all that the broker reports of the stream."""
         wanted = self._wanted(name)
         try:
             info = await self.streams.stream_info(name)
@@ -201,8 +201,8 @@ class Broker:
         return info
 
     async def _correct(self, info: StreamInfo, wanted: dict[str, Any]) -> StreamInfo:
-        """A stream that the broker refuses more copies, as a single server does, serves with
-        those that it has.
+        """Corrects a stream. If the broker refuses more copies, as a single server does, the stream
+        keeps the number of copies that it has.
         """
         name, copies = info.config.name, info.config.num_replicas
         try:
@@ -261,32 +261,32 @@ class Broker:
                 name=durable, durable_name=durable, deliver_policy=DeliverPolicy.ALL
             )
         # The server reports a filter over one subject in the singular field.
-        heard = found.filter_subjects or ([found.filter_subject] if found.filter_subject else [])
-        known = found.evolve(filter_subjects=heard, filter_subject=None)
-        wanted["filter_subjects"] = sorted({*heard, *subjects})
+        present = found.filter_subjects or ([found.filter_subject] if found.filter_subject else [])
+        known = found.evolve(filter_subjects=present, filter_subject=None)
+        wanted["filter_subjects"] = sorted({*present, *subjects})
         if known.evolve(**wanted) != known:
             await self.streams.add_consumer(stream, known.evolve(**wanted))
             log.info("consumer declared", stream=stream, consumer=durable)
 
     async def close(self) -> None:
-        """Ends the watch and the connection; what was written before is given a second to go
-        out.
+        """Ends the watch and the connection. Messages that were written before get a second to
+        leave.
         """
         if self._watcher:
-            await _end(self._watcher)
+            await _cancel_until_done(self._watcher)
         if self._client:
-            await self._asks(self._client, timeout_s=1.0)
+            await self._answers_ping(self._client, timeout_s=1.0)
             await _discard(self._client)
-        await self._forget()
+        await self._end_ping()
 
     async def _watch(self) -> None:
-        """nats-py can be dead and say that it is connected; so ask the server, and after too
-        long a silence take a new client.
+        """Pings the server, and replaces the client when no answer has come for too long. nats-py
+        may report a dead connection as connected.
         """
         while True:
             await asyncio.sleep(self.beat_s)
-            if self._client and await self._asks(self._client, timeout_s=self.beat_s):
-                self._heard = time.monotonic()
+            if self._client and await self._answers_ping(self._client, timeout_s=self.beat_s):
+                self._last_answer_time = time.monotonic()
             if not self.answers:
                 await self._replace()
             self._connected.set(self.answers)
@@ -295,35 +295,36 @@ class Broker:
             else:
                 self._max_payload.drop()
 
-    async def _asks(self, client: Client, timeout_s: float) -> bool:
-        """Whether the server answers a PING. A question that was not answered in time stays open
-        until the next time.
+    async def _answers_ping(self, client: Client, timeout_s: float) -> bool:
+        """Returns whether the server answers a PING. A PING without an answer in time stays open
+        until the next call.
 
-        Not by flush(): where the client's reading task is dead, it succeeds without having asked.
-        And not cancelled: nats-py's reading task fails on the answer to a cancelled question.
+        It does not use flush(): where the client's reading task is dead, flush() succeeds without a
+        PING. It does not cancel a PING: nats-py's reading task fails on the answer to a cancelled
+        one.
         """
         connection = (client, client.stats["reconnects"])
-        if self._question is None or self._asked != connection:
-            await self._forget()  # the client has forgotten it too
-            self._asked, self._question = (
+        if self._ping is None or self._ping_connection != connection:
+            await self._end_ping()  # a reconnection drops the client's open PINGs
+            self._ping_connection, self._ping = (
                 connection,
-                asyncio.create_task(client.rtt(timeout=QUESTION_S), name="broker ping"),
+                asyncio.create_task(client.rtt(timeout=PING_TIMEOUT_S), name="broker ping"),
             )
-        await asyncio.wait([self._question], timeout=timeout_s)
-        if not self._question.done():
+        await asyncio.wait([self._ping], timeout=timeout_s)
+        if not self._ping.done():
             return False
-        answered = self._question.exception() is None
-        self._question = None
+        answered = self._ping.exception() is None
+        self._ping = None
         return answered
 
-    async def _forget(self) -> None:
-        if self._question:
-            await _end(self._question)
-            self._question = None
+    async def _end_ping(self) -> None:
+        if self._ping:
+            await _cancel_until_done(self._ping)
+            self._ping = None
 
     async def _replace(self) -> None:
-        """Puts a new client in the place of the old one, if the server takes it; otherwise the
-        old one goes on trying as well.
+        """Replaces the client with a new one, if the server accepts that. If not, the old client
+        tries on as well.
         """
         client = Client()
         try:
@@ -331,7 +332,7 @@ class Broker:
                 await client.connect(self.url.split(","), **self._settings())
                 await client.rtt()
         except BaseException as error:
-            # A client that goes on reading would fail on the answer to the cancelled PING.
+            # A client that reads on would fail on the answer to the cancelled PING.
             await _discard(client)
             if not isinstance(error, Exception):
                 raise
@@ -345,11 +346,11 @@ class Broker:
                 needed=MESSAGE_BYTES_MAX,
             )
         self._max_payload.set(client.max_payload)
-        old, self._client, self._heard = self._client, client, time.monotonic()
+        old, self._client, self._last_answer_time = self._client, client, time.monotonic()
         self.generation += 1
         if old:
             self._replaced.inc()
-            log.warning("the broker's connection had fallen silent and was replaced")
+            log.warning("the broker did not answer: its connection was replaced")
             await _discard(old)
 
     def _settings(self) -> dict[str, Any]:
@@ -364,12 +365,12 @@ class Broker:
             "max_outstanding_pings": 2,
             # while the connection is away, publishing fails at once instead of filling a buffer
             "pending_size": 0,
-            "error_cb": _note,
+            "error_cb": _log_error,
         }
 
 
 async def connect(url: str, *, name: str, limits: Limits | None = None, **watch: float) -> Broker:
-    """A broker for this process; `name` is the service's, and the first part of its reply
+    """Returns a broker for this process. `name` is the service's, and the first part of its reply
     subjects (`_INBOX_<name>`).
     """
     broker = Broker(url, name, limits or Limits(), **watch)
@@ -377,35 +378,35 @@ async def connect(url: str, *, name: str, limits: Limits | None = None, **watch:
     return broker
 
 
-async def _note(error: Exception) -> None:
-    """Must never raise: that would end the client's reading."""
+async def _log_error(error: Exception) -> None:
+    """Logs an error of the client. It must never raise: that would end the client's reading."""
     log.warning("the broker's client reports an error", error=repr(error))
 
 
 async def _discard(client: Client) -> None:
-    """Ends a client that may be frozen: closing would wait for its peer to take what is still
-    unsent, so the socket goes first.
+    """Ends a client that may be frozen. Closing would wait until the peer has taken all unsent
+    bytes, so this aborts the socket first.
     """
     writer = getattr(client._transport, "_io_writer", None)
     if writer is not None:
         writer.transport.abort()
     closing = asyncio.create_task(client.close(), name="broker close")
     await asyncio.wait([closing], timeout=2)
-    await _end(closing)
+    await _cancel_until_done(closing)
 
 
-def heed_cancellation() -> None:
-    """Raises the cancellation of this task again, where nats-py has swallowed it (its flush
-    does). For loops that call it, once a turn.
+def raise_swallowed_cancellation() -> None:
+    """Raises this task's cancellation again where nats-py has swallowed it (its flush does). Loops
+    call it once a turn.
     """
     task = asyncio.current_task()
     if task and task.cancelling():
         raise asyncio.CancelledError
 
 
-async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancels the task until it has ended: nats-py swallows a cancellation now and then. What it
-    ends with is of no interest any more.
+async def _cancel_until_done(task: asyncio.Task[Any]) -> None:
+    """Cancels the task until it has ended, because nats-py sometimes swallows a cancellation. It
+    ignores the task's result and error.
     """
     while not task.done():
         task.cancel()

@@ -1,8 +1,8 @@
-"""Events as they are published, for a client that keeps no position in the stream.
+"""Events as the services publish them, for a client that keeps no position in the stream.
 
 A client that must not miss an event has a consumer of its own (chassis.consume.inbox). A subscriber
-gets the events that are published while it is connected, and asks by RPC for what it may have
-missed.
+gets the events that are published while it is connected, and asks by RPC for the changes that it
+may have missed.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chassis.broker.event_payload import decode_event
-from chassis.broker.stream import BROKER_ERRORS, Broker, heed_cancellation
+from chassis.broker.stream import BROKER_ERRORS, Broker, raise_swallowed_cancellation
 from chassis.values.errors import Invalid
 from chassis.values.event_subjects import subject_of
 
@@ -27,10 +27,9 @@ log = structlog.get_logger(__name__)
 
 
 async def subscribe(
-    broker: Broker, hear: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
+    broker: Broker, callbacks: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
 ) -> NoReturn:
-    """Calls back for each event that is published until it is cancelled, as often as it is
-    published.
+    """Calls back for each event that is published, at each publication, until it is cancelled.
 
     Events that are published while the broker is away are lost to this subscriber.
     """
@@ -38,22 +37,22 @@ async def subscribe(
     while True:
         if generation != broker.generation:
             try:
-                await _subscribe(broker.client, hear)
+                await _subscribe(broker.client, callbacks)
             except BROKER_ERRORS as error:
-                log.debug("nothing is heard yet", error=repr(error))
+                log.debug("not subscribed yet", error=repr(error))
             else:
                 generation = broker.generation
-        heed_cancellation()
+        raise_swallowed_cancellation()
         await asyncio.sleep(renew_s)
 
 
-async def _subscribe(client: Client, hear: Mapping[type[Message], EventCallback]) -> None:
+async def _subscribe(client: Client, callbacks: Mapping[type[Message], EventCallback]) -> None:
     """Subscribes with this client, which subscribes again after each reconnection."""
-    for event, tell in hear.items():
-        await client.subscribe(subject_of(event), cb=_reader(event, tell))
+    for event, callback in callbacks.items():
+        await client.subscribe(subject_of(event), cb=_reader(event, callback))
 
 
-def _reader(event: type[Message], tell: EventCallback) -> Any:
+def _reader(event: type[Message], callback: EventCallback) -> Any:
     async def on_message(message: Msg) -> None:
         try:
             parsed = decode_event(
@@ -67,6 +66,6 @@ def _reader(event: type[Message], tell: EventCallback) -> Any:
                 error=unreadable.message,
             )
             return
-        tell(parsed)
+        callback(parsed)
 
     return on_message

@@ -4,7 +4,7 @@ inbox.py          one consumer for each stream: takes, dispatches and settles de
 pull.py           fetches messages
 delivery.py       reads a message as a delivery
 dispatch.py       groups deliveries by type and gives them to their handlers
-turns.py          bounds the time between two turns of the event loop
+turns.py          runs one step of a coroutine per iteration of the event loop
 failed_events.py  stores events that a handler could not handle
 parked_events.py  tries deferred events again
 replays.py        operators replay or discard failed events

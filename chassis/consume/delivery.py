@@ -1,5 +1,5 @@
-"""An event as it arrives, and as a handler gets it: from message to Delivery, pure. Nothing is
-acknowledged or stored here.
+"""Reads a message as a Delivery, the form in which a handler gets an event. Pure: it acknowledges
+and stores nothing.
 """
 
 from collections.abc import Mapping
@@ -43,14 +43,14 @@ class Delivery(Generic[M]):
 
     @property
     def cause(self) -> str:
-        """What a command that comes of it names as its cause."""
+        """The cause that a command names when this event leads to it."""
         return str(self.event_id)
 
 
 @dataclass(slots=True)
 class Received:
-    """An event in hand: its message where it came from the stream, its state in failed_events,
-    and what `parse` read. One that cannot be read has no delivery: `fault` says why.
+    """An event in hand: its message where it came from the stream, its state in failed_events, and
+    its delivery from `parse`. An event that cannot be read has no delivery: `fault` says why.
     """
 
     event: FailedEvent
@@ -63,7 +63,7 @@ class Received:
 
     @property
     def may_be_poison(self) -> bool:
-        """Whether the stream delivered it more than POISON_AFTER times without an outcome.
+        """Whether the stream delivered the event more than POISON_AFTER times without an outcome.
 
         A parked event has had one: its message comes again where its acknowledgement was lost.
         """
@@ -96,7 +96,7 @@ class Received:
 def received_event(raw: Msg, consumer: str) -> FailedEvent:
     """Returns a message of the stream as a row of failed events, without an error yet.
 
-    It reads the headers alone: a payload that ends the process does not prevent the row.
+    It reads the headers alone, so the row is stored even for a payload that ends the process.
     """
     place, headers = raw.metadata, raw.headers or {}
     fallback = uuid5(NAMESPACE_URL, f"{place.stream}/{place.sequence.stream}")
@@ -121,18 +121,19 @@ def received_event(raw: Msg, consumer: str) -> FailedEvent:
 
 
 def _unhandled(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Failure:
-    """Of a subject that nobody here asked for it is a newer replica's, which shares the
-    consumer: it has it when it comes again.
+    """Returns the failure of an event without a handler here. Where this process did not subscribe
+    to its subject, a newer replica that shares the consumer did: the event is deferred until it
+    comes to that replica.
     """
     if event.subject in {subject_of(kind) for kind in kinds.values()}:
         return wrong_type(event.type, event.subject)
     return Deferred(
-        "EVENT_AHEAD", f"nobody handles events of type {event.type!r} here: does a newer version?"
+        "EVENT_AHEAD", f"no handler here takes events of type {event.type!r}: a newer version may"
     )
 
 
 def storable(words: str) -> str:
-    """Words of others, as far as PostgreSQL can hold them."""
+    """Returns a text of another process as PostgreSQL can store it."""
     return (
         words.encode("utf-8", "replace")
         .decode("utf-8")

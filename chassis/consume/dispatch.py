@@ -1,5 +1,5 @@
-"""What handlers make of events: a set of one kind at a time, and an outcome for each event.
-Nothing is acknowledged or stored here.
+"""Calls the handlers with events, a set of one kind at a time, and returns an outcome for each
+event. Acknowledges and stores nothing.
 """
 
 import asyncio
@@ -44,16 +44,16 @@ async def run_handler(
     commands: Sequence[C | None],
     operation: Callable[[Sequence[C]], Awaitable[Sequence[Outcome[Any]]]],
 ) -> Sequence[Outcome[Any]]:
-    """An outcome for each event, of which these are the commands; one that asks for nothing
-    (None) is done as it comes.
+    """Returns an outcome for each event. `commands` has the command of each; an event without one
+    (None) is done.
     """
-    meant = [command for command in commands if command is not None]
-    outcomes = iter(await operation(meant) if meant else ())
+    present = [command for command in commands if command is not None]
+    outcomes = iter(await operation(present) if present else ())
     return [Done(None) if command is None else next(outcomes) for command in commands]
 
 
 class Dispatcher:
-    """The handlers, and what they make of a set of events."""
+    """Calls the handlers of events with sets of them."""
 
     def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
         self._by_kind, self.kinds = handlers, {kind.DESCRIPTOR.full_name: kind for kind in handlers}
@@ -62,19 +62,19 @@ class Dispatcher:
         )
         self._unknown = telemetry.counter(
             "inbox_unknown_values_total",
-            "Enum values of events that this version does not know: they change nothing",
+            "Enum values of events that this version does not define: they change nothing",
             "event",
             "field",
         )
         self._handled = telemetry.counter(
-            "inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome"
+            "inbox_handled_total", "Events by their outcome", "consumer", "event", "outcome"
         )
         self._age = telemetry.histogram(
             "inbox_event_age_seconds", "From an event's publication to its effect", "event"
         )
 
     async def again(self, events: Sequence[FailedEvent]) -> Mapping[Name, Outcome[Any]]:
-        """What the handlers make of events that were stored."""
+        """Returns the outcomes of stored events that are handled again."""
         outcomes: dict[Name, Outcome[Any]] = {}
         for group in await self.groups([Received(event) for event in events]):
             for received, outcome in zip(group, await self.ask(group), strict=True):
@@ -82,18 +82,18 @@ class Dispatcher:
         return outcomes
 
     async def groups(self, batch: Sequence[Received]) -> Sequence[Sequence[Received]]:
-        """Reads the events, and returns those that go to a handler together."""
+        """Reads the events; returns the groups that go to a handler together."""
         for received in batch:
             received.parse(self.kinds)
             await asyncio.sleep(0)  # a call waits for one event at most
         return list(group_by_type(batch))
 
     async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
-        """What the handler of these events, all of one kind, has made of each. Never raises but
-        what ends the process.
+        """Returns the outcome of each of these events, all of one kind. It raises only an exception
+        that ends the process.
 
-        Whatever it raises for several, it is asked for each of them alone: so one event condemns
-        itself and no other.
+        If the handler raises for several events, it handles each of them alone, so an event fails
+        for its own error only.
         """
         kind = group[0].kind
         if kind is None:
@@ -114,24 +114,26 @@ class Dispatcher:
             if len(outcomes) != len(group):
                 raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
             return [
-                _judged(delivery, outcome)
+                _event_outcome(delivery, outcome)
                 for delivery, outcome in zip(deliveries, outcomes, strict=True)
             ]
         except Deferred as deferred:
             return [deferred] * len(group)
-        # a handler's exception concerns its events, and they are answered for
+        # a handler's exception is the outcome of its events
         except Exception as error:  # noqa: BLE001
             if later := deferred_failure(classify(error)):
                 return [later] * len(group)
             if len(group) == 1:
                 return [
-                    _judged(deliveries[0], error) if isinstance(error, Refused) else Defect(error)
+                    _event_outcome(deliveries[0], error)
+                    if isinstance(error, Refused)
+                    else Defect(error)
                 ]
         return [outcome for received in group for outcome in await self._ask(kind, [received])]
 
     def report(self, event: FailedEvent, outcome: Outcome[Any], state: FailedState) -> None:
-        """Counts what became of an event, and logs what failed. `state` is how an event stands
-        that is not done.
+        """Counts the event's outcome, and logs a failure. `state` is the state of an event that is
+        not done.
         """
         name = event.type.rpartition(".")[2] if event.type in self.kinds else "unknown"
         if isinstance(outcome, Done):
@@ -154,11 +156,11 @@ class Dispatcher:
             log.error("event failed", **words, exc_info=outcome.__cause__)
 
 
-def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
-    """The outcome in the words of events: one whose own content breaks a rule that no contract
-    can state is unreadable, and a second body under one event id is refused as a write refuses
-    one under one key. A refusal that a peer has sent keeps its reason: it says nothing of this
-    event.
+def _event_outcome(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
+    """Returns the outcome with the reasons that events have. An event whose own content breaks a
+    rule that no contract can state is unreadable. A second body under one event id is refused, as a
+    write refuses a second request under one key. A refusal that a peer has sent keeps its reason:
+    it is not about this event's content.
     """
     if isinstance(outcome, InvalidField):
         return unreadable(outcome.message.rstrip("."), outcome.violations)
@@ -171,10 +173,11 @@ def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
 
 
 def group_by_type(batch: Sequence[Received]) -> Iterator[list[Received]]:
-    """What goes to its handler together: all of a kind; but alone what cannot be read.
+    """Groups the events that go to their handler together: all of a kind. An event that cannot be
+    read is a group of its own.
 
-    A set has one body of an event id: a second body goes after it, so that each has an outcome of
-    its own.
+    A set has one body of an event id. A second body goes into a later group, so that each has an
+    outcome of its own.
     """
     together: dict[tuple[type[Message], int], list[Received]] = defaultdict(list)
     bodies: dict[UUID, list[bytes]] = defaultdict(list)
@@ -192,8 +195,8 @@ def group_by_type(batch: Sequence[Received]) -> Iterator[list[Received]]:
 
 
 def failed_with(event: FailedEvent, failure: Failure) -> FailedEvent:
-    """The event with what went wrong. What may still come right is deferred: it is not now, or
-    what it is about is not here yet.
+    """Returns the event with its failure. It is deferred if a later try may succeed: the failure is
+    Deferred, or a record that it concerns does not exist yet.
     """
     state = (
         FailedState.DEFERRED if isinstance(failure, (Deferred, NotFound)) else FailedState.FAILED

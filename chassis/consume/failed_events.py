@@ -1,4 +1,4 @@
-"""The table of failed events, and all its SQL: what a consumer could not handle.
+"""The table of failed events, and all its SQL: the events that a consumer could not handle.
 
 A deferred event is parked here: its message is acknowledged, and chassis.consume.parked_events
 tries it again.
@@ -41,7 +41,7 @@ DEFERRAL_LIMIT = timedelta(minutes=15)
 # A parked event waits for its next try as long as it has waited so far, within these bounds: each
 # time twice as long.
 WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
-# A discarded event may come again for so long: its stream was lost, and it is published again.
+# How long a discarded event may come again: its stream was lost, and the relay publishes it again.
 DISCARD_RETENTION = timedelta(days=30)
 OPEN = (FailedState.DEFERRED, FailedState.FAILED)
 KEY = ("consumer", "event_id", "digest")
@@ -51,16 +51,16 @@ Name = tuple[str, UUID, bytes]  # the consumer, the event's id, and the digest o
 
 
 def digest_of(subject: str, kind: str, payload: bytes) -> bytes:
-    """The SHA-256 of what an event says: its subject, its type and its payload, as they are stored.
+    """Returns the SHA-256 of an event's subject, type and payload, as they are stored.
 
-    Two bodies under one event id differ in it, and each has its own row.
+    Two bodies under one event id have different digests, and each has its own row.
     """
     return hashlib.sha256(b"\0".join((subject.encode(), kind.encode(), payload))).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class FailedEvent:
-    """An event with what went wrong, and all that a replay needs."""
+    """An event with its error, and all that a replay needs."""
 
     consumer: str
     event_id: UUID
@@ -81,7 +81,7 @@ class FailedEvent:
 
     @property
     def name(self) -> Name:
-        """What identifies the row."""
+        """The key of the row."""
         return self.consumer, self.event_id, self.digest
 
 
@@ -90,8 +90,8 @@ FIELDS = tuple(field.name for field in fields(FailedEvent))
 
 @dataclass(frozen=True, slots=True)
 class FailedEventRow:
-    """A row: the event, when its consumer first stored it, when the row last changed, and when
-    it is tried again.
+    """A row: the event, when its consumer first stored it, when the row last changed, and when the
+    event is tried again.
     """
 
     event: FailedEvent
@@ -101,15 +101,15 @@ class FailedEventRow:
 
     @property
     def place(self) -> tuple[datetime, str, UUID, str]:
-        """Where it stands in a list: the oldest trouble first."""
+        """The row's place in a list: the oldest failure first."""
         consumer, event_id, digest = self.event.name
         return self.first_time, consumer, event_id, digest.hex()
 
 
 @dataclass(frozen=True, slots=True)
 class FailedEventFilter:
-    """Which rows. What is given must all hold. `since` (included) and `before` (not) bound the
-    first failure, `updated_since` and `updated_before` the last update.
+    """Which rows. Every field that is set must match. `since` (included) and `before` (excluded)
+    bound the first failure, `updated_since` and `updated_before` the last update.
     """
 
     states: Collection[FailedState] = OPEN
@@ -127,7 +127,7 @@ class FailedEventFilter:
 
 
 class FailedEvents:
-    """One service's failed events, in sets.
+    """The failed events of one service, in sets.
 
     A method without a connection is a transaction of its own; one with a connection is part of that
     transaction.
@@ -151,11 +151,11 @@ class FailedEvents:
         self._waiting = self._claim(
             and_(is_any_of(t.waits_for), untried), t.attempts, t.next_try_time
         )
-        self._tried = self._after_a_try()
+        self._tried = self._record_try()
         names = unnest_rows(*(t[name] for name in KEY))
         named = and_(*(t[name] == names.c[name] for name in KEY))
         self._states = select(*(t[name] for name in KEY), t.state).where(named)
-        self._forget = delete(table).where(named, t.state == FailedState.DEFERRED)
+        self._delete_deferred = delete(table).where(named, t.state == FailedState.DEFERRED)
         self._delete_failed = delete(table).where(named, t.state == FailedState.FAILED)
         ended = {"update_time": now, "next_try_time": null()}
         over = update(table).where(named)
@@ -185,7 +185,7 @@ class FailedEvents:
         self._page = select(*(t[name] for name in (*FIELDS, *TIMES) if name != "payload"))
 
     def _insert(self, soon: ColumnElement[datetime]) -> Executable:
-        """Returns the statement that stores events with what their handling came to."""
+        """Returns the statement that stores events with the errors of their handling."""
         t = self._table.c
         rows = unnest_rows(*(t[name] for name in FIELDS))
         first_try = case((rows.c.state == FailedState.DEFERRED, soon))
@@ -214,8 +214,8 @@ class FailedEvents:
     def _claim(
         self, condition: ColumnElement[bool], *order: ColumnElement[Any] | UnaryExpression[Any]
     ) -> Update:
-        """Takes parked events for one more try, and sets their next one: another replica does not
-        take them meanwhile.
+        """Returns the statement that takes parked events for one more try and sets their next one,
+        so that another replica does not take them meanwhile.
 
         A process that ends during the try has only delayed them. An event whose time is up has
         failed before its last try.
@@ -248,8 +248,10 @@ class FailedEvents:
             .returning(*(t[name] for name in FIELDS))
         )
 
-    def _after_a_try(self) -> Update:
-        """What a try came to, of rows that are still open: the claim has counted it."""
+    def _record_try(self) -> Update:
+        """Returns the statement that stores the results of tries, for rows that are still open. The
+        claim has counted the try.
+        """
         t = self._table.c
         rows = unnest_rows(*(t[name] for name in TRIED))
         over = FailedState.FAILED
@@ -268,26 +270,26 @@ class FailedEvents:
         )
 
     async def record(self, events: Sequence[FailedEvent]) -> Mapping[Name, FailedState]:
-        """Stores what went wrong, and answers how each row stands now: one that is deferred for too
-        long has failed.
+        """Stores the events with their errors; returns the state of each row. An event that is
+        deferred for too long has failed.
 
-        What has failed before, or was discarded, stays so.
+        An event that has failed before, or was discarded, keeps that state.
         """
         async with self._engine.begin() as connection:
             found = await connection.execute(self._record, self._rows(events))
             return {_name(row): row.state for row in found}
 
     async def parked(self) -> tuple[bool, datetime]:
-        """Whether any event is parked, and the database's clock."""
+        """Returns whether any event is parked, and the database's clock."""
         async with self._engine.connect() as connection:
             row = (await connection.execute(self._parked)).one()
             return row[0], row[1]
 
     async def claim_due(self, most: int, *, fewest_tries: bool) -> list[FailedEvent]:
-        """Takes events whose next try is due: those that were tried the least, or those that are
+        """Takes events whose next try is due: those with the fewest tries, or those that have been
         due for longest.
 
-        Whoever takes turns between the two starves neither a row that is new nor one that is old.
+        A caller that alternates between the two delays neither new rows nor old ones without end.
         """
         return await self._claimed(
             self._fewest_tries if fewest_tries else self._due, {"most": most}
@@ -308,68 +310,68 @@ class FailedEvents:
             found = map(self._of_rows.record, rows)
             return sorted(found, key=attrgetter("event_time", "stream_seq"))
 
-    async def tried(self, events: Sequence[FailedEvent]) -> None:
-        """Stores what tries of claimed events came to."""
+    async def record_tries(self, events: Sequence[FailedEvent]) -> None:
+        """Stores the results of tries of claimed events."""
         async with self._engine.begin() as connection:
             await connection.execute(self._tried, self._of_rows.arrays(events, TRIED))
 
     async def states(self, names: Collection[Name]) -> Mapping[Name, FailedState]:
-        """How those of the events stand that have a row."""
+        """Returns the states of those of the events that have a row."""
         async with self._engine.connect() as connection:
             found = await connection.execute(self._states, _named(names))
             return {_name(row): row.state for row in found}
 
     async def counts(self, consumer: str) -> Mapping[FailedState, int]:
-        """How many events of the consumer are deferred, and how many have failed; a state of
-        none is left out.
+        """Returns how many events of the consumer are deferred, and how many have failed. A state
+        without events is left out.
         """
         async with self._engine.connect() as connection:
             found = await connection.execute(self._counts, {"of": consumer})
             return {row[0]: row[1] for row in found}
 
     async def any_discarded(self, consumer: str) -> bool:
-        """Whether an event was discarded that may still come again."""
+        """Returns whether an event was discarded that may still come again."""
         async with self._engine.connect() as connection:
             found = await connection.execute(self._any_discarded, {"of": consumer})
             return bool(found.scalar_one())
 
     async def resolve(self, names: Collection[Name]) -> None:
-        """The events have had their effect: rows of deferred ones are deleted, failed or
-        discarded ones count as replayed.
+        """Records that the events have had their effect: it deletes the rows of deferred ones, and
+        sets failed or discarded ones to replayed.
         """
         async with self._engine.begin() as connection:
-            await connection.execute(self._forget, _named(names))
+            await connection.execute(self._delete_deferred, _named(names))
             await connection.execute(self._replay_given_up, _named(names))
 
     async def delete_failed(self, name: Name) -> None:
-        """Deletes the row of a failed event; one that an operator replayed or discarded stays."""
+        """Deletes the row of a failed event. A row that an operator replayed or discarded stays."""
         async with self._engine.begin() as connection:
             await connection.execute(self._delete_failed, _named([name]))
 
     async def replayed(self, names: Collection[Name]) -> None:
-        """The events have had their effect because an operator wanted it: all rows stay, as
+        """Records that the events have had their effect in an operator's replay: all rows stay, as
         replayed.
         """
         async with self._engine.begin() as connection:
             await connection.execute(self._replay_any, _named(names))
 
-    async def still(self, events: Sequence[FailedEvent]) -> None:
-        """A replay did not help: each row stays as it stands, with the new error, unless it was
-        replayed meanwhile.
+    async def record_failed_replays(self, events: Sequence[FailedEvent]) -> None:
+        """Stores the new error of events whose replay failed. Each row keeps its state, and one
+        that was replayed meanwhile does not change.
         """
         rows = self._of_rows.arrays(events, (*KEY, "reason", "error"))
         async with self._engine.begin() as connection:
             await connection.execute(self._still, rows)
 
     async def discard(self, connection: AsyncConnection, name: Name) -> None:
-        """An operator decides against the event: deferred or failed becomes discarded."""
+        """Discards the event for an operator: deferred or failed becomes discarded."""
         await connection.execute(self._discard, _named([name]))
 
     async def discard_all(
         self, connection: AsyncConnection, wanted: FailedEventFilter, most: int
     ) -> int:
-        """Discards the rows that are wanted, the oldest trouble first: at most so many. Answers
-        how many.
+        """Discards the rows that are wanted, the oldest failure first: at most so many. Returns
+        their number.
         """
         t = self._table.c
         which = self._first(select(*(t[name] for name in KEY)), wanted, most)
@@ -378,14 +380,14 @@ class FailedEvents:
         return (await connection.execute(discard.values(self._discarded))).rowcount
 
     async def get(self, names: Collection[Name]) -> list[FailedEvent]:
-        """Those of the events that have a row, in the order given."""
+        """Returns those of the events that have a row, in the order given."""
         async with self._engine.connect() as connection:
             rows = await connection.execute(self._get, _named(names))
             found = {event.name: event for event in map(self._of_rows.record, rows)}
             return [found[name] for name in dict.fromkeys(names) if name in found]
 
     async def entries(self, names: Collection[Name]) -> Mapping[Name, FailedEventRow]:
-        """The rows of those of the events that have one."""
+        """Returns the rows of those of the events that have one."""
         async with self._engine.connect() as connection:
             found = await connection.execute(self._entries, _named(names))
             return {_name(row): _entry(row, row.payload) for row in found}
@@ -393,8 +395,8 @@ class FailedEvents:
     async def page(
         self, wanted: FailedEventFilter, after: tuple[datetime, str, UUID, str] | None, most: int
     ) -> Sequence[FailedEventRow]:
-        """Rows that are wanted, the oldest trouble first, without payloads: at most so many,
-        behind the place `after`.
+        """Returns rows that are wanted, the oldest failure first, without payloads: at most so
+        many, after the place `after`.
         """
         t = self._table.c
         query = self._first(self._page, wanted, most)
@@ -408,12 +410,12 @@ class FailedEvents:
     async def choose(
         self, connection: AsyncConnection, wanted: FailedEventFilter, most: int
     ) -> Sequence[Name]:
-        """Which rows are wanted, the oldest trouble first: at most so many."""
+        """Returns the names of rows that are wanted, the oldest failure first: at most so many."""
         names = select(*(self._table.c[name] for name in KEY))
         return [_name(row) for row in await connection.execute(self._first(names, wanted, most))]
 
     def _rows(self, events: Sequence[FailedEvent]) -> dict[str, list[Any]]:
-        """The events' columns: an event that is here twice has one row."""
+        """Returns the events' columns: an event that is here twice has one row."""
         last = {event.name: event for event in events}
         return self._of_rows.arrays(last[name] for name in sorted(last))
 

@@ -1,11 +1,11 @@
-"""Events in: what has arrived goes to its handlers as sets, and by their outcomes it is
-acknowledged, comes later, or has failed.
+"""Events in: hands arrived events to their handlers as sets; acknowledges, defers, parks or fails
+each by its outcome.
 
-One durable consumer for each (service, stream), shared by the service's replicas. Nothing is
-acknowledged that was neither done nor parked in failed_events, and nothing is given up before it
-stands there. How messages get here is chassis.consume.pull's, what they say
-chassis.consume.delivery's, what is made of them chassis.consume.dispatch's, and parked events are
-tried again by chassis.consume.parked_events.
+Each (service, stream) has one durable consumer, which the service's replicas share. The inbox
+acknowledges an event only when it is done or parked in failed_events. It terminates one only when
+it is stored there as failed or discarded. chassis.consume.pull fetches the messages,
+chassis.consume.delivery reads them, chassis.consume.dispatch calls the handlers, and
+chassis.consume.parked_events tries parked events again.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.broker.stream import ACK_WAIT_S, BROKER_ERRORS, Broker, heed_cancellation
+from chassis.broker.stream import ACK_WAIT_S, BROKER_ERRORS, Broker, raise_swallowed_cancellation
 from chassis.consume.delivery import Received, received_event
 from chassis.consume.dispatch import Dispatcher, Handler, failed_with
 from chassis.consume.failed_events import DEFERRAL_LIMIT, FailedEvents, Name
@@ -40,13 +40,13 @@ from chassis.write.tables import FailedState
 
 T = TypeVar("T")
 
-# An event that is deferred comes again from the stream at first; at this delivery it is parked.
+# A deferred event first comes again from the stream; at this delivery it is parked.
 PARK_AT = 3
 DELAY_MIN_S = 0.1
-# A set is handled by steps on the event loop that grow with it, and a call waits for one of them
-# each time (chassis.consume.turns).
+# The bound of a set. The handling of a set has steps on the event loop that grow with the set, and
+# a call waits for one step each time (chassis.consume.turns).
 SET_MAX = 50
-TICK_S = ACK_WAIT_S / 3
+IN_PROGRESS_S = ACK_WAIT_S / 3
 SURVEY_S = 30.0
 
 
@@ -65,8 +65,8 @@ class Inbox:
         linger_s: float = 0.0,
         deferral_limit: timedelta = DEFERRAL_LIMIT,
     ) -> None:
-        """`deferral_limit` is how long an event may be deferred, from the first time;
-        `linger_s`: see chassis.consume.pull.
+        """`deferral_limit` is how long an event may be deferred, from the first time; `linger_s`:
+        see chassis.consume.pull.
         """
         if not handlers:
             raise ValueError("an inbox needs handlers")
@@ -106,17 +106,17 @@ class Inbox:
 
     @property
     def kinds(self) -> Mapping[str, type[Message]]:
-        """The events that there are handlers for, by their full names."""
+        """The messages of the events that have handlers, by their full names."""
         return self._handlers.kinds
 
     def changed(self, records: Collection[UUID]) -> None:
-        """These records of the service have changed: parked events that wait for them are tried
+        """Marks these records of the service as changed: parked events that wait for them are tried
         at once.
         """
         self._parking.changed(records)
 
     async def run(self) -> NoReturn:
-        """Handles events until it is cancelled. What it has in hand then is given back, for
+        """Handles events until it is cancelled. It then returns unhandled events to the stream, for
         another replica.
         """
         async with asyncio.TaskGroup() as group:
@@ -126,32 +126,32 @@ class Inbox:
         raise AssertionError("a task group ends by an exception alone")
 
     async def replay(self, names: Collection[Name]) -> Mapping[Name, Outcome[Any]]:
-        """Hands failed events to their handlers again, in this order, whatever the broker has;
-        answers what came of each that was found.
+        """Hands failed events to their handlers again, in this order, whether or not the broker has
+        them. Returns the outcome of each that was found.
 
-        An event that had its effect meanwhile has no second one, however often it is replayed; one
-        that was replayed is not tried again.
+        A replay of an event that had its effect meanwhile has no second effect. An event that was
+        replayed is not tried again.
         """
         events = await self.failed.get(names)
-        over: dict[Name, Outcome[Any]] = {
+        replayed: dict[Name, Outcome[Any]] = {
             e.name: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED
         }
-        outcomes = await self._handlers.again([e for e in events if e.name not in over])
+        outcomes = await self._handlers.again([e for e in events if e.name not in replayed])
         if done := [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]:
             await self.failed.replayed(done)
         failures = {
             name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)
         }
         if failures:
-            await self.failed.still(
+            await self.failed.record_failed_replays(
                 [failed_with(e, failures[e.name]) for e in events if e.name in failures]
             )
-        return over | dict(outcomes)
+        return replayed | dict(outcomes)
 
 
 class Consumer:
-    """One durable consumer: takes what has arrived, has it handled, and settles it, in turns
-    with the service's others.
+    """One durable consumer: takes arrived events, dispatches them, and settles them, in turns with
+    the service's other consumers.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Consumer:
             handlers,
         )
         self._failed, self._parking, self._turns = failed, parking, turns
-        self._held: dict[int, Msg] = {}  # messages in hand that are not settled
+        self._unsettled: dict[int, Msg] = {}  # messages in hand that are not settled
         self._any_open, self._recorded = True, 0
         self._open = telemetry.reading(
             "failed_events",
@@ -182,25 +182,25 @@ class Consumer:
         """Handles events until it is cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._tick(), name=f"inbox {self.name} keeps")
-                group.create_task(self._look_around(), name=f"inbox {self.name} looks around")
-                group.create_task(self._pull.measure(), name=f"inbox {self.name} counts")
+                group.create_task(self._keep_in_progress(), name=f"inbox {self.name} in progress")
+                group.create_task(self._count_open(), name=f"inbox {self.name} open events")
+                group.create_task(self._pull.measure(), name=f"inbox {self.name} pending")
                 while True:
                     messages = await self._pull.next()
-                    self._held = {id(raw): raw for raw in messages}
+                    self._unsettled = {id(raw): raw for raw in messages}
                     await self._turns.take(self._handle(messages))
         finally:
-            await self._give_back()
+            await self._return_unhandled()
 
     async def _handle(self, messages: Sequence[Msg]) -> None:
         batch = []
         for raw in messages:
             batch.append(Received(received_event(raw, self.name), raw))
             await asyncio.sleep(0)  # a call waits for one message at most
-        await self._patiently(lambda: self._look_up(batch))
+        await self._retry_outages(lambda: self._look_up(batch))
         for received in batch:
-            if given_up(received):
-                await self._say(received, Msg.term)
+            if is_rejected(received):
+                await self._settle_message(received, Msg.term)
         left = [r for r in batch if not r.settled]
         isolated = [r for r in left if r.may_be_poison]
         together = [r for r in left if not r.may_be_poison]
@@ -210,12 +210,12 @@ class Consumer:
             await self._isolate(received)
 
     async def _look_up(self, batch: Sequence[Received]) -> None:
-        """How the events stand in failed_events. None has a row there, as a rule: then only
-        those that come again are looked up.
+        """Reads the states of the events in failed_events. As a rule no event has a row there: then
+        it looks up only those that come again.
         """
-        if maybe := batch if self._any_open else [r for r in batch if r.event.attempts > 1]:
-            states = await self._failed.states([r.event.name for r in maybe])
-            for received in maybe:
+        if candidates := batch if self._any_open else [r for r in batch if r.event.attempts > 1]:
+            states = await self._failed.states([r.event.name for r in candidates])
+            for received in candidates:
                 received.state = states.get(received.event.name)
 
     async def _isolate(self, received: Received) -> None:
@@ -231,33 +231,33 @@ class Consumer:
         await self._record([received], [Defect(error)])
         [group] = await self._handlers.groups([received])
         outcomes = await self._handlers.ask(group)
-        await self._patiently(lambda: self._failed.delete_failed(received.event.name))
+        await self._retry_outages(lambda: self._failed.delete_failed(received.event.name))
         received.state = None
         await self._settle(group, outcomes)
 
     async def _settle(self, group: Sequence[Received], outcomes: Sequence[Outcome[Any]]) -> None:
-        both = list(zip(group, outcomes, strict=True))
-        done = [received for received, outcome in both if isinstance(outcome, Done)]
+        pairs = list(zip(group, outcomes, strict=True))
+        done = [received for received, outcome in pairs if isinstance(outcome, Done)]
         if done:
             crash_points.point("inbox.handled")
         if known := [received.event.name for received in done if received.state]:
-            await self._patiently(lambda: self._failed.resolve(known))
+            await self._retry_outages(lambda: self._failed.resolve(known))
         for received in done:
-            await self._say(received, Msg.ack)
-        await self._keep(
-            [(received, outcome) for received, outcome in both if isinstance(outcome, Failure)]
+            await self._settle_message(received, Msg.ack)
+        await self._defer_or_store(
+            [(received, outcome) for received, outcome in pairs if isinstance(outcome, Failure)]
         )
-        for received, outcome in both:
+        for received, outcome in pairs:
             self._handlers.report(received.event, outcome, received.state or FailedState.DEFERRED)
 
-    async def _keep(self, failures: Sequence[tuple[Received, Failure]]) -> None:
-        """What was not done comes again from the stream soon, or is stored: parked where it is
-        deferred, else given up.
+    async def _defer_or_store(self, failures: Sequence[tuple[Received, Failure]]) -> None:
+        """Lets events that were not done come again from the stream soon, or stores them: parked if
+        deferred, else failed.
         """
         stored = [
             (received, failure)
             for received, failure in failures
-            if not soon_again(received, failure)
+            if not is_redelivered(received, failure)
         ]
         if stored:
             await self._record(
@@ -265,9 +265,11 @@ class Consumer:
             )
         for received, _ in failures:
             if received.state is None:
-                await self._say(received, partial(Msg.nak, delay=delay_s(received.event.attempts)))
+                await self._settle_message(
+                    received, partial(Msg.nak, delay=delay_s(received.event.attempts))
+                )
             else:
-                await self._say(
+                await self._settle_message(
                     received, Msg.ack if received.state is FailedState.DEFERRED else Msg.term
                 )
 
@@ -276,45 +278,49 @@ class Consumer:
             failed_with(received.event, failure)
             for received, failure in zip(group, failures, strict=True)
         ]
-        states = await self._patiently(lambda: self._failed.record(events))
+        states = await self._retry_outages(lambda: self._failed.record(events))
         self._any_open, self._recorded = True, self._recorded + 1
         for received in group:
             received.state = states[received.event.name]
         if FailedState.DEFERRED in states.values():
             self._parking.parked()
 
-    async def _say(self, received: Received, word: Callable[[Msg], Awaitable[None]]) -> None:
-        """Tells the server what has become of the event. Where it is not heard, the event comes
-        again.
+    async def _settle_message(
+        self, received: Received, settlement: Callable[[Msg], Awaitable[None]]
+    ) -> None:
+        """Settles the event at the server. If the server does not get the settlement, the event
+        comes again.
         """
         received.settled = True
         if received.raw:
-            self._held.pop(id(received.raw))
+            self._unsettled.pop(id(received.raw))
             with suppress(*BROKER_ERRORS):
-                await word(received.raw)
+                await settlement(received.raw)
 
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """While the database is away nothing can be handled and nothing may be given up: the
-        events stay in hand.
+    async def _retry_outages(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Repeats `work` while the database is away. The events stay in hand meanwhile: without the
+        database none can be handled or stored as failed.
         """
         return await retrying(work, f"events of {self.name}")
 
-    async def _tick(self) -> NoReturn:
-        """The server hears of what is in hand, and does not give it to others."""
+    async def _keep_in_progress(self) -> NoReturn:
+        """Tells the server that the events in hand are in progress, so that it does not deliver
+        them to other replicas.
+        """
         while True:
-            heed_cancellation()
-            await asyncio.sleep(TICK_S)
+            raise_swallowed_cancellation()
+            await asyncio.sleep(IN_PROGRESS_S)
             for raw in self._in_hand():
                 with suppress(*BROKER_ERRORS):
                     await raw.in_progress()
 
     def _in_hand(self) -> list[Msg]:
-        return [*self._held.values(), *self._pull.arrived]
+        return [*self._unsettled.values(), *self._pull.arrived]
 
-    async def _look_around(self) -> NoReturn:
-        """Now and then what is open is counted."""
+    async def _count_open(self) -> NoReturn:
+        """Counts the open events every SURVEY_S seconds."""
         while True:
-            await self._patiently(self._survey)
+            await self._retry_outages(self._survey)
             await asyncio.sleep(SURVEY_S)
 
     async def _survey(self) -> None:
@@ -324,35 +330,35 @@ class Consumer:
         for state in (FailedState.DEFERRED, FailedState.FAILED):
             self._open.labels(self.name, str(state)).set(counts.get(state, 0))
         any_open = bool(counts) or await self._failed.any_discarded(self.name)
-        # what was recorded meanwhile was not counted
+        # the count lacks rows that were recorded meanwhile
         self._any_open = any_open or recorded != self._recorded
 
-    async def _give_back(self) -> None:
-        """Another replica may have at once what this one does not handle any more."""
+    async def _return_unhandled(self) -> None:
+        """Returns the unhandled events to the stream, so that another replica gets them at once."""
         await self._pull.close()
         for raw in self._in_hand():
             with suppress(*BROKER_ERRORS):
                 await raw.nak()
 
 
-def given_up(received: Received) -> bool:
-    """Whether it is not to be handled. One that has failed gets another chance where it is
-    published again, a discarded one never.
+def is_rejected(received: Received) -> bool:
+    """Returns whether the event is not to be handled. A failed event is tried again where it is
+    published again; a discarded one never is.
     """
     failed_before = received.state is FailedState.FAILED and received.event.attempts > 1
     return failed_before or received.state is FailedState.DISCARDED
 
 
-def soon_again(received: Received, failure: Failure) -> bool:
-    """Whether an event is deferred for the first few times: then it comes again from the stream,
-    and has no row.
+def is_redelivered(received: Received, failure: Failure) -> bool:
+    """Returns whether an event is deferred for one of the first few times: then it comes again from
+    the stream, and has no row.
     """
     deferred = failed_with(received.event, failure).state is FailedState.DEFERRED
     return deferred and received.state is None and received.event.attempts < PARK_AT
 
 
 def delay_s(attempts: int) -> float:
-    """How long an event waits before it comes again from the stream: twice as long each time,
-    and never all at once.
+    """Returns how long an event waits before it comes again from the stream, in seconds: twice as
+    long each time, with a random part.
     """
     return DELAY_MIN_S * 2.0 ** (attempts - 1) * random.uniform(0.5, 1.0)

@@ -1,9 +1,9 @@
-"""Parked events: deferred ones that stand in failed_events and are tried again from there.
+"""Tries parked events again: deferred ones that are stored in failed_events.
 
-An event is tried when a record that it waits for has changed in this process, otherwise at its next
-try time, which moves further away with each try. Batches are bounded, replicas share the rows, and
-a try that a process does not survive only delays its events. How a row is taken and what a try
-makes of it is chassis.consume.failed_events's.
+An event is tried when a record that it waits for has changed in this process. Otherwise it is tried
+at its next try time, which moves further away with each try. Batches are bounded, and replicas
+share the rows. A try during which the process ends only delays its events.
+chassis.consume.failed_events has the SQL that takes a row and stores the result of its try.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from chassis.write.tables import FailedState
 
 BATCH: Final = 50
 POLL_S: Final = 0.5
-# Tries of what is due take a quarter of the time at most: the rest is for events that come from the
-# stream.
+# The share of the time that tries of due events take at most: a quarter. The rest is for events
+# that come from the stream.
 REST: Final = 3
 # Changes within so short a time are looked up together.
 TOGETHER_S: Final = 0.02
-# Changed records that are remembered until the next turn. An event that waits for others is tried
-# at its time.
+# The number of changed records that are kept until the next turn. Beyond it, an event that waits
+# for another record is tried at its next try time.
 CHANGED_MAX: Final = 10_000
 
 
@@ -43,18 +43,20 @@ class ParkedEvents:
         self._rest_until = 0.0
 
     def changed(self, records: Collection[UUID]) -> None:
-        """These records of the service have changed: what waits for them is tried at once."""
+        """Marks these records of the service as changed: events that wait for them are tried at
+        once.
+        """
         if len(self._changed) < CHANGED_MAX:
             self._changed.update(records)
         if self._any:
             self._wake.set()
 
     def parked(self) -> None:
-        """An event has been parked in this process."""
+        """Notes that an event has been parked in this process."""
         self._any = True
 
     async def run(self) -> NoReturn:
-        """Tries parked events until it is cancelled. Outlives the absence of the database."""
+        """Tries parked events until it is cancelled. It survives an absence of the database."""
         while True:
             wait_s = await retrying(self._turn, "parked events")
             with suppress(TimeoutError):
@@ -63,8 +65,8 @@ class ParkedEvents:
                     await asyncio.sleep(TOGETHER_S)
 
     async def _turn(self) -> float:
-        """Tries what waits for changed records, then a batch of what is due. Answers when to
-        look again, in seconds.
+        """Tries events that wait for changed records, then a batch of due ones. Returns the pause
+        before the next turn, in seconds.
         """
         self._wake.clear()
         records, self._changed = self._changed, set()
@@ -77,8 +79,7 @@ class ParkedEvents:
         began = time.monotonic()
         if began < self._rest_until:
             return self._rest_until - began
-        # Half of a batch each way: rows that are tried in vain hold up neither new rows nor old
-        # ones.
+        # Half of a batch each way: rows whose tries fail hold up neither new rows nor old ones.
         newest = await self._failed.claim_due(BATCH // 2, fewest_tries=True)
         oldest = await self._failed.claim_due(BATCH // 2, fewest_tries=False)
         tried = await self._try([*newest, *oldest])
@@ -87,8 +88,8 @@ class ParkedEvents:
         return rest_s if tried == BATCH else POLL_S
 
     async def _try(self, events: Sequence[FailedEvent]) -> int:
-        """Hands claimed events to their handlers, and stores what came of them. Answers how many
-        they are.
+        """Hands claimed events to their handlers, and stores the results. Returns the number of
+        events.
         """
         if not events:
             return 0
@@ -106,12 +107,12 @@ class ParkedEvents:
                     news.append(after)
             self._handlers.report(event, outcome, state)
         if news:
-            await self._failed.tried(news)
+            await self._failed.record_tries(news)
         return len(events)
 
 
 def _changes(before: FailedEvent, after: FailedEvent) -> bool:
-    """Whether a try has brought anything new that the claim of the event has not stored."""
+    """Returns whether a try has changed more of the event than its claim has stored."""
     fails = after.state is FailedState.FAILED and before.state is not FailedState.FAILED
     words = (before.reason, before.error, before.waits_for)
     return fails or words != (after.reason, after.error, after.waits_for)

@@ -1,10 +1,9 @@
-"""One lingering pull on a durable consumer: hands over whatever has arrived, as soon as something
-has.
+"""One pull on a durable consumer: returns all messages that have arrived, as soon as there is one.
 
-nats-py's fetch waits for a full batch, and does not notice that its request was lost. Here the
-server's heartbeats tell: where they fail, and where the server ends a request, the consumer is
-declared again if need be, and a new pull takes the old one's place. What the messages mean, and
-their acknowledgement, is chassis.consume.inbox's.
+nats-py's fetch waits for a full batch, and does not notice that its request was lost. This pull
+uses the server's heartbeats. Where they stop, and where the server ends a request, it declares the
+consumer again if necessary, and starts a new pull. chassis.consume.inbox reads the messages and
+acknowledges them.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from chassis.broker.stream import BROKER_ERRORS, Broker, heed_cancellation
+from chassis.broker.stream import BROKER_ERRORS, Broker, raise_swallowed_cancellation
 from chassis.observe import telemetry
 
 HEARTBEAT_S = 0.5
@@ -35,9 +34,7 @@ log = structlog.get_logger()
 
 
 class Pull:
-    """What waits for one consumer. `arrived` are the messages that are here and that nobody has
-    taken yet.
-    """
+    """A pull for one consumer. `arrived` has the messages that `next` has not returned yet."""
 
     def __init__(
         self,
@@ -49,8 +46,8 @@ class Pull:
         batch_size_max: int = 100,
         linger_s: float = 0.0,
     ) -> None:
-        """`linger_s` is how long a batch that is not full waits for more: larger sets for a
-        little latency.
+        """`linger_s` is how long a batch that is not full waits for more: larger sets for a little
+        latency.
         """
         self._broker, self.stream, self.consumer, self._subjects = (
             broker,
@@ -62,22 +59,22 @@ class Pull:
         self.arrived: deque[Msg] = deque()
         self._arrival = asyncio.Event()
         self._subscription: Subscription | None = None
-        # what is still on its way to it arrives all the same
-        self._former: Subscription | None = None
-        self._generation = -1  # the broker's, when this began; -1: begin anew
+        # messages that are still on their way to it arrive all the same
+        self._previous: Subscription | None = None
+        self._generation = -1  # the broker's at the last `_resubscribe`; -1: begin again
         self._reply = ""
-        self._outstanding = 0  # messages that the server may still send for what it was asked
-        self._heard = 0.0
+        self._outstanding = 0  # messages that the server may still send for open requests
+        self._last_message_time = 0.0
         self._pending = telemetry.reading(
-            "inbox_pending", "Events that the stream has still to give", "consumer"
+            "inbox_pending", "Events that the consumer has not received yet", "consumer"
         ).labels(consumer)
 
     async def next(self) -> list[Msg]:
-        """At least one message and a batch at most, in the order of arrival. Waits; outlives the
-        broker, the stream and the consumer.
+        """Returns at least one message and a batch at most, in the order of arrival. It waits, and
+        survives an absence of the broker, the stream or the consumer.
         """
         while True:
-            heed_cancellation()
+            raise_swallowed_cancellation()
             try:
                 await self._ask()
             except BROKER_ERRORS as error:
@@ -98,33 +95,35 @@ class Pull:
         return taken
 
     async def measure(self) -> NoReturn:
-        """Shows how many events the stream has still to give, also where none arrive; no number
-        while the broker cannot be asked.
+        """Sets the gauge of events that are not received yet, also where none arrive. The gauge has
+        no value while the broker does not answer.
         """
         while True:
-            # `next` says that the broker is away
+            # `next` logs that the broker is away
             with suppress(*BROKER_ERRORS), telemetry.reading_of(self._pending):
                 info = await self._broker.streams.consumer_info(self.stream, self.consumer)
                 self._pending.set(info.num_pending or 0)
-            heed_cancellation()
+            raise_swallowed_cancellation()
             await asyncio.sleep(MEASURE_S)
 
     async def close(self) -> None:
-        """Nothing more arrives here. What has arrived and was not taken is still in `arrived`."""
-        for subscription in (self._former, self._subscription):
-            await _end(subscription)
+        """Ends the subscriptions. `arrived` keeps the messages that `next` has not returned."""
+        for subscription in (self._previous, self._subscription):
+            await _unsubscribe(subscription)
 
     async def _ask(self) -> None:
-        """Makes sure that the server owes us messages, or will say that there are none."""
-        silent = self._outstanding > 0 and time.monotonic() - self._heard > SILENCE_S
+        """Makes sure that a request is open at the server: it will send messages, or say that there
+        are none.
+        """
+        silent = self._outstanding > 0 and time.monotonic() - self._last_message_time > SILENCE_S
         if silent or self._generation != self._broker.generation:
             if self.arrived:
-                return  # first things first
-            await self._begin()
+                return  # return those first
+            await self._resubscribe()
         if self._outstanding > self._batch // 2:
             return
         if not self._outstanding:
-            self._heard = time.monotonic()
+            self._last_message_time = time.monotonic()
         number = self._batch - self._outstanding
         request = {
             "batch": number,
@@ -135,40 +134,38 @@ class Pull:
         await self._broker.client.publish(subject, json.dumps(request).encode(), self._reply)
         self._outstanding += number
 
-    async def _begin(self) -> None:
-        """A new subscription on the client that serves now: what an old request still brings is
-        taken too, but no longer counted on.
+    async def _resubscribe(self) -> None:
+        """Subscribes again on the present client. Messages of an old request still arrive, but no
+        longer count as outstanding.
         """
         if self._subscription:
-            # whatever the reason, it may last
+            # the cause may last: pause before the next try
             await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))
         generation = self._broker.generation
         await self._broker.ensure_stream(self.stream, correct=False)
         await self._broker.ensure_consumer(self.stream, self.consumer, self._subjects)
-        await _end(self._former)
-        self._former, self._reply = self._subscription, self._broker.client.new_inbox()
-        self._subscription = await self._broker.client.subscribe(self._reply, cb=self._on)
+        await _unsubscribe(self._previous)
+        self._previous, self._reply = self._subscription, self._broker.client.new_inbox()
+        self._subscription = await self._broker.client.subscribe(self._reply, cb=self._on_message)
         self._generation, self._outstanding = generation, 0
 
     async def _wait(self) -> None:
-        """Until something has arrived, or the server has ended a request, or has been silent for
-        too long.
+        """Waits until a message has arrived, the server has ended a request, or no heartbeat has
+        come for too long.
         """
         self._arrival.clear()
         if not self.arrived:
             try:
                 async with asyncio.timeout(
-                    max(0.0, self._heard + SILENCE_S - time.monotonic()) + 0.01
+                    max(0.0, self._last_message_time + SILENCE_S - time.monotonic()) + 0.01
                 ):
                     await self._arrival.wait()
             except TimeoutError:
                 return
 
-    async def _on(self, message: Msg) -> None:
-        """Called by the client for each message, and for each word of the server about a
-        request.
-        """
-        self._heard = time.monotonic()
+    async def _on_message(self, message: Msg) -> None:
+        """Takes a message, or the server's status of a request. The client calls it for each."""
+        self._last_message_time = time.monotonic()
         status = (message.headers or {}).get("Status")
         if status is None:
             self._outstanding = max(0, self._outstanding - 1)
@@ -189,9 +186,9 @@ class Pull:
         self._arrival.set()
 
 
-async def _end(subscription: Subscription | None) -> None:
+async def _unsubscribe(subscription: Subscription | None) -> None:
     if subscription:
         try:
             await subscription.unsubscribe()
         except BROKER_ERRORS as error:
-            log.debug("its client has gone before it", error=repr(error))
+            log.debug("its client has closed before it", error=repr(error))

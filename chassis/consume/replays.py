@@ -1,11 +1,11 @@
-"""What operators ask of failed events, once for each request.
+"""Operators' requests about failed events, each carried out once.
 
-A replay's first transaction chooses the events and stores its choice as idempotency keys: `key` of
-the request, and `key:0`, `key:1` and so on of the events in their order. The target of an event's
-key is the event id; its request hash is the digest and the consumer. A last key, `key:done`,
-follows when all events were handled. A repeat in between goes on with the same events; a later one
-handles none. No repeat takes others. A discard is one transaction; the request hash of its key
-`key:done` is the number of rows that it has discarded, and whether more match.
+The first transaction of a replay chooses the events and stores its choice as idempotency keys:
+`key` of the request, and `key:0`, `key:1` and so on of the events in their order. The target of an
+event's key is the event id; its request hash is the digest and the consumer. A last key,
+`key:done`, follows when all events were handled. A repeat before that goes on with the same events;
+a later one handles none. No repeat takes other events. A discard is one transaction; the request
+hash of its key `key:done` is the number of rows that it has discarded, and whether more match.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -48,21 +48,21 @@ class Discarded:
 
     @classmethod
     def read(cls, words: bytes) -> "Discarded":
-        """The reverse of `written`."""
+        """Returns what `written` has encoded."""
         count, more = words.split()
         return cls(int(count), more == b"1")
 
 
 class Replays:
-    """The requests of one service's operators about its failed events. Each method raises
-    Deferred where the database is away.
+    """The requests of one service's operators about its failed events. Each method raises Deferred
+    where the database is away.
     """
 
     def __init__(self, database: Database, failed: FailedEvents) -> None:
         self._database, self._keys, self._failed = database, database.idempotency_keys, failed
 
     async def one(self, request: RequestContext, wanted: FailedEventFilter) -> Chosen:
-        """The one event that a request names. Raises as `only` does, and Invalid
+        """Chooses the one event that a request names. Raises as `only` does, and Invalid
         REQUEST_ID_REUSED.
         """
 
@@ -72,27 +72,29 @@ class Replays:
         return await self._choose(request, choice, 1)
 
     async def some(self, request: RequestContext, wanted: FailedEventFilter, most: int) -> Chosen:
-        """The oldest events that are wanted: at most so many. Raises Invalid REQUEST_ID_REUSED."""
+        """Chooses the oldest events that are wanted: at most so many. Raises Invalid
+        REQUEST_ID_REUSED.
+        """
         return await self._choose(
             request, lambda connection: self._failed.choose(connection, wanted, most), most
         )
 
     async def only(self, wanted: FailedEventFilter) -> Name:
-        """The row of one event. Raises NotFound FAILED_EVENT_NOT_FOUND, and Refused
-        FAILED_EVENT_AMBIGUOUS where it is several.
+        """Returns the row of one event. Raises NotFound FAILED_EVENT_NOT_FOUND, and Refused
+        FAILED_EVENT_AMBIGUOUS where several rows match.
         """
         with deferring_outages():
             async with self._database.engine.connect() as connection:
                 return await self._only(connection, wanted)
 
     async def count(self, wanted: FailedEventFilter, most: int) -> int:
-        """How many events are wanted: `most` at most."""
+        """Returns how many events are wanted: `most` at most."""
         with deferring_outages():
             async with self._database.engine.connect() as connection:
                 return len(await self._failed.choose(connection, wanted, most))
 
     async def over(self, request: RequestContext) -> None:
-        """What the request chose was handled."""
+        """Records that the events of the request were handled."""
         with deferring_outages():
             async with self._database.engine.begin() as connection:
                 await self._keys.insert(connection, [_done(request)])
@@ -173,7 +175,7 @@ class Replays:
 
 
 def not_found(consumer: str, event_id: UUID | None) -> NotFound:
-    """What is answered about an event of which there is no row."""
+    """Returns the refusal of an event that has no row."""
     text = f"{consumer} has no failed event {event_id}."
     return NotFound("FAILED_EVENT_NOT_FOUND", text, consumer=consumer, event_id=str(event_id))
 
@@ -190,7 +192,7 @@ def _step(request: RequestContext, number: int, name: Name) -> IdempotencyKey:
 
 
 def _named(words: bytes, event_id: UUID) -> Name:
-    """The event that a step's key names."""
+    """Returns the event that a step's key names."""
     return words[DIGEST_SIZE:].decode(), event_id, words[:DIGEST_SIZE]
 
 

@@ -1,8 +1,8 @@
-"""Turns on the event loop: of all the work that shares one `Turns`, a single step runs in an
-iteration of the loop.
+"""Turns on the event loop: of all work that shares one `Turns`, a single step runs in an iteration
+of the loop.
 
-A step is what a coroutine does between two waits. Whatever else is ready, a call's next step above
-all, runs between any two steps of that work, however much of it there is; and where nothing else is
+A step is the code that a coroutine runs between two waits. Other tasks that are ready, such as
+calls, run between any two steps of that work, even when there is much of it. If no other task is
 ready, no time is lost.
 """
 
@@ -21,7 +21,7 @@ class Turns:
         self._turn = asyncio.Lock()
 
     async def take(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` answers, after as many turns as it has steps."""
+        """Returns the result of `work`, after as many turns as it has steps."""
         return await _Stepped(work, self._turn)
 
 
@@ -37,13 +37,13 @@ class _Stepped(Generic[T]):
             try:
                 yield from self._turn.acquire().__await__()
             except asyncio.CancelledError as error:
-                step = partial(self._work.throw, error)  # its last steps, and nobody's turn
+                step = partial(self._work.throw, error)  # its last steps run without a turn
             else:
                 asyncio.get_running_loop().call_soon(self._turn.release)  # in the next iteration
             try:
                 awaited = step()
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]  # what the coroutine has returned
+                return end.value  # type: ignore[no-any-return]  # the coroutine's result
             try:
                 yield awaited
             except GeneratorExit:

@@ -1,9 +1,9 @@
-"""What a process tells about itself: log lines, metrics, traces.
+"""A process's log lines, metrics and traces.
 
-What lives here: their setting up, once per process, and the few functions through which the rest of
-the code tells. Only this file and chassis/observe/tracing.py know OpenTelemetry. Nobody's name,
-address, card or password leaves through here: log lines are cleaned of them, spans carry no
-exception texts.
+This module sets them up, once per process, and has the functions with which other modules log,
+count and trace. Only this file and chassis/observe/tracing.py use OpenTelemetry. No log line or
+span carries a person's name, address, card or password: log lines are cleaned of them, and spans
+carry no exception texts.
 
 Log: `structlog.get_logger(__name__)` anywhere. Metrics: `counter`, `gauge`, `histogram` below, in
 constructors.
@@ -33,7 +33,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
-# Log fields that would carry somebody's data or a secret; their values are never written.
+# Log fields that would carry personal data or a secret: their values are never written.
 PRIVATE_FIELDS: Final = frozenset(
     (
         *(
@@ -64,9 +64,9 @@ PRIVATE_FIELDS: Final = frozenset(
     )
 )
 HIDDEN: Final = "(hidden)"
-# Seconds. What is promised at the 95th percentile (0.2 an event, 0.3 a change of status, 0.5 a
-# checkout, 5 until it is confirmed) are edges, so that the share of calls within can be read off
-# exactly.
+# The edges of the histograms, in seconds. The objectives at the 95th percentile are edges (0.2 an
+# event, 0.3 a change of status, 0.5 a checkout, 5 until it is confirmed), so that the share of
+# calls within an objective is exact.
 SECONDS: Final = (
     0.001,
     0.0025,
@@ -85,9 +85,9 @@ SECONDS: Final = (
     30.0,
 )
 
-# How long the end of a process waits for its last spans to be taken.
+# How long the end of a process waits for the export of its last spans.
 FLUSH_S: Final = 3.0
-# How long a client of the metrics may say nothing.
+# How long a client of the metrics may send nothing.
 SCRAPE_S: Final = 5.0
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -101,8 +101,8 @@ Event = MutableMapping[str, Any]
 
 
 def configure_log(service: str, level: str = "info", stream: TextIO = sys.stderr) -> None:
-    """Write every log line, our own and the libraries', to `stream`: one JSON object a line, or
-    readable lines on a terminal.
+    """Writes every log line, the project's and the libraries', to `stream`: one JSON object a line,
+    or readable lines on a terminal.
     """
     common: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -146,7 +146,7 @@ def _add_service(service: str, _logger: object, _method: str, event: Event) -> E
 
 
 def _add_trace(_logger: object, _method: str, event: Event) -> Event:
-    """The ids by which a line is found from its trace, and the other way round."""
+    """Adds the ids that connect a log line with its trace."""
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
         event["trace_id"], event["span_id"] = (
@@ -157,8 +157,8 @@ def _add_trace(_logger: object, _method: str, event: Event) -> Event:
 
 
 def _clean(_logger: object, _method: str, event: Event) -> Event:
-    """Hide private fields and passwords in addresses, and what the text of a database's errors
-    quotes from rows.
+    """Hides private fields, passwords in addresses, and the parts of rows that a database's error
+    text quotes.
     """
     for key, value in event.items():
         if key in PRIVATE_FIELDS:
@@ -175,25 +175,25 @@ def _clean(_logger: object, _method: str, event: Event) -> Event:
 
 @cache
 def counter(name: str, what: str, *labels: str) -> Counter:
-    """The process's counter of this name: made at the first call, the same at every other."""
+    """Returns the process's counter of this name: made at the first call, then the same."""
     return Counter(name, what, labels)
 
 
 @cache
 def gauge(name: str, what: str, *labels: str) -> Gauge:
-    """The process's gauge of this name: made at the first call, the same at every other."""
+    """Returns the process's gauge of this name: made at the first call, then the same."""
     return Gauge(name, what, labels)
 
 
 class _Readings(Collector):
-    """One gauge on the page, with as many values as there are."""
+    """One gauge on the metrics page, with one value for each set of labels."""
 
     def __init__(self, name: str, what: str, labels: Sequence[str]) -> None:
         self._name, self._what, self._labels = name, what, labels
         self.values: dict[tuple[str, ...], float] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """What has been read. It runs in the threads of the page's readers."""
+        """Yields the gauge with its values. It runs in the threads of the page's readers."""
         family = GaugeMetricFamily(self._name, self._what, labels=self._labels)
         for labels, value in self.values.copy().items():
             family.add_metric(labels, value)
@@ -201,8 +201,8 @@ class _Readings(Collector):
 
 
 class Reading:
-    """A gauge of what must be read somewhere. Where that fails it has no value, and is not on the
-    page, until it is read again.
+    """A gauge whose value is read from elsewhere. If the reading fails, it has no value, and is not
+    on the metrics page, until the next reading.
 
     A reader of the page never sees a value from before the failure. With labels there is a reading
     for each of their values.
@@ -212,15 +212,15 @@ class Reading:
         self._of, self._labels = of, labels
 
     def labels(self, *values: str) -> Self:
-        """The reading of these labels, behind those that are chosen already."""
+        """Returns the reading of these labels, after those that are chosen already."""
         return type(self)(self._of, (*self._labels, *values))
 
     def set(self, value: float) -> None:
-        """It has been read."""
+        """Sets the value that was read."""
         self._of.values[self._labels] = value
 
     def drop(self) -> None:
-        """It could not be read: neither it nor any that has more labels behind these."""
+        """Removes the value, and those of all readings that have more labels after these."""
         for labels in [
             each for each in self._of.values if each[: len(self._labels)] == self._labels
         ]:
@@ -229,7 +229,7 @@ class Reading:
 
 @cache
 def reading(name: str, what: str, *labels: str) -> Reading:
-    """The process's reading of this name: made at the first call, the same at every other."""
+    """Returns the process's reading of this name: made at the first call, then the same."""
     readings = _Readings(name, what, labels)
     REGISTRY.register(readings)
     return Reading(readings)
@@ -237,12 +237,12 @@ def reading(name: str, what: str, *labels: str) -> Reading:
 
 @contextmanager
 def reading_of(*readings: Reading) -> Iterator[None]:
-    """These are read inside. Where that fails, or is given up, they have no value until they are
-    read again.
+    """Surrounds the reading of these values. If it fails or is cancelled, they have no value until
+    the next reading.
     """
     try:
         yield
-    except BaseException:  # a cancelled reading is no reading either; the exception goes on
+    except BaseException:  # a cancelled reading has no value either; the exception is raised again
         for each in readings:
             each.drop()
         raise
@@ -250,33 +250,35 @@ def reading_of(*readings: Reading) -> Iterator[None]:
 
 @cache
 def histogram(name: str, what: str, *labels: str) -> Histogram:
-    """The process's histogram of this name, of seconds: made at the first call, then the same."""
+    """Returns the process's histogram of this name, in seconds: made at the first call, then the
+    same.
+    """
     return Histogram(name, what, labels, buckets=SECONDS)
 
 
-def at_end(tell: Callable[[], object]) -> None:
-    """Tells of what has ended, in its `finally`: now; or where a generator is being closed, in the
-    loop's next turn.
+def at_end(report: Callable[[], object]) -> None:
+    """Calls `report`, from a `finally`: at once, or in the loop's next turn where a generator is
+    being closed.
 
-    A coroutine that is garbage is closed in the middle of anything, a metric's own lock included,
-    and that is not reentrant: whoever tells there waits for ever, and all of the process with him.
-    Of garbage that is collected in a thread without a loop nobody is told.
+    The garbage collector may close a coroutine at any moment, also while a metric's lock is held.
+    That lock is not reentrant: a `report` at that moment would block the process for ever.
+    `report` is not called for garbage that is collected in a thread without a loop.
     """
     if not isinstance(sys.exception(), GeneratorExit):
-        tell()
+        report()
         return
     with suppress(RuntimeError):
-        asyncio.get_running_loop().call_soon(tell)
+        asyncio.get_running_loop().call_soon(report)
 
 
 @contextmanager
 def serve_metrics(address: str) -> Iterator[int]:
-    """Serve the process's metrics over HTTP at `address` (host:port, port 0: any free one)
-    meanwhile; gives the port.
+    """Serves the process's metrics over HTTP at `address` (host:port, port 0: any free one)
+    meanwhile; yields the port.
 
-    It has threads of its own, so that a blocked event loop can be seen, and one for each client, so
-    that none waits for another's, and the end for nobody's. Raises OSError when the address cannot
-    be had.
+    It has threads of its own, so that metrics are served while the event loop is blocked. Each
+    client has a thread, so that no client waits for another and the process's end waits for none.
+    Raises OSError when the address cannot be had.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -304,8 +306,8 @@ def serve_metrics(address: str) -> Iterator[int]:
 
 
 class _Scrape(WSGIRequestHandler):
-    """A scrape every few seconds is no news, and a client that says nothing is left after a
-    while.
+    """Handles a scrape without a log line. It closes the connection of a client that sends nothing
+    for SCRAPE_S.
     """
 
     timeout = SCRAPE_S
@@ -323,18 +325,18 @@ class _Scrape(WSGIRequestHandler):
 
 @contextmanager
 def tracing(service: str) -> Iterator[None]:
-    """Let the process make spans meanwhile. They are exported if the standard
-    OTEL_EXPORTER_OTLP_ENDPOINT says where to.
+    """Makes spans meanwhile. They are exported if the standard OTEL_EXPORTER_OTLP_ENDPOINT names an
+    address.
 
-    Otherwise spans have ids (for log lines, and to hand on a caller's trace) and cost next to
-    nothing else. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the exporter's other standard variables
-    hold as usual; OTLP goes over gRPC.
+    Otherwise spans have ids (for log lines, and to pass on a caller's trace), at almost no other
+    cost. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the exporter's other standard variables apply
+    as usual; OTLP goes over gRPC.
     """
     resource = Resource.create(
         {SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME") or f"ordermesh-{service}"}
     )
     if any(os.environ.get(name) for name in _ENDPOINTS):
-        # Imported here: it takes a third of a second, and most processes do without.
+        # Imported here: the import takes a third of a second, and most processes do not need it.
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -355,8 +357,8 @@ def tracing(service: str) -> Iterator[None]:
 
 
 def traceparent() -> str | None:
-    """The W3C traceparent of the current span, to be stored or sent along with what it causes;
-    None outside any trace.
+    """Returns the W3C traceparent of the current span, to be stored or sent with its effects; None
+    outside any trace.
     """
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier)
@@ -365,10 +367,10 @@ def traceparent() -> str | None:
 
 @contextmanager
 def consuming(subject: str, traceparents: Sequence[str | None]) -> Iterator[None]:
-    """A CONSUMER span around the handling of events of `subject`, linked to the traces that they
-    come from.
+    """Makes a CONSUMER span around the handling of events of `subject`, linked to the traces that
+    they come from.
 
-    One event's span is a child of its trace; a batch belongs to several traces and is a child of
+    One event's span is a child of its trace. A batch belongs to several traces and is a child of
     none.
     """
     contexts = [
@@ -395,6 +397,6 @@ def consuming(subject: str, traceparents: Sequence[str | None]) -> Iterator[None
     ) as span:
         try:
             yield
-        except BaseException as error:  # a cancellation too: the span has it, and it is raised
+        except BaseException as error:  # a cancellation too; it is raised again
             span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
             raise

@@ -34,7 +34,7 @@ EndSpan = Callable[[grpc.StatusCode], None]
 @contextmanager
 def server_span(service: str, method: str, metadata: Mapping[str, Any]) -> Iterator[EndSpan]:
     """Starts the span of a call that came with `metadata`, a child of its caller's, and makes it
-    the current one meanwhile. Gives the function that ends it with the code of the call.
+    the current one meanwhile. Yields the function that ends it with the code of the call.
     """
     caller = propagate.extract(metadata)
     span = _started(trace.SpanKind.SERVER, service, method, caller)

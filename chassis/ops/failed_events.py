@@ -1,5 +1,5 @@
-"""FailedEventService: an operator lists, reads, replays and discards what a service's consumers
-could not handle.
+"""FailedEventService: an operator lists, reads, replays and discards the events that a service's
+consumers could not handle.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -27,15 +27,15 @@ from chassis.write.tables import FailedState, StoredVersion
 Context = grpc.aio.ServicerContext[Any, Any]
 
 LIMIT = 1_000
-# A handler gets so many at once: what it writes is one transaction.
+# How many events a handler gets at once in a replay: the handler writes them in one transaction.
 BATCH = 100
-# So many events are shown of a batch.
+# How many events of a batch a dry run shows.
 SHOWN = 100
 
 
 class FailedEventService(FailedEventServiceServicer):
-    """ordermesh.ops.v1.FailedEventService over one service's inbox: what each method does and
-    answers stands in the contract.
+    """ordermesh.ops.v1.FailedEventService over one service's inbox. The contract states what each
+    method does and answers.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class FailedEventService(FailedEventServiceServicer):
                 failed_events=would, tried_count=min(count, limit), more=count > limit
             )
         key = request_context(request)
-        # the one too many stays: it tells a repeat too that there were more
+        # the one event beyond the limit stays: it shows, to a repeat too, that there were more
         chosen = await self._replays.some(key, wanted, limit + 1)
         names = chosen.names[:limit]
         stay, replayed = list[api.FailedEvent](), 0
@@ -127,8 +127,8 @@ class FailedEventService(FailedEventServiceServicer):
     async def _would(
         self, wanted: FailedEventFilter, limit: int
     ) -> tuple[list[api.FailedEvent], int]:
-        """The first of the events that a batch would concern, and how many they are: one more
-        than `limit` at most.
+        """Returns the first of the events that a batch would concern, and how many they are: one
+        more than `limit` at most.
         """
         with deferring_outages():
             rows = await self._failed.page(wanted, None, min(limit, SHOWN))
@@ -159,7 +159,9 @@ class FailedEventService(FailedEventServiceServicer):
     async def _handled(
         self, chosen: Chosen, states: Collection[FailedState]
     ) -> AsyncIterator[api.FailedEvent]:
-        """Replays them where that was not done, in their order; gives them as they stand then."""
+        """Replays them in their order if the request has not done so before; returns them with
+        their new state.
+        """
         for names in batches(chosen.names):
             for event in await self._batch(names, () if chosen.handled else states):
                 yield event
@@ -167,9 +169,7 @@ class FailedEventService(FailedEventServiceServicer):
     async def _batch(
         self, names: Sequence[Name], states: Collection[FailedState]
     ) -> list[api.FailedEvent]:
-        """Replays those that stand in one of `states`: a repeat may come when others have
-        settled some.
-        """
+        """Replays those that are in one of `states`: when a repeat comes, others may be settled."""
         before = await self._entries(names)
         if tried := [
             name for name in names if name in before and before[name].event.state in states
@@ -181,6 +181,6 @@ class FailedEventService(FailedEventServiceServicer):
 
 
 def batches(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
-    """The events in their order, not too many at once."""
+    """Yields the events in their order, in bounded batches."""
     for start in range(0, len(names), BATCH):
         yield names[start : start + BATCH]

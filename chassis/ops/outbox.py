@@ -1,4 +1,4 @@
-"""OutboxService: an operator sees how a service's publishing stands, and has events published
+"""OutboxService: an operator reads the state of a service's publishing, and has events published
 again.
 """
 
@@ -23,8 +23,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class OutboxService(OutboxServiceServicer):
-    """ordermesh.ops.v1.OutboxService over one service's outbox: what each method does and
-    answers stands in the contract.
+    """ordermesh.ops.v1.OutboxService over one service's outbox. The contract states what each
+    method does and answers.
     """
 
     def __init__(self, republish: Republish, unmatched: UnmatchedEvents, stream: str) -> None:

@@ -1,4 +1,4 @@
-"""Failed events as the contract says them, and its filter as ours. Pure."""
+"""Converts failed events, and their filter, between protobuf and the project's records. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ Named = api.GetFailedEventRequest | api.ReplayFailedEventRequest | api.DiscardFa
 
 
 def wanted(message: api.FailedEventFilter) -> FailedEventFilter:
-    """What a request's `filter` asks for; an empty one: all that are open. Raises Invalid for a
+    """Returns the filter of a request; an empty one selects all open events. Raises Invalid for a
     time that is none.
     """
     return FailedEventFilter(
@@ -44,7 +44,7 @@ def wanted(message: api.FailedEventFilter) -> FailedEventFilter:
 
 
 def named(message: Named) -> FailedEventFilter:
-    """The one event that a request names, in any state."""
+    """Returns the filter for the one event that a request names, in any state."""
     digest = bytes.fromhex(message.digest) if message.HasField("digest") else None
     every = frozenset(FailedState)
     return FailedEventFilter(
@@ -53,7 +53,7 @@ def named(message: Named) -> FailedEventFilter:
 
 
 def failed_event(entry: FailedEventRow) -> api.FailedEvent:
-    """A row without its payload."""
+    """Returns a row without its payload."""
     event = entry.event
     return api.FailedEvent(
         consumer=event.consumer,
@@ -74,8 +74,8 @@ def failed_event(entry: FailedEventRow) -> api.FailedEvent:
 
 
 def with_payload(entry: FailedEventRow, kinds: Mapping[str, type[Message]]) -> api.FailedEvent:
-    """A row with its payload, as JSON too where its type is one of `kinds`, it can be read, and
-    the answer takes it.
+    """Returns a row with its payload. The payload is JSON too where its type is one of `kinds`, it
+    can be read, and the answer has room for it.
     """
     message = failed_event(entry)
     message.payload = entry.event.payload
@@ -88,11 +88,11 @@ def with_payload(entry: FailedEventRow, kinds: Mapping[str, type[Message]]) -> a
 def as_replayed(
     name: Name, now: FailedEventRow | None, before: FailedEventRow | None
 ) -> api.FailedEvent:
-    """An event that was replayed, as it stands now.
+    """Returns an event that was replayed, in its present state.
 
-    Where its row is gone it had its effect, and its consumer forgot it: it was handled at the same
-    time. Then the row says the rest that was there `before`; a repeat that comes too late even for
-    that knows the event by its name alone.
+    If its row is gone, its consumer handled it at the same time and deleted the row: the event had
+    its effect. Then the other fields come from the row `before`. A repeat for which that row is
+    gone too has the event's name alone.
     """
     if entry := now or before:
         replayed = replace(entry.event, state=FailedState.REPLAYED)
@@ -105,7 +105,7 @@ def as_replayed(
 
 
 def is_digest(text: str) -> bool:
-    """Whether the text of a page token is a digest as we write it."""
+    """Returns whether the text of a page token is a digest in the form that the service writes."""
     try:
         return len(bytes.fromhex(text)) == sha256().digest_size
     except ValueError:
@@ -117,6 +117,6 @@ def _json(entry: FailedEventRow, kinds: Mapping[str, type[Message]]) -> str:
         try:
             words = MessageToJson(decode_payload(kind, entry.event.payload))
             return words if len(words) <= JSON_MAX else ""
-        except (Invalid, ValueError):  # a time beyond what JSON can say is a ValueError
+        except (Invalid, ValueError):  # JSON cannot express every time: ValueError
             return ""
     return ""

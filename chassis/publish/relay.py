@@ -1,11 +1,10 @@
-"""The relay: publishes what waits in the outbox, and marks it with the place that the stream gave
-it.
+"""The relay: publishes the waiting rows of the outbox, and marks each with its place in the stream.
 
-Each aggregate's events go one after the other, aggregates at once. Work and marks are done on the
-connection that holds the locks of the shards (chassis.publish.shards): who loses the one has lost
-the other. Whether the stream still has what was marked: chassis.publish.stream_rebuild, which is
-asked before and after each round. Events of a round during which the stream became another are not
-marked.
+The events of an aggregate are published one after the other, and aggregates at the same time. The
+relay reads and marks on the connection that holds the locks of the shards (chassis.publish.shards):
+if it loses the connection, it has lost the locks too. chassis.publish.stream_rebuild checks before
+and after each round whether the stream still has the marked events. A round during which the stream
+became another one marks nothing.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ from chassis.write.rows import column_arrays
 from chassis.write.tables import is_any_of, unnest_rows
 
 POLL_S = 1.0
-# a replica that appends wakes its own relay, and the shard may be another's
+# a replica that appends wakes its own relay, but another replica may own the shard
 POLL_AMONG_OTHERS_S = 0.1
 MEASURE_S = 15.0
 COUNTED_MAX = 100_000  # of the events that wait
@@ -58,10 +57,9 @@ NAMED_MAX = 20  # of the aggregates whose events the stream refuses
 REFUSAL_MAX = 200  # characters
 PAUSE_MAX_S = 1.0
 BLOCKED_MAX_S = 60.0
-# between two tries of an event that the broker takes for a repeat, until its window has passed
-FORGET_S = 5.0
-# what a round of publishing takes at most, and one publication's timeout: then the session is used
-# again
+# the pause between two tries of an event that the broker takes for a repeat, until its window ends
+REPEAT_RETRY_S = 5.0
+# the bound of a round of publishing, and of one publication: the session is used again after it
 ROUND_S = 3.0
 DRAIN_S = 5.0
 
@@ -69,22 +67,20 @@ log = structlog.get_logger()
 
 
 class Away(Exception):
-    """The broker did not take what it was given; what was published before is marked."""
+    """The broker did not accept an event; the events that were published before are marked."""
 
 
 class Changed(Exception):
-    """The stream is not the one that was compared with the outbox; nothing of this round is
-    marked.
-    """
+    """The stream is not the one that was compared with the outbox; this round marks nothing."""
 
 
-Waiting = Row[*tuple[Any, ...]]  # what `_read` gives
+Waiting = Row[*tuple[Any, ...]]  # what `_read` returns
 
 
 @dataclass(slots=True)
 class Chain:
-    """What became of one aggregate's events: the rows that the stream has, with their places,
-    and why it ended early.
+    """The result of publishing one aggregate's events: the rows that the stream has, with their
+    places, and why it ended early.
     """
 
     done: list[tuple[Waiting, int]]
@@ -110,8 +106,8 @@ class Relay:
         batch_size_max: int = 256,
         session_timeout_s: float = 10.0,
     ) -> None:
-        """`session_timeout_s` bounds how long a relay that is frozen keeps its shards;
-        `batch_size_max` what is in flight. `positions` is the service's table of that name.
+        """`session_timeout_s` bounds how long a frozen relay keeps its shards; `batch_size_max`
+        bounds the events in flight. `positions` is the service's table of that name.
         """
         self._broker, self._stream, self._source = broker, stream, source
         self._poll_s, self._batch, self._session_timeout_s = (
@@ -128,7 +124,7 @@ class Relay:
             source=source,
         )
         self._contents = self._rebuild.contents
-        # aggregate -> until when, and how long the next time
+        # aggregate -> the time until which it is blocked, and the seconds of the next block
         self._blocked: dict[UUID, tuple[float, float]] = {}
         t = database.outbox.table.c
         waiting = t.stream_seq.is_(None)
@@ -138,14 +134,14 @@ class Relay:
         self._read = (
             select(*columns).where(waiting, mine, free).order_by(t.id).limit(batch_size_max)
         )
-        # A chain that has grown at its beginning, as far as one round may take it.
+        # A chain that has new rows at its beginning, up to the bound of one round.
         self._chains = (
             select(*columns)
             .where(waiting, is_any_of(t.aggregate))
             .order_by(t.id)
             .limit(4 * batch_size_max)
         )
-        # Those events of aggregates that are held back which come before what may be lost.
+        # The events of aggregates that are held back which come before an event that may be lost.
         below = unnest_rows(t.aggregate, t.id)
         earlier = (t.aggregate == below.c.aggregate) & (t.id < below.c.id)
         last_mark = func.max(t.stream_seq).label("last_mark")
@@ -154,10 +150,10 @@ class Relay:
             select(t.aggregate, last_mark).where(earlier, is_marked).group_by(t.aggregate)
         )
         held = select(*columns).where(waiting, earlier)
-        # As many as may be found lost between two steps of the comparison.
+        # As many as one step of the comparison may find lost.
         self._held = held.order_by(t.id).limit(2 * LOST_MAX)
         marks = unnest_rows(t.id, t.create_time, t.stream_seq)
-        # so that only these days' partitions are looked at
+        # so that only the partitions of these days are read
         span = t.create_time.between(bindparam("first"), bindparam("last"))
         same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
         self._mark = (
@@ -170,8 +166,8 @@ class Relay:
         self._refuse = (
             update(database.outbox.table).values(refusal=refused.c.refusal).where(same_refused)
         )
-        # The first by their ids, which are the oldest to a moment; and not all: it is read over the
-        # connection that is to publish them.
+        # The rows with the lowest ids, which are the oldest but for a moment. Not all rows: it is
+        # read over the connection that publishes them.
         first = select(t.create_time).where(waiting).order_by(t.id).limit(COUNTED_MAX).subquery()
         age = func.coalesce(
             func.extract("epoch", func.clock_timestamp() - func.min(first.c.create_time)), 0
@@ -203,7 +199,7 @@ class Relay:
         ).labels(stream)
 
     async def run(self) -> NoReturn:
-        """Publishes until it is cancelled. Outlives the absence of the database and of the
+        """Publishes until it is cancelled. It survives an absence of the database and of the
         broker.
         """
         while True:
@@ -220,12 +216,12 @@ class Relay:
             except TROUBLE as error:
                 if classify(error) not in LATER:
                     raise
-                log.warning("the relay has lost its session, and begins another", error=repr(error))
+                log.warning("the relay has lost its session and begins another", error=repr(error))
             await asyncio.sleep(PAUSE_MAX_S)
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
-        """Publishes what still waits, after `run` has been cancelled: at most for `grace_s`, and
-        nothing that another replica owns.
+        """Publishes the events that still wait, after `run` has been cancelled: at most for
+        `grace_s`, and none of a shard that another replica owns.
         """
         end = time.monotonic() + grace_s
         try:
@@ -247,8 +243,8 @@ class Relay:
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[tuple[AsyncConnection, Shards]]:
-        """A connection that the database ends when nothing is heard on it, and its locks with
-        it; it is never used again.
+        """Yields a connection that the database ends, with its locks, after a time without a
+        statement. It is never used again.
         """
         async with connect(
             self._url, name=f"{self._source} relay", pool_size=0
@@ -274,7 +270,7 @@ class Relay:
                 balance = now + self._poll_s
             if now >= measure:
                 await self._measure(connection)
-                # from its end: however slow it is, most of the time is for publishing
+                # measured from its end: also when it is slow, most of the time is for publishing
                 measure = time.monotonic() + MEASURE_S
             try:
                 busy = await self._turn(connection, shards)
@@ -299,37 +295,37 @@ class Relay:
                         await self._appended.wait()
 
     async def _turn(self, connection: AsyncConnection, shards: Shards) -> int:
-        """Looks at the stream, where it is time to, and publishes a round; answers how many
-        events there were. Raises Away.
+        """Compares the stream with the outbox if that is due, and publishes a round; returns the
+        number of its events. Raises Away.
         """
         try:
             await self._rebuild.advance(connection, shards.owned)
             return await self._round(connection, shards)
         except Changed:
-            self._rebuild.hurry()
+            self._rebuild.compare_now()
             return self._batch
         except Away:
-            self._rebuild.hurry()
+            self._rebuild.compare_now()
             raise
         except BROKER_ERRORS as error:
-            self._rebuild.hurry()
+            self._rebuild.compare_now()
             raise Away from error
 
     async def _round(self, connection: AsyncConnection, shards: Shards) -> int:
-        """Publishes what waits, a batch at most, and marks it; answers how many events there were.
+        """Publishes waiting events, a batch at most, and marks them; returns their number.
 
-        Raises Away and Changed, and BROKER_ERRORS where the broker cannot say what it has: then
-        nothing is marked.
+        Raises Away and Changed, and BROKER_ERRORS where the broker does not answer: then nothing is
+        marked.
         """
         end = time.monotonic() + ROUND_S
-        held = self._rebuild.held
+        held = self._rebuild.held_back
         blocked = [*self._blocked_now(), *held]
         where = {"shards": sorted(shards.owned), "blocked": blocked}
         rows: Sequence[Waiting] = (await connection.execute(self._read, where)).all()
         if not rows and not held:
             return 0
         await self._same_stream()
-        if not self._rebuild.whole:
+        if not self._rebuild.complete:
             rows = await self._with_lost(connection, rows)
         chains = await asyncio.gather(
             *(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows))
@@ -347,12 +343,12 @@ class Relay:
         connection: AsyncConnection,
         rows: Sequence[Waiting],
     ) -> Sequence[Waiting]:
-        """The rows, each aggregate's behind its events that the stream has lost. Of an aggregate
-        that is held back, only the events that come before what may still be lost.
+        """Returns the rows, each aggregate's after its events that the stream has lost. Of an
+        aggregate that is held back, it returns only the events before one that may still be lost.
         """
         aggregates = {row.aggregate for row in rows}
-        some_lost = await self._rebuild.take_along(connection, aggregates)
-        held = self._rebuild.held
+        some_lost = await self._rebuild.unmark_lost_of(connection, aggregates)
+        held = self._rebuild.held_back
         if some_lost:
             free = column_arrays(aggregate=aggregates - held.keys())
             found = await connection.execute(self._chains, free)
@@ -368,7 +364,7 @@ class Relay:
         return rows
 
     async def _same_stream(self) -> None:
-        if not await self._rebuild.stands():
+        if not await self._rebuild.is_same_stream():
             raise Changed
 
     def _blocked_now(self) -> list[UUID]:
@@ -376,7 +372,7 @@ class Relay:
         return [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
 
     async def _publish(self, rows: Sequence[Waiting], end: float) -> Chain:
-        """One aggregate's events, each after the one before it; the first that fails ends the
+        """Publishes one aggregate's events one after the other; the first that fails ends the
         chain.
         """
         chain, last = Chain([]), 0
@@ -406,8 +402,8 @@ class Relay:
         return chain
 
     async def _end_overtaken(self, connection: AsyncConnection, chains: Sequence[Chain]) -> None:
-        """Nothing is marked of the chains whose first event the stream has before an earlier event
-        of its aggregate, which was marked in another round.
+        """Removes all events of a chain whose first event is in the stream before an earlier event
+        of its aggregate, which another round has marked.
         """
         if not chains:
             return
@@ -422,20 +418,21 @@ class Relay:
                 chain.done = []
 
     def _wait_for_window(self, row: Waiting) -> None:
-        """The broker takes the event for a repeat, and its stream has it no more, or before an
-        earlier event of its aggregate: it takes it again once its window for repeats has passed.
+        """Blocks an aggregate until the broker's window for repeats has passed. The broker takes
+        the event for a repeat, but its stream has lost it, or has it before an earlier event of its
+        aggregate.
         """
         if row.aggregate not in self._blocked:
             log.info(
-                "an event waits until the broker has forgotten it",
+                "an event waits until the broker's window for repeats has passed",
                 event_id=str(row.event_id),
                 type=row.type,
             )
-        self._blocked[row.aggregate] = (time.monotonic() + FORGET_S, FORGET_S)
+        self._blocked[row.aggregate] = (time.monotonic() + REPEAT_RETRY_S, REPEAT_RETRY_S)
 
     def _block(self, row: Waiting, error: Exception) -> None:
-        """The stream refuses this event, whatever the weather: its aggregate waits, the others
-        go on.
+        """Blocks the aggregate of an event that the stream refuses; other aggregates are
+        published.
         """
         _, wait_s = self._blocked.get(row.aggregate, (0.0, 1.0))
         self._blocked[row.aggregate] = (time.monotonic() + wait_s, min(2 * wait_s, BLOCKED_MAX_S))
@@ -484,7 +481,7 @@ class Relay:
 
 
 def by_aggregate(rows: Sequence[Waiting]) -> Iterator[list[Waiting]]:
-    """The rows of each aggregate, in the order of their ids."""
+    """Yields the rows of each aggregate, in the order of their ids."""
     for _, of_one in groupby(
         sorted(rows, key=attrgetter("aggregate", "id")), key=attrgetter("aggregate")
     ):

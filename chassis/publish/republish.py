@@ -1,10 +1,10 @@
-"""An operator's look at the outbox: how it stands, and letting what was published wait again. All
-its SQL.
+"""An operator's view of the outbox: its state, and published events that are to be published again.
+All its SQL.
 
-A row that waits again is published by the relay under its old id, behind all that the stream has,
-in the order of its aggregate; its mark in the stream is then the new place, and the old copy stays
-where it is. So marks only grow: the comparison with the stream (chassis.publish.stream_rebuild)
-reads them as before. Consumers know the id, and change nothing.
+The relay publishes a row that waits again under its old id, after all that the stream has, in the
+order of its aggregate. The row's mark is then the new place, and the old copy stays in the stream.
+So marks only grow, and the comparison with the stream (chassis.publish.stream_rebuild) reads them
+as before. Consumers have the id already, and change nothing.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from chassis.write.database import Database, connect
 from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
 
-# One statement, however many rows. Who asks waits for it, and his deadline ends it before these do.
+# One statement for any number of rows. The caller's deadline ends it before these time-outs do.
 STATEMENT_TIMEOUT_S = 600.0
 SILENCE_S = STATEMENT_TIMEOUT_S + 15.0
 AT_ONCE_MAX = 4
@@ -42,8 +42,8 @@ class RefusedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How an outbox stands: events that wait, the oldest of them, all that are kept, the highest
-    place of one that was published.
+    """The state of an outbox: the events that wait, the oldest of them, all stored events, and the
+    highest place of a published one.
 
     `refused` are the events that the stream refuses, the oldest first, REFUSED_SHOWN at most: their
     aggregates' events wait behind them.
@@ -58,9 +58,9 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Which events, by what must all hold; `since` included, `before` not.
+    """Which events. Every field that is set must match; `since` is included, `before` excluded.
 
-    `aggregate` is the record that they tell of, or the order that they concern.
+    `aggregate` is the record that they concern, or their order.
     """
 
     aggregate: UUID | None = None
@@ -69,12 +69,12 @@ class Events:
 
 
 class Republish:
-    """The outbox of one service, as its operators see it.
+    """The outbox of one service, for its operators.
 
-    All of it looks through what is kept, on connections of its own: the service's end a statement
-    after 10 s, and hang up after 15 s of silence, which is what a long statement is to them. It is
-    one transaction and not batch after batch: so the key exists exactly when all of it is done,
-    and what is killed half-way has done nothing, and may be asked for again.
+    Each method reads all stored rows, on connections of its own. The service's connections end a
+    statement after 10 s, and close after 15 s without an answer, which a long statement would
+    exceed. A request is one transaction and not several batches, so its key exists exactly when all
+    of it is done. A request that is killed half-way has done nothing, and may be repeated.
     """
 
     def __init__(self, database: Database) -> None:
@@ -87,12 +87,12 @@ class Republish:
             database.engine.url,
             {"statement_timeout_s": STATEMENT_TIMEOUT_S, "silence_s": SILENCE_S},
         )
-        # who comes fifth waits, as long as his deadline lets him
+        # a fifth request waits, until its deadline at most
         self._few = asyncio.Semaphore(AT_ONCE_MAX)
         self._engine = connect(url, name="outbox operators", pool_size=0, **limits)
         t = self._table.c
-        # Asked for one by one each of them finds an index; together they would be read from the
-        # table, with their payloads.
+        # In separate queries each of them uses an index; one query would read the table, with the
+        # payloads.
         every, waits = select(func.count()).select_from(self._table), t.stream_seq.is_(None)
         oldest, highest = (
             select(func.min(t.create_time)).where(waits),
@@ -108,7 +108,7 @@ class Republish:
         self._refused = refused.order_by(t.id).limit(REFUSED_SHOWN)
 
     async def stats(self) -> Stats:
-        """How it stands. Raises Deferred where the database is away."""
+        """Returns the state of the outbox. Raises Deferred where the database is away."""
         async with self._transaction() as connection:
             waiting, oldest, kept, highest = (await connection.execute(self._stats)).one()
             rows = await connection.execute(self._refused)
@@ -118,15 +118,15 @@ class Republish:
         )
 
     async def count(self, events: Events) -> int:
-        """How many of the events were published, and would be again. Raises Deferred where the
-        database is away.
+        """Returns how many of the events were published, and would be again. Raises Deferred where
+        the database is away.
         """
         async with self._transaction() as connection:
             return await self._counted(connection, events, waiting=False)
 
     async def again(self, events: Events, command: IdempotencyKey) -> int:
-        """Lets the events wait again that were published: all or none, and once for each command.
-        Answers how many wait.
+        """Sets the published ones of the events to wait again: all or none, and once for each
+        command. Returns how many wait.
 
         Raises Invalid REQUEST_ID_REUSED, Deferred where the database is away.
         """

@@ -1,7 +1,7 @@
-"""Who publishes which shard of an outbox: one owner at a time, by advisory locks of his session,
-and even shares among replicas.
+"""The owner of each shard of an outbox: one at a time, by advisory locks of its session, and equal
+shares among replicas.
 
-The locks live and die with the connection. Nothing is published here.
+The locks end with the connection. Nothing is published here.
 """
 
 import random
@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.write.tables import SHARDS
 
-# The first of the two numbers of an advisory lock: "outb". The second is 0 for being there
-# (shared), and a shard + 1 for owning it.
+# The first of the two numbers of an advisory lock: "outb". The second is 0 for a present replica
+# (shared), and a shard + 1 for its owner.
 OUTBOX = 0x6F757462
 
 JOIN = text("select pg_advisory_lock_shared(:outbox, 0)").bindparams(outbox=OUTBOX)
@@ -35,7 +35,7 @@ GIVE = text("select pg_advisory_unlock(:outbox, shard + 1) from unnest(:shards) 
 
 
 class Shards:
-    """The shards that one connection owns, and how many replicas there are to share them with."""
+    """The shards that one connection owns, and the number of replicas that share them."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -43,16 +43,16 @@ class Shards:
         self.replicas = 1
 
     async def join(self) -> None:
-        """From now on the others count with this replica. It owns nothing yet."""
+        """Adds this replica to those that share the shards. It owns none yet."""
         await self._connection.execute(JOIN)
 
     async def balance(self) -> None:
-        """Takes what is free up to this replica's share, and gives up what is beyond it. Call it
-        when nothing is being published.
+        """Takes free shards up to this replica's share, and releases those beyond it. The caller
+        calls it when nothing is being published.
         """
         present, before, taken, owned = await self._look()
         self.replicas = present
-        # the first few have one more, and all agree who they are
+        # the first few replicas have one more, and all compute the same order
         share = SHARDS // present + (before < SHARDS % present)
         if surplus := sorted(owned)[share:]:
             await self._connection.execute(GIVE, {"shards": surplus})
@@ -62,13 +62,13 @@ class Shards:
         )
 
     async def take_free(self) -> None:
-        """Takes all that nobody owns: the last thing before this replica ends."""
+        """Takes all shards without an owner: the last act of a replica before it ends."""
         _, _, taken, owned = await self._look()
         await self._take(owned, sorted(set(range(SHARDS)) - taken))
 
     async def _look(self) -> tuple[int, int, set[int], set[int]]:
-        """How many replicas there are, and how many of them stand before this one; the shards
-        that have an owner; those that are ours.
+        """Returns the number of replicas, the number of them before this one in order, the shards
+        that have an owner, and the shards of this replica.
         """
         rows = (await self._connection.execute(LOCKS)).all()
         present = sorted((row.pid, row.mine) for row in rows if row.lock == 0)

@@ -1,6 +1,6 @@
-"""What a stream holds: its bounds and the ids of its messages, as the broker has them now.
+"""The contents of a stream: its bounds and the ids of its messages, as the broker has them now.
 
-Reading alone, and only what identifies a message: payloads are not transferred. The comparison with
+It only reads, and only the headers of a message: payloads are not transferred. The comparison with
 the outbox is chassis.publish.stream_rebuild.
 """
 
@@ -19,7 +19,7 @@ from chassis.broker.stream import BROKER_ERRORS, Broker
 
 LOOK_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 5.0
-FORGOTTEN_AFTER_S = 30.0  # a consumer that this process could not delete
+FORGOTTEN_AFTER_S = 30.0  # the server deletes a consumer that this process could not delete
 # The statuses that end a pull request after the last message. With any other one the broker has cut
 # the reading short: 409 (the consumer or its leader is gone), 503 (no server answers).
 END_STATUSES = frozenset({"404", "408"})
@@ -50,22 +50,24 @@ class Entry:
 
 
 class StreamContents:
-    """One stream, to be read. Every method raises one of BROKER_ERRORS where the broker is away."""
+    """Reads one stream. Every method raises one of BROKER_ERRORS where the broker is away."""
 
     def __init__(self, broker: Broker, stream: str) -> None:
         self._broker, self._stream = broker, stream
 
     @property
     def connection(self) -> tuple[int, int]:
-        """Changes with each connection to the broker: while it stays, the server process does."""
+        """A value that changes with each connection to the broker: while it is the same, the server
+        process is the same.
+        """
         return self._broker.connection
 
     async def ensured(self) -> Bounds:
-        """The bounds. The stream is created where it is missing, and corrected."""
+        """Returns the bounds. It creates or corrects the stream first."""
         return _bounds(await self._broker.ensure_stream_info(self._stream))
 
     async def bounds(self) -> Bounds | None:
-        """The bounds; None where there is no such stream."""
+        """Returns the bounds; None where there is no such stream."""
         try:
             streams = self._broker.jetstream(LOOK_TIMEOUT_S)
             return _bounds(await streams.stream_info(self._stream))
@@ -73,7 +75,9 @@ class StreamContents:
             return None
 
     async def at(self, seq: int) -> tuple[str, datetime | None] | None:
-        """The event id and the time of storage of one message; None where the place is empty."""
+        """Returns the event id and the time of storage of one message; None where the place is
+        empty.
+        """
         try:
             message = await self._broker.streams.get_msg(self._stream, seq)
         except NotFoundError:
@@ -81,12 +85,12 @@ class StreamContents:
         return (message.headers or {}).get("ce-id", ""), message.time
 
     async def holds(self, seq: int, event_id: object) -> bool:
-        """Whether the message at this place is that event."""
+        """Returns whether the message at this place is that event."""
         found = await self.at(seq)
         return found is not None and found[0] == str(event_id)
 
     async def between(self, low: int, high: int) -> dict[int, Entry]:
-        """The messages from `low` to `high`, both included, by their places.
+        """Returns the messages from `low` to `high`, both included, by their places.
 
         Raises one of BROKER_ERRORS where the broker cuts the reading short.
         """
@@ -108,11 +112,13 @@ class StreamContents:
         low: int,
         high: int,
     ) -> AsyncIterator["asyncio.Queue[Msg | Exception | None]"]:
-        """The messages from `low` on, without their payloads; None after the last that there is.
+        """Yields a queue of the messages from `low` on, without their payloads, and None after the
+        last one.
 
         An error in the queue means that the broker has ended the reading before the last message.
 
-        By a consumer and not by direct requests: those may be answered by a server that is behind.
+        It uses a consumer and not direct requests, because a server that is behind may answer
+        those.
         """
         arrived: asyncio.Queue[Msg | Exception | None] = asyncio.Queue()
 
@@ -139,7 +145,7 @@ class StreamContents:
             await client.publish(subject, request, reply)
             yield arrived
         finally:
-            with suppress(*BROKER_ERRORS):  # the server forgets the consumer by itself
+            with suppress(*BROKER_ERRORS):  # the server deletes the consumer later
                 await subscription.unsubscribe()
                 await streams.delete_consumer(self._stream, name)
 
@@ -158,7 +164,7 @@ def _bounds(info: StreamInfo) -> Bounds:
 
 
 def _end_of(answer: Msg) -> Exception | None:
-    """None where the status says that there are no more messages; otherwise an error."""
+    """Returns None where the status says that there are no more messages; otherwise an error."""
     headers = answer.headers or {}
     status = headers.get(Header.STATUS, "")
     if status in END_STATUSES:

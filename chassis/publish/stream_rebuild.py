@@ -1,22 +1,23 @@
-"""Whether the stream has the events that the outbox marks as published. What is lost waits again.
+"""Compares the stream with the outbox: whether it has the events that the outbox marks as
+published. Lost events wait again.
 
 The outbox is the log of record. A mark is a place in the stream, and places repeat: a stream that
 was wiped, rebuilt or replaced by an older copy of itself has other events at the same places. So
-event ids are compared, page by page, and what was compared is remembered as a `Position`: the
-identity of the stream, and the message up to which the marks are right. While that very message is
-in the stream, so is all that was stored before it; when it is not, the comparison begins anew.
+event ids are compared, page by page. A `Position` stores how far that came: the identity of the
+stream, and the message up to which the marks are right. While the stream has that very message, it
+has all that was stored before it. When it does not, the comparison starts again.
 
-Marks of a shard are written by its owner alone, over the connection that is given here, and never
-while a page is compared: so no mark appears below a position unnoticed.
+Only the owner of a shard writes the shard's marks, over the connection that is given here, and
+never while a page is compared: so every new mark is above the position.
 
-A page may miss messages that the stream has: before a row waits again, the broker is asked for the
+A page may lack messages that the stream has: before a row waits again, the broker is asked for the
 message at its place.
 
-What is lost waits again a little at a time, in the order of the old places. Where a new event's
-aggregate has lost events, those go first (`take_along`), so that its order holds: LOST_MAX of them
-at most in one round of the relay. An aggregate with more of them is held back: its new events wait,
-and those of other aggregates do not. What the stream still has waits too, where an earlier event of
-its aggregate stands behind it now.
+Lost events wait again a few at a time, in the order of the old places. Where a new event's
+aggregate has lost events, those go first (`unmark_lost_of`), so that its order holds: LOST_MAX of
+them at most in one round of the relay. An aggregate with more of them is held back: its new events
+wait, and those of other aggregates do not. An event that the stream still has waits again too if an
+earlier event of its aggregate is behind it in the stream now.
 """
 
 import asyncio
@@ -58,10 +59,10 @@ PAGE = 1000  # marks, and places of the stream, that are compared at once
 PLACES_RATE = 5000  # a second: reading them costs about 0.1 ms each
 LOST_MAX = 100
 LOST_RATE = 500  # a second, of each process: publishing one costs about 0.5 ms
-UNKNOWN_MAX = 10_000  # that are kept in memory
-ASKED_AT_ONCE = 16  # single messages that the broker is asked for
-# What is younger than this its stream still has: it keeps messages for longer, and an hour is more
-# than two clocks differ.
+UNKNOWN_MAX = 10_000  # events that are kept in memory
+ASKED_AT_ONCE = 16  # requests for single messages at the same time
+# The stream still has every event that is younger: it keeps messages for longer, and an hour is
+# more than the difference of two clocks.
 YOUNG = timedelta(seconds=MAX_AGE_S) - timedelta(hours=1)
 NO_END = 2**63 - 1
 
@@ -74,9 +75,8 @@ Marked = Row[*tuple[Any, ...]]
 class Position:
     """Marks from `first_seq` to `seq` are those of the stream that was created at `create_time`.
 
-    `message_seq` and `message_time` name the last message that was read (0: there was none): one
-    that was stored at another time is another message, whatever its id. `deleted` is
-    Bounds.deleted.
+    `message_seq` and `message_time` name the last message that was read (0: there was none). A
+    message with another time is another message, whatever its id. `deleted` is Bounds.deleted.
     """
 
     create_time: datetime
@@ -86,8 +86,8 @@ class Position:
     message_seq: int = 0
     message_time: datetime | None = None
 
-    def may_stand(self, bounds: Bounds | None) -> bool:
-        """Whether a stream with these bounds can still have what was compared."""
+    def may_match(self, bounds: Bounds | None) -> bool:
+        """Returns whether a stream with these bounds may still have the compared messages."""
         if bounds is None or bounds.create_time != self.create_time:
             return False
         if bounds.last_seq < self.seq or bounds.deleted > self.deleted:
@@ -99,8 +99,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Marks and messages up to the place `high`: the rows whose event is not where it is marked,
-    those whose event is, and the messages that no mark explains.
+    """Marks and messages up to the place `high`: the rows whose event is not at its mark, those
+    whose event is, and the messages without a mark.
     """
 
     high: int
@@ -112,18 +112,20 @@ class Page:
 
 
 class Comparison:
-    """An outbox beside its stream. Reads only."""
+    """Compares an outbox with its stream. It only reads."""
 
     def __init__(self, outbox: Table, broker: Broker, stream: str, source: str) -> None:
-        """`source` is the service's name: only messages that it has published are its outbox's."""
+        """`source` is the service's name: the outbox has only messages that this service has
+        published.
+        """
         t, self.contents, self._source = (
             outbox.c,
             StreamContents(broker, stream),
             f"/ordermesh/{source}",
         )
         young = bindparam("young", YOUNG, type_=INTERVAL)
-        # The first day that may have young rows: so that no older partition is looked at, and what
-        # has grown old within it is read page by page.
+        # The first day that may have young rows, so that no older partition is read. A row of that
+        # day that is no longer young is compared page by page.
         day = func.date_trunc("day", func.now() - young, "UTC")
         columns = (t.id, t.create_time, t.aggregate, t.event_id, t.type, t.stream_seq)
         mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
@@ -149,7 +151,7 @@ class Comparison:
         *,
         lost_max: int = PAGE,
     ) -> Page:
-        """Compares from the place `low` on as far as one page goes: beyond the stream to NO_END."""
+        """Compares one page from the place `low` on; beyond the stream, up to NO_END."""
         if low < bounds.first_seq:
             high = bounds.first_seq - 1
         else:
@@ -183,7 +185,9 @@ class Comparison:
         )
 
     async def missing(self, rows: Sequence[Marked]) -> list[Marked]:
-        """The rows whose event the broker does not have at its mark, asked for one by one."""
+        """Returns the rows whose event the broker does not have at its mark. It asks the broker for
+        each message.
+        """
         bounds = await self.contents.bounds() if rows else None
         if bounds is None:
             return list(rows)
@@ -199,7 +203,9 @@ class Comparison:
         return [row for row, is_there in zip(rows, held, strict=True) if not is_there]
 
     async def overtaken(self, connection: AsyncConnection, rows: Sequence[Marked]) -> list[Marked]:
-        """The rows of which an earlier event of the same aggregate waits, or is marked behind."""
+        """Returns the rows of which an earlier event of the same aggregate waits, or has a higher
+        mark.
+        """
         ends: dict[UUID, Marked] = {
             row.aggregate: row for row in sorted(rows, key=attrgetter("id"))
         }
@@ -226,7 +232,9 @@ class Comparison:
         shards: Collection[int],
         entries: Iterable[Entry],
     ) -> list[Entry]:
-        """Those that this service has published, and that its outbox does not have and should."""
+        """Returns those of the messages that this service has published and that its outbox should
+        have and lacks.
+        """
         now = datetime.now(UTC)
         ours = [entry for entry in entries if self._is_ours(entry, shards, now)]
         if not ours:
@@ -246,12 +254,14 @@ class Comparison:
             UUID(entry.event_id)
             mine = shard_of(UUID(entry.aggregate)) in shards
             return mine and datetime.fromisoformat(entry.time) > now - YOUNG
-        except (ValueError, TypeError):  # not one of ours, though it says so: consumers see to it
+        except (ValueError, TypeError):  # not a message of this service: consumers refuse it
             return False
 
 
 class StreamRebuild:
-    """Compares the shards that one relay owns, and lets wait again what the stream has lost."""
+    """Compares the shards that one relay owns, and sets to wait again the events that the stream
+    has lost.
+    """
 
     def __init__(
         self,
@@ -298,80 +308,84 @@ class StreamRebuild:
 
     @property
     def readings(self) -> tuple[telemetry.Reading, ...]:
-        """What is read from the database and the stream for the metrics."""
+        """The gauges that are read from the database and the stream."""
         return self._left, self._foreign
 
     def begin(self) -> None:
-        """A new session of the relay: what another one has marked meanwhile is in the database."""
+        """Starts a new session of the relay: another relay may have stored marks meanwhile."""
         self._shards: frozenset[int] = frozenset()
         self._position: Position | None = None
-        self._kept: Position | None = None  # in the database
+        self._stored_position: Position | None = None  # the position in the database
         self._connection = (-1, -1)
-        self._lost, self._spent = 0, 0
+        self._lost, self._lost_in_step = 0, 0
         self._unknown: dict[str, Entry] = {}
-        self._more_unknown = False  # than UNKNOWN_MAX: they were found, and are not kept
-        self._counts_again = False  # the comparison looks for those again
-        # The id from which the rows of an aggregate may be lost, where not from the first. Rows
-        # below it are where they are marked, as long as the stream has the place `_relied_on`.
+        self._more_unknown = False  # more than UNKNOWN_MAX were found: the rest is not kept
+        self._counts_again = False  # the comparison looks for the rest again
+        # The id from which the rows of an aggregate may be lost, where it is not the first. Rows
+        # below it are at their marks, as long as the stream has the place `_relied_on`.
         self._suspect_from: dict[UUID, int] = {}
         self._relied_on = NO_END
         self._held: set[UUID] = set()
-        self._held_at: Position | None = None  # when all of them were last looked at
-        self.whole = False  # all marks are compared, as far as the last look tells
-        self.next_time = float("-inf")  # when `advance` is due
+        self._checked_position: Position | None = (
+            None  # the position at the last check of all of them
+        )
+        self.complete = False  # all marks are compared, at the last check
+        self.next_time = float("-inf")  # the time of the next `advance`
 
-    def hurry(self) -> None:
-        """The next `advance` looks at once."""
+    def compare_now(self) -> None:
+        """Makes the next `advance` compare at once."""
         self.next_time = float("-inf")
 
-    async def stands(self) -> bool:
-        """Whether the stream is still the one that was compared: as far as its bounds tell, and the
-        connection, for nobody replaces the files of a server that runs.
+    async def is_same_stream(self) -> bool:
+        """Returns whether the stream is still the one that was compared, by its bounds and the
+        connection: the files of a running server are not replaced.
         """
         if self._position is None or self.contents.connection != self._connection:
             return False
-        return self._position.may_stand(await self.contents.bounds())
+        return self._position.may_match(await self.contents.bounds())
 
     async def advance(self, connection: AsyncConnection, shards: frozenset[int]) -> None:
-        """Compares the next page, where it is time to. Creates a stream that is missing."""
+        """Compares the next page if it is due. Creates a stream that is missing."""
         gained, self._shards = shards - self._shards, shards
         if gained:
-            self._position = self._kept = None
+            self._position = self._stored_position = None
         changed = self.contents.connection != self._connection
         if not shards or not (gained or changed or time.monotonic() >= self.next_time):
             return
         started = time.monotonic()
         with telemetry.reading_of(*self.readings):
             pause_s = await self._step(connection)
-        self.next_time = started + (CHECK_S if self.whole else pause_s)
+        self.next_time = started + (CHECK_S if self.complete else pause_s)
 
     @property
-    def held(self) -> dict[UUID, int]:
+    def held_back(self) -> dict[UUID, int]:
         """The aggregates that are held back. Of each, only events below that id may be published:
         the row with that id is marked, and may be lost.
         """
-        if self.whole:
+        if self.complete:
             return {}
         held = (aggregate for aggregate in self._held if shard_of(aggregate) in self._shards)
         return {aggregate: self._suspect_from[aggregate] for aggregate in held}
 
-    async def take_along(self, connection: AsyncConnection, aggregates: Collection[UUID]) -> bool:
-        """Before new events of these aggregates are published, those wait again that are lost, and
-        that the comparison has not come to yet: LOST_MAX rows at most are looked at, first of the
-        aggregates that have the fewest. Returns whether there are any.
+    async def unmark_lost_of(
+        self, connection: AsyncConnection, aggregates: Collection[UUID]
+    ) -> bool:
+        """Sets to wait again the lost events of these aggregates that the comparison has not
+        reached yet, before new events of them are published. It checks LOST_MAX rows at most, first
+        those of the aggregates that have the fewest. Returns whether any are lost.
 
-        Holds back the aggregates that have more. Their next rows are looked at after the next step
-        of the comparison, so that their number is bounded by LOST_RATE too.
+        It holds back the aggregates that have more. Their next rows are checked after the next step
+        of the comparison, so that LOST_RATE bounds them too.
         """
         position = self._position
         bounds = await self.contents.bounds()
         if position is None or bounds is None:
             return False
         if bounds.first_seq > self._relied_on:
-            self._forget_held()
-        is_new = position is not self._held_at
-        self._held_at = position
-        asked = {*aggregates, *self.held} if is_new else {*aggregates} - self._held
+            self._drop_findings()
+        is_new = position is not self._checked_position
+        self._checked_position = position
+        asked = {*aggregates, *self.held_back} if is_new else {*aggregates} - self._held
         where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq, "most": LOST_MAX}
         suspects = {aggregate: self._suspect_from.get(aggregate, 0) for aggregate in asked}
         where |= column_arrays(aggregate=suspects, id=suspects.values())
@@ -384,14 +398,14 @@ class StreamRebuild:
         overtaken = await self._comparison.overtaken(connection, present)
         await self._wait_again(connection, overtaken)
         lost += overtaken
-        self._hold(asked, rows, {row.id for row in taken})
-        # What is published again stands behind all that the stream has.
+        self._hold_back(asked, rows, {row.id for row in taken})
+        # An event that is published again is behind all that the stream has.
         places = {row.stream_seq for row in taken} - {row.stream_seq for row in lost}
         self._relied_on = min(self._relied_on, bounds.last_seq + 1, *places)
         self.next_time += len(lost) / LOST_RATE
         return bool(lost)
 
-    def _hold(
+    def _hold_back(
         self,
         asked: Collection[UUID],
         rows: Sequence[Marked],
@@ -407,19 +421,21 @@ class StreamRebuild:
         self._held = (self._held - set(asked)) | firsts.keys()
 
     async def _step(self, connection: AsyncConnection) -> float:
-        """Compares up to a page. Answers how long to pause before the next."""
+        """Compares up to a page. Returns the pause before the next one, in seconds."""
         is_same = self.contents.connection == self._connection
         if not is_same:
-            self._forget_held()
+            self._drop_findings()
         self._connection = self.contents.connection
         bounds = await self.contents.ensured()
-        position = await self._standing(connection, bounds)
-        # What was marked since is in order, where nothing of it is lost.
-        in_order = is_same and self.whole and self._position and position.seq == self._position.seq
-        self._spent, places, budget, self.whole = 0, 0, PAGE, False
-        while budget > 0 and self._spent < LOST_MAX and not self.whole:
+        position = await self._resume_position(connection, bounds)
+        # New marks are in order if no event is lost.
+        in_order = (
+            is_same and self.complete and self._position and position.seq == self._position.seq
+        )
+        self._lost_in_step, places, budget, self.complete = 0, 0, PAGE, False
+        while budget > 0 and self._lost_in_step < LOST_MAX and not self.complete:
             low = position.first_seq if position.first_seq < bounds.first_seq else position.seq + 1
-            left = LOST_MAX - self._spent
+            left = LOST_MAX - self._lost_in_step
             page = await self._comparison.page(
                 connection,
                 self._shards,
@@ -432,40 +448,42 @@ class StreamRebuild:
                 self._position = None
                 return 0.0
             await self._wait_again(connection, page.lost)
-            if page.present and (self._spent or not in_order):
+            if page.present and (self._lost_in_step or not in_order):
                 overtaken = await self._comparison.overtaken(connection, page.present)
                 await self._wait_again(connection, overtaken)
-            await self._note(connection, page.unexplained)
-            position, self.whole = moved, page.high == NO_END
+            await self._keep_unknown(connection, page.unexplained)
+            position, self.complete = moved, page.high == NO_END
             places += len(page.entries)
             budget -= max(1, page.rows, len(page.entries))
-        await self._keep(connection, position, bounds)
-        return max(self._spent / LOST_RATE, places / PLACES_RATE)
+        await self._store_position(connection, position, bounds)
+        return max(self._lost_in_step / LOST_RATE, places / PLACES_RATE)
 
-    async def _standing(self, connection: AsyncConnection, bounds: Bounds) -> Position:
-        """The position from which to go on: the first, where that stream is not there any more."""
+    async def _resume_position(self, connection: AsyncConnection, bounds: Bounds) -> Position:
+        """Returns the position from which to go on: the first, where the compared stream is
+        gone.
+        """
         if self._position is None:
-            self._forget_held()
+            self._drop_findings()
         known = [self._position] if self._position else await self._stored(connection)
         for position in known:
-            if not position.may_stand(bounds) or not await self._has_message(position):
+            if not position.may_match(bounds) or not await self._has_message(position):
                 log.error("the stream has changed: comparing all of it", stream=self._stream)
                 known = []
                 break
         if not known:
-            self._forget_held()
+            self._drop_findings()
             return _first_position(bounds)
         lowest = min(known, key=lambda position: position.seq)
         first_seq = min(position.first_seq for position in known)
         return replace(lowest, first_seq=first_seq, deleted=bounds.deleted)
 
-    def _forget_held(self) -> None:
-        """What was found of single aggregates may be wrong: the stream may be another one."""
-        self._suspect_from, self._held, self._held_at = {}, set(), None
+    def _drop_findings(self) -> None:
+        """Drops the findings about single aggregates: the stream may be another one."""
+        self._suspect_from, self._held, self._checked_position = {}, set(), None
         self._relied_on = NO_END
 
     async def _stored(self, connection: AsyncConnection) -> list[Position]:
-        """The different positions of the owned shards; none where one of them has none."""
+        """Returns the different positions of the owned shards; none where one of them has none."""
         rows = (await connection.execute(self._load, {"shards": sorted(self._shards)})).all()
         if len(rows) < len(self._shards):
             return []
@@ -478,7 +496,9 @@ class StreamRebuild:
         return found is not None and found[1] == position.message_time
 
     async def _moved(self, position: Position, bounds: Bounds, page: Page) -> Position | None:
-        """The position behind a page; None where the stream has changed while it was read."""
+        """Returns the position after a page; None where the stream has changed while it was
+        read.
+        """
         seq = max(position.seq, min(page.high, bounds.last_seq))
         if page.high < bounds.first_seq:
             return replace(position, first_seq=page.high + 1, seq=seq)
@@ -500,11 +520,13 @@ class StreamRebuild:
         rows = column_arrays(id=[row.id for row in lost], create_time=times)
         await connection.execute(self._unmark, rows | {"first": min(times), "last": max(times)})
         self._lost += len(lost)
-        self._spent += len(lost)
+        self._lost_in_step += len(lost)
         self._unmarked.inc(len(lost))
 
-    async def _note(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
-        """The outbox does not know some of these: it was restored to a time before them."""
+    async def _keep_unknown(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+        """Keeps those of the messages that the outbox lacks: it was restored to a time before
+        them.
+        """
         found = await self._comparison.unknown(connection, self._shards, entries)
         new = [entry for entry in found if entry.event_id not in self._unknown]
         if not new:
@@ -512,7 +534,7 @@ class StreamRebuild:
         if not self._unknown:
             log.error(
                 "the database was restored to an older state: the stream has events that the "
-                "outbox does not know. `omctl audit` says what to do",
+                "outbox lacks. `omctl audit` says what to do",
                 stream=self._stream,
                 events=len(new),
                 first_seq=new[0].seq,
@@ -522,26 +544,28 @@ class StreamRebuild:
         self._more_unknown |= len(kept) < len(new)
         self._unknown |= {entry.event_id: entry for entry in kept}
 
-    async def _keep(self, connection: AsyncConnection, position: Position, bounds: Bounds) -> None:
-        """Remembers the position; in the database the first, where the outbox lacks events of the
-        stream, so that the next process finds them again.
+    async def _store_position(
+        self, connection: AsyncConnection, position: Position, bounds: Bounds
+    ) -> None:
+        """Stores the position. The database gets the first position where the outbox lacks events
+        of the stream, so that the next process finds them again.
 
         Where more than UNKNOWN_MAX were found and some of them are stored now, the comparison
-        begins again, to find the others. The gauge is not 0 before that comparison has ended.
+        starts again, to find the others. The gauge is not 0 before that comparison has ended.
         """
         left = await self._comparison.unknown(connection, self._shards, self._unknown.values())
         self._unknown = {entry.event_id: entry for entry in left}
-        if self.whole:
-            self._forget_held()
+        if self.complete:
+            self._drop_findings()
             self._counts_again = False
-        if self.whole and self._more_unknown and len(left) < UNKNOWN_MAX:
-            self._more_unknown, self._counts_again, self.whole = False, True, False
+        if self.complete and self._more_unknown and len(left) < UNKNOWN_MAX:
+            self._more_unknown, self._counts_again, self.complete = False, True, False
             position = _first_position(bounds)
         is_more = self._more_unknown or self._counts_again
         self._foreign.set(max(len(left), int(is_more)))
         highest = (await connection.execute(self._highest)).scalar_one() or 0
-        self._left.set(0 if self.whole else max(highest, bounds.last_seq) - position.seq)
-        if self.whole and self._lost:
+        self._left.set(0 if self.complete else max(highest, bounds.last_seq) - position.seq)
+        if self.complete and self._lost:
             log.error(
                 "events that the stream had lost are published again",
                 stream=self._stream,
@@ -549,22 +573,23 @@ class StreamRebuild:
             )
             self._lost = 0
         stored = _first_position(bounds) if left or is_more else position
-        if stored != self._kept:
+        if stored != self._stored_position:
             values = {f"at_{name}": getattr(stored, name) for name in Position.__slots__}
             await connection.execute(self._store, values | {"shards": sorted(self._shards)})
-        self._position, self._kept = position, stored
+        self._position, self._stored_position = position, stored
 
 
 def _first_position(bounds: Bounds) -> Position:
-    """The position from which nothing of this stream is compared yet."""
+    """Returns the position from which nothing of this stream is compared yet."""
     return Position(create_time=bounds.create_time, first_seq=1, deleted=bounds.deleted, seq=0)
 
 
 def _suspects(outbox: Table) -> Select[*tuple[Any, ...]]:
-    """The young rows of the given aggregates, each from the given id on, that are marked and not
-    compared, numbered by `place`: first those of the aggregates that have the fewest, each
-    aggregate's in the order of their ids. Only the first `most` rows, the next one, and the first
-    row of each aggregate. `fits` tells whether the aggregate's last row is among the first `most`.
+    """Returns the query of the young rows of the given aggregates, each from the given id on, that
+    are marked and not compared. They are numbered by `place`: first those of the aggregates that
+    have the fewest, each aggregate's in the order of their ids. The query returns only the first
+    `most` rows, the next one, and the first row of each aggregate. `fits` is true where the
+    aggregate's last row is among the first `most`.
     """
     t = outbox.c
     of = unnest_rows(t.aggregate, t.id)

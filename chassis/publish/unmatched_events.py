@@ -1,7 +1,7 @@
-"""An operator's look at outbox and stream beside each other: events that only one of them has.
+"""An operator's comparison of outbox and stream: events that only one of them has.
 
-Lost ones are published again by the relay (chassis.publish.stream_rebuild). Unknown ones tell that
-the database was restored to an older state; `adopt` stores them.
+The relay publishes lost ones again (chassis.publish.stream_rebuild). Unknown ones mean that the
+database was restored to an older state; `adopt` stores them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from chassis.write.outbox import shard_of
 from chassis.write.tables import EVENT_SEQUENCES, SHARDS
 
 ADOPTED_MAX = 1000
-ADOPT_PAGES = 20  # of chassis.publish.stream_rebuild.PAGE places, read by one call: some 2 s
+ADOPT_PAGES = 20  # pages of chassis.publish.stream_rebuild.PAGE places in one call: about 2 s
 ALL = frozenset(range(SHARDS))
 
 log = structlog.get_logger()
@@ -37,8 +37,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """The lost and the unknown events of a page. `after` is the place that the next one begins
-    after; None: this was the last.
+    """The lost and the unknown events of a page. `after` is the place after which the next page
+    begins; None: there is no next page.
     """
 
     lost: Sequence[Marked]
@@ -48,7 +48,7 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What one call has stored. `after` is the place that the next call begins after; None: the
+    """The result of one call. `after` is the place after which the next call begins; None: the
     stream was read to its end.
     """
 
@@ -58,7 +58,7 @@ class Adopted:
 
 
 class Unreadable(Exception):
-    """A message that makes no row of the outbox."""
+    """The row of the outbox cannot be made from the message."""
 
 
 class UnmatchedEvents:
@@ -80,7 +80,7 @@ class UnmatchedEvents:
         )
 
     async def page(self, after: int) -> Unmatched:
-        """Compares what is marked, and what the stream has, behind a place: a part of it.
+        """Compares a part of the marks and of the stream, after a place.
 
         Raises Deferred where the database or the broker is away.
         """
@@ -95,11 +95,11 @@ class UnmatchedEvents:
         return Unmatched(page.lost, unknown, None if page.high == NO_END else page.high)
 
     async def adopt(self, command: IdempotencyKey, after: int = 0) -> Adopted:
-        """Stores unknown events behind a place, once for each command: ADOPTED_MAX at most, of
-        ADOPT_PAGES pages at most. Skips, and counts, messages that make no row.
+        """Stores unknown events after a place, once for each command: ADOPTED_MAX at most, of
+        ADOPT_PAGES pages at most. It skips and counts messages that make no row.
 
-        A repeat of the command stores nothing, and its `after` does not pass what is still unknown.
-        Raises Invalid REQUEST_ID_REUSED, Deferred as `page`.
+        A repeat of the command stores nothing, and its `after` does not pass events that are still
+        unknown. Raises Invalid REQUEST_ID_REUSED, Deferred as `page`.
         """
         found, end = await self._unknown(after)
         with deferring_outages(), _broker():
@@ -113,7 +113,9 @@ class UnmatchedEvents:
         return Adopted(len(rows), unreadable, end)
 
     async def _unknown(self, after: int) -> tuple[list[Entry], int | None]:
-        """The first unknown events behind a place, and the place up to which these are all."""
+        """Returns the first unknown events after a place, and the place up to which there are no
+        others.
+        """
         found: list[Entry] = []
         end: int | None = after
         for _ in range(ADOPT_PAGES):
@@ -128,7 +130,7 @@ class UnmatchedEvents:
         return found, end
 
     async def _rows(self, entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], int]:
-        """The rows of these messages, and the number of messages that make no row."""
+        """Returns the rows of these messages, and the number of messages that make no row."""
         rows, unreadable = [], 0
         for entry in entries:
             try:
@@ -148,7 +150,8 @@ class UnmatchedEvents:
         return rows, unreadable
 
     async def _row(self, entry: Entry) -> dict[str, Any] | None:
-        """The message as a row of the outbox; None where the stream has let go of it meanwhile.
+        """Returns the message as a row of the outbox; None where the stream has deleted it
+        meanwhile.
 
         Raises Unreadable.
         """
@@ -163,7 +166,9 @@ class UnmatchedEvents:
 
 
 def _row_of(entry: Entry, message: RawStreamMsg) -> dict[str, Any]:
-    """Raises ValueError where a header has no such value, or one that no column holds."""
+    """Returns the row of a message. Raises ValueError where a header has no such value, or one that
+    no column holds.
+    """
     aggregate, headers = UUID(entry.aggregate), message.headers or {}
     causation = headers.get("ce-causationid")
     row: dict[str, Any] = {
@@ -188,7 +193,9 @@ def _row_of(entry: Entry, message: RawStreamMsg) -> dict[str, Any]:
 
 
 def _highest(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """How far the events of each aggregate were numbered: later ones are numbered from there."""
+    """Returns the highest sequence of each aggregate's events: later events are numbered from
+    it.
+    """
     found: dict[UUID, int] = {}
     for row in rows:
         found[row["aggregate"]] = max(found.get(row["aggregate"], 0), row["sequence"])
@@ -201,7 +208,7 @@ def _uuid(text: str | None) -> UUID | None:
 
 @contextmanager
 def _broker() -> Iterator[None]:
-    """The broker's absence as a failure of the call."""
+    """Turns the broker's absence into a failure of the call."""
     try:
         yield
     except BROKER_ERRORS as error:

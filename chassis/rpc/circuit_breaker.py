@@ -1,16 +1,17 @@
-"""A circuit breaker around a peer: while it is out of reach, a call fails at once and does not wait
-for its deadline.
+"""A circuit breaker around a peer: while the peer is out of reach, a call fails at once and does
+not wait for its deadline.
 
     closed --FAILURES_MAX in a row--> open --open_s later--> half-open --probe succeeds--> closed
                                        ^                          |
                                        +- it fails, or times out -+
 
 This module does the admission and the accounting around pybreaker's state machine, through its
-public API. pybreaker counts rightly, but by itself it is not for asyncio: it lets every waiting
-call through when half-open, takes every cancellation for a failure, lets late results of old calls
-move it, replaces the error that trips it, and goes by the wall clock. Gate, await, report: its part
-is one synchronous call at the end. What time alone changes (open to half-open, a probe that has run
-out of time) is computed when it is asked for, so that the gauge is true without traffic.
+public API. pybreaker counts correctly, but is not made for asyncio. It lets every waiting call
+through when half-open, takes every cancellation for a failure, and lets late results of old calls
+change its state. It also replaces the error that trips it, and uses the wall clock. So each call is
+admitted, awaited and reported here, and pybreaker gets one synchronous call at the end. The changes
+that depend on time alone (open to half-open, a probe that has run out of time) are computed when
+the state is read, so that the gauge is right without traffic.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import structlog
 from chassis.observe import telemetry
 from chassis.rpc import status
 
-# What says that a peer is in trouble. Every other code is an answer: whoever refuses is alive.
+# The codes of a peer in trouble. Every other code is an answer: a peer that refuses is alive.
 OUTAGE: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -39,16 +40,16 @@ OUTAGE: Final = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-# Answers all the same, though their code is UNAVAILABLE: the peer has looked at the record that is
-# asked for, and with this one it is not the moment: others hold it, or it waits for an event. All
-# the other records are to be had. What defers everybody stays an outage: a database that is away or
-# not ready, a peer of the peer's, too much at once, a replica that drains.
+# Reasons of an answer although its code is UNAVAILABLE: the peer has read the record, which others
+# hold at the moment or which waits for an event. All other records are available. A reason that
+# defers every call stays an outage: a database that is away or not ready, a peer of the peer that
+# is away, too many calls, a replica that drains.
 ALIVE: Final = frozenset({"CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING"})
-# A call that was given less than this and ran out of it says nothing about the peer: its caller had
-# spent the time elsewhere.
+# A call that got less time than this, and ran out of it, is no evidence about the peer: its caller
+# had spent the time before.
 FAIR_TIMEOUT_S: Final = 0.25
 FAILURES_MAX: Final = 5
-# A peer that has not answered for so long is in trouble: a call that its caller gives up after it
+# A peer that has not answered for so long is in trouble: a call that its caller cancels later
 # counts as a failure.
 PEER_TIMEOUT_S: Final = 5.0
 # No probe keeps the breaker half-open for longer, whatever its deadline: a watch has an hour.
@@ -59,7 +60,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Open(Exception):
-    """The breaker lets nothing through; `retry_after_s` from now it will let a probe."""
+    """The breaker is open; it admits a probe in `retry_after_s` seconds."""
 
     def __init__(self, name: str, retry_after_s: float) -> None:
         super().__init__(f"the breaker of {name} is open")
@@ -69,8 +70,8 @@ class Open(Exception):
 class Breaker:
     """One peer's breaker; `name` is the peer's, for metrics and messages.
 
-    It opens after FAILURES_MAX failures in a row, for `open_s`. A call that is cancelled after it
-    has waited longer than PEER_TIMEOUT_S, or as long as it was given, is a failure.
+    It opens after FAILURES_MAX failures in a row, for `open_s`. A call that is cancelled after
+    PEER_TIMEOUT_S, or after its own time-out, is a failure.
     """
 
     def __init__(self, name: str, *, open_s: float = 10.0) -> None:
@@ -78,7 +79,7 @@ class Breaker:
         self._open_s = open_s
         self._opened_at = 0.0
         self._generation = 0  # raised at each change of state: an older call's result is stale
-        self._probe_until: float | None = None  # when the probe that is on its way runs out of time
+        self._probe_until: float | None = None  # when the running probe runs out of time
         level = telemetry.gauge(
             "grpc_client_breaker_state", "0 closed, 1 half-open, 2 open", "breaker"
         )
@@ -98,7 +99,9 @@ class Breaker:
 
     @property
     def state(self) -> str:
-        """closed, open, or half-open: the next call is the probe, or the probe is on its way."""
+        """The state: closed, open, or half-open. Half-open means that the next call is the probe,
+        or that the probe is running.
+        """
         if self._machine.current_state == pybreaker.STATE_CLOSED:
             return pybreaker.STATE_CLOSED
         now, probe_until, opened_at = monotonic(), self._probe_until, self._opened_at
@@ -110,12 +113,11 @@ class Breaker:
 
     @contextmanager
     def attempt(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Surrounds one call (awaits included) that is given `timeout_s`. Raises Open instead of
-        letting it begin.
+        """Surrounds one call (awaits included) with a time-out of `timeout_s`. Raises Open instead
+        of letting it begin.
 
-        A status that comes out is reported, and so is a cancellation after the peer's time-out;
-        both go on as they are. Anything else is neutral: a cancellation before it, a defect on our
-        side of the wire.
+        It reports a status, and a cancellation after the peer's time-out, and raises both again.
+        Any other error is neutral: an earlier cancellation, or a defect on this side of the wire.
         """
         attempt = self.admit(timeout_s)
         try:
@@ -131,8 +133,8 @@ class Breaker:
             attempt.over()
 
     def admit(self, timeout_s: float | None = None) -> Attempt:
-        """Lets a call begin that is given `timeout_s`, or raises Open. When half-open only one
-        at a time is let through: the probe.
+        """Lets a call with a time-out of `timeout_s` begin, or raises Open. When half-open it
+        admits only one at a time: the probe.
         """
         if self._machine.current_state == pybreaker.STATE_CLOSED:
             return Attempt(self, self._generation, timeout_s, probe=False)
@@ -149,18 +151,20 @@ class Breaker:
         return Attempt(self, self._generation, timeout_s, probe=True)
 
     def report(self, generation: int, *, outage: bool) -> None:
-        """Tells the state machine of a call's end; not if the state has changed since it began."""
+        """Reports a call's end to the state machine, unless the state has changed since the call
+        began.
+        """
         if generation == self._generation:
-            with suppress(_Outage):  # the machine raises what it is told
+            with suppress(_Outage):  # the machine raises what `_fail` raises
                 self._machine.call(_fail if outage else _nothing)
 
     def probed(self, generation: int) -> None:
-        """The probe is over, whatever came of it: another may begin."""
+        """Records that the probe has ended, with any result: another may begin."""
         if generation == self._generation:
             self._probe_until = None
 
     def _open_at(self, time_s: float) -> None:
-        """Opens it as of then."""
+        """Opens the breaker as of that time."""
         self._machine.open()
         self._opened_at = time_s
 
@@ -174,7 +178,7 @@ class Breaker:
 
 
 class Attempt:
-    """One call that was let through: its first word counts."""
+    """One call that was let through. Only its first report counts."""
 
     def __init__(
         self, breaker: Breaker, generation: int, timeout_s: float | None, *, probe: bool
@@ -186,27 +190,27 @@ class Attempt:
         self._settled = False
 
     def succeeded(self) -> None:
-        """The peer has answered."""
+        """Reports that the peer has answered."""
         self._settle(outage=False)
 
     def failed(self, error: grpc.aio.AioRpcError) -> None:
-        """The call ended with a status: an outage, or an answer like any other.
+        """Reports a call that ended with a status: an outage, or an answer.
 
-        A call that had too short a time, and ran out of it, proves neither; a probe's deadline
-        always counts.
+        A call that had too short a time, and ran out of it, is evidence of neither; a probe's
+        deadline always counts.
         """
         if self._fair or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             self._settle(outage=_is_outage(error))
 
     def cancelled(self) -> None:
-        """The caller has given the call up: an outage where the peer had had its time, neutral
-        otherwise.
+        """Reports a call that its caller has cancelled: an outage after the peer's time-out,
+        otherwise neutral.
         """
         if self._fair and monotonic() - self._began >= self._enough_s:
             self._settle(outage=True)
 
     def over(self) -> None:
-        """The call is over. It is said at the end of every call."""
+        """Ends the attempt. Every call calls it at its end."""
         if self._probe:
             self._probe = False
             self._breaker.probed(self._generation)
@@ -218,7 +222,7 @@ class Attempt:
 
 
 class _Outage(Exception):
-    """What the state machine is told of a failure."""
+    """The error that the state machine gets for a failure."""
 
 
 def _fail() -> None:
@@ -226,18 +230,18 @@ def _fail() -> None:
 
 
 def _nothing() -> None:
-    """What the state machine is told of a success."""
+    """The call that the state machine gets for a success."""
 
 
 def _is_outage(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a call's end says that the peer is in trouble."""
+    """Returns whether the status of a call means that the peer is in trouble."""
     return (
         error.code() in OUTAGE and status.reason(error) not in ALIVE and not status.too_large(error)
     )
 
 
 class _Listener(pybreaker.CircuitBreakerListener):
-    """Hands changes of state on."""
+    """Passes on changes of state."""
 
     def __init__(self, changed: Callable[[str, str], None]) -> None:
         self._changed = changed

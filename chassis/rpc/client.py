@@ -1,8 +1,8 @@
-"""Calls to a peer: a channel on which each call has a deadline, safe calls are tried again, and an
-absent peer is noticed.
+"""Calls to a peer: a channel on which each call has a deadline, safe calls are retried, and a
+circuit breaker refuses calls to an absent peer.
 
-What lives here: channels and their interceptors, outermost first: trace, metrics, deadline,
-breaker. Nothing of the server's side, so that command lines and simulators can import it alone.
+This module has channels and their interceptors, outermost first: trace, metrics, deadline, breaker.
+It imports nothing of the server's side, so that command lines and simulators can import it alone.
 
     channel = connect("127.0.0.1:15052", breaker=Breaker("warehouse"))
     answer = await ask(ReservationServiceStub(channel).ReserveStock, request, timeout_s=2)
@@ -41,10 +41,10 @@ from chassis.write import in_write
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Channel = grpc.aio.Channel  # so that peers can say what they stand on without knowing gRPC
+Channel = grpc.aio.Channel  # peers use this name and import no gRPC
 Details = grpc.aio.ClientCallDetails
 
-# By the kind of the call. Streams (watches) are kept open; their readers resume when they end.
+# By the kind of the call. Streams (watches) stay open; their readers resume when they end.
 DEFAULT_TIMEOUTS_S: Final = {"unary": 10.0, "server_stream": 3_600.0}
 # Methods whose caller waits no longer than this (full paths).
 TIMEOUTS_S: Final[Mapping[str, float]] = {
@@ -53,7 +53,7 @@ TIMEOUTS_S: Final[Mapping[str, float]] = {
 }
 
 READS: Final = ("Get", "List", "BatchGet", "Check")
-# The order service makes its own three attempts (and gRPC's on top would be nine).
+# The order service makes three attempts of its own (with gRPC's there would be nine).
 NEVER_RETRIED: Final = frozenset({"ReleaseReservation", "BatchReleaseReservations"})
 RETRY_POLICY: Final = {
     "maxAttempts": 4,
@@ -73,11 +73,11 @@ def connect(
     breaker: Breaker | None = None,
     services: Iterable[ServiceDescriptor] | None = None,
 ) -> Channel:
-    """A channel to `address` (host:port, or a gRPC target such as dns:///name:port). It connects by
-    itself, and again when needed.
+    """Returns a channel to `address` (host:port, or a gRPC target such as dns:///name:port). It
+    connects at the first call, and again when needed.
 
     With a `breaker`, every call of the channel passes it. `services` are those whose safe methods
-    are tried again: by default all that the project publishes.
+    are retried: by default all that the project publishes.
     """
     interceptors = [*_interceptors(_traced), *_interceptors(_Metrics().around)]
     interceptors += _interceptors(_handing_down)
@@ -93,14 +93,14 @@ async def ask(
     *,
     timeout_s: float | None = None,
 ) -> Response:
-    """The peer's answer. Raises a chassis.values.errors Failure, and never a gRPC error.
+    """Returns the peer's answer. Raises a chassis.values.errors Failure, and never a gRPC error.
 
-    A refusal comes as the peer raised it; a peer that is out of reach, too slow or behind an open
-    breaker is Deferred, DEPENDENCY_UNAVAILABLE. It takes `timeout_s` at most, less when our own
-    caller does not wait that long; by default 10 s. Inside a write it is a RuntimeError: rows would
-    stay locked for as long as the peer takes.
+    A refusal comes as the peer raised it. A peer that is out of reach, too slow or behind an open
+    breaker is Deferred, DEPENDENCY_UNAVAILABLE. The call takes `timeout_s` at most (by default 10
+    s), less when the own caller's deadline is earlier. Inside a write it is a RuntimeError: rows
+    would stay locked until the peer answers.
     """
-    in_write.never("call of a peer")
+    in_write.refuse_inside("call of a peer")
     try:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
@@ -108,8 +108,8 @@ async def ask(
 
 
 def halves(refused: Refused, asked: int) -> int:
-    """Where to cut a batch of so many records in two, whose answer was too large; 0 where that
-    is not why it was refused.
+    """Returns where to cut a batch of so many records in two, whose answer was too large; 0 where
+    it was refused for another reason.
     """
     return asked // 2 if refused.reason == "ANSWER_TOO_LARGE" else 0
 
@@ -123,11 +123,11 @@ async def pages(
     limit: int = 0,
     timeout_s: float | None = None,
 ) -> AsyncGenerator[Sequence[Any], None]:
-    """Page by page, the records of a List method, whose answers have them as `field`: `limit` in
-    all at most, 0: as many as there are.
+    """Yields the records of a List method page by page; the answers have them as `field`. It yields
+    `limit` records in all at most, 0: as many as there are.
 
-    Afterwards the request's page_token says where there are more, if so. Each page is asked for,
-    and fails, as `ask` says.
+    Afterwards the request's page_token names the rest, if there is one. Each page is requested, and
+    fails, as by `ask`.
     """
     left = limit
     while True:
@@ -142,7 +142,7 @@ async def pages(
 
 
 def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
-    """gRPC's service config: which methods of `services` it tries again, and how."""
+    """Returns gRPC's service config: which methods of `services` it retries, and how."""
     names = [
         {"service": service.full_name, "method": method.name}
         for service in services
@@ -157,8 +157,8 @@ def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
 
 
 def is_safe(method: MethodDescriptor) -> bool:
-    """Whether a call may be made again when nobody knows if it was executed: a read, or a change
-    with a request_id. Streams are not.
+    """Returns whether a call may be repeated when it is unknown whether it was executed: a read, or
+    a change with a request_id. Streams are not.
     """
     if method.server_streaming or method.client_streaming or method.name in NEVER_RETRIED:
         return False
@@ -167,7 +167,7 @@ def is_safe(method: MethodDescriptor) -> bool:
 
 @cache
 def _published() -> tuple[ServiceDescriptor, ...]:
-    """Every service in the generated contracts."""
+    """Returns every service in the generated contracts."""
     root = importlib.import_module("ordermesh").__path__
     files = sorted(
         {
@@ -188,11 +188,11 @@ def _published() -> tuple[ServiceDescriptor, ...]:
 def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("grpc.service_config", json.dumps(config)),
-        # After an outage a peer is found again within a second, and not within gRPC's two minutes.
+        # After an outage the channel reconnects within a second, and not within gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
-        # A connection that silently died is noticed; chassis/rpc/server.py permits these pings.
+        # Detects a connection that broke without a sign; chassis/rpc/server.py permits these pings.
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -202,7 +202,7 @@ def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-# --- a concern around a call: it may change the call's details
+# --- interceptors for one concern of a call, which may change the call's details
 
 Around = Callable[[str, Details], AbstractContextManager[Details]]
 
@@ -234,7 +234,9 @@ class _Stream(grpc.aio.UnaryStreamClientInterceptor):
 
 
 def _interceptors(around: Around) -> list[grpc.aio.ClientInterceptor]:
-    """The interceptors that put a concern around unary calls and around streams of responses."""
+    """Returns the interceptors that put a concern around unary calls and around streams of
+    responses.
+    """
     return [_Unary(around), _Stream(around)]
 
 
@@ -294,9 +296,9 @@ class _Metrics:
 
 @contextmanager
 def _handing_down(kind: str, details: Details) -> Iterator[Details]:
-    """Gives the call its claimed actor and its time: the time that was asked for (else the
-    default), but no more than the method's own bound, and than what is left to our own caller
-    less a margin.
+    """Adds the claimed actor and the deadline to the call: the time-out that was requested (else
+    the default). The method's own bound, and the remaining time of the own caller less a margin,
+    limit it.
     """
     timeout_s = DEFAULT_TIMEOUTS_S[kind] if details.timeout is None else details.timeout
     timeout_s = min(timeout_s, TIMEOUTS_S.get(_path(details), timeout_s))
@@ -311,7 +313,7 @@ def _handing_down(kind: str, details: Details) -> Iterator[Details]:
     yield _replaced(details, metadata, timeout_s)
 
 
-# --- breaker: innermost, so that it knows the time that the call is really given
+# --- breaker: innermost, so that it has the call's final time-out
 
 
 @contextmanager
@@ -324,8 +326,8 @@ def _guarded(breaker: Breaker, _kind: str, details: Details) -> Iterator[Details
 
 
 class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
-    """A stream proves by its first response that the peer is there; how it ends much later says
-    nothing new.
+    """Reports a stream to the breaker by its first response, which proves that the peer answers.
+    The end of the stream, much later, is no evidence.
     """
 
     def __init__(self, breaker: Breaker) -> None:
@@ -348,8 +350,8 @@ class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
 
 
 def _ended(attempt: Attempt, call: Any) -> None:
-    """The stream is over. Cancelled before its first response, it may have waited for longer
-    than the peer's time-out.
+    """Ends the attempt of a stream. Cancelled before its first response, the stream may have waited
+    for longer than the peer's time-out.
     """
     if call.cancelled():
         attempt.cancelled()
@@ -357,7 +359,7 @@ def _ended(attempt: Attempt, call: Any) -> None:
 
 
 async def _proving(call: Any, attempt: Attempt) -> AsyncIterator[Any]:
-    """The call's responses; the first settles the attempt."""
+    """Yields the call's responses; the first settles the attempt."""
     try:
         async for response in call:
             attempt.succeeded()
@@ -368,10 +370,10 @@ async def _proving(call: Any, attempt: Attempt) -> AsyncIterator[Any]:
 
 
 def _refused(breaker: Breaker, refusal: Open) -> grpc.aio.AioRpcError:
-    """What a call gets that an open breaker lets not begin: the same status that a server would
+    """Returns the error of a call that an open breaker refuses: the same status that a server would
     send.
     """
-    text = f"{breaker.name} has not answered lately, and is not asked for the moment"
+    text = f"{breaker.name} has not answered lately, and gets no calls for the moment"
     code, message, trailing = encode(
         Deferred(
             "DEPENDENCY_UNAVAILABLE", text, retry_after_s=refusal.retry_after_s, peer=breaker.name
@@ -380,18 +382,18 @@ def _refused(breaker: Breaker, refusal: Open) -> grpc.aio.AioRpcError:
     return _status(code, message, trailing)
 
 
-# --- what they share
+# --- shared by the interceptors
 
 
 async def _answered(calling: Awaitable[Any]) -> Any:
-    """The call, once it is answered; raises its error."""
+    """Waits for the call's answer; raises its error."""
     call = await calling
     await call
     return call
 
 
 async def _until_end(call: Any, around: ExitStack) -> AsyncIterator[Any]:
-    """The call's responses, with `around` around them all."""
+    """Yields the call's responses, with `around` around them all."""
     with around:
         async for response in call:
             yield response
@@ -400,7 +402,7 @@ async def _until_end(call: Any, around: ExitStack) -> AsyncIterator[Any]:
 def _status(
     code: grpc.StatusCode, message: str, trailing: Iterable[tuple[str, bytes]] = ()
 ) -> grpc.aio.AioRpcError:
-    """An error as gRPC would raise it, for a call that was never made."""
+    """Returns an error as gRPC would raise it, for a call that was never made."""
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), message)
 
 
@@ -417,7 +419,7 @@ def _replaced(
 
 
 def _path(details: Details) -> str:
-    """The method's full path; gRPC hands bytes to interceptors, whatever the types say."""
+    """Returns the method's full path; gRPC passes bytes to interceptors, contrary to its types."""
     method: Any = details.method
     path: str = method.decode() if isinstance(method, bytes) else method
     return path
@@ -429,6 +431,6 @@ def _service_and_method(details: Details) -> tuple[str, str]:
 
 
 def _peer(method: object) -> str:
-    """The full name of the service that a stub's method belongs to."""
+    """Returns the full name of the service that a stub's method belongs to."""
     path: Any = getattr(method, "_method", b"the peer")
     return (path.decode() if isinstance(path, bytes) else str(path)).lstrip("/").partition("/")[0]

@@ -1,7 +1,7 @@
-"""What a server is doing: how many calls run, and how they come to their end at a drain.
+"""The calls that a server runs: their number, and their end at a drain.
 
-What lives here: the interceptor that knows it. Who waits for it, and how long, stands in
-chassis/rpc/server.py.
+This module has the interceptor that counts them. chassis/rpc/server.py waits for it, and bounds the
+wait.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # generic only for the type checker
 
 
 class InFlight(Interceptor):
-    """Knows which calls are running, until their last `finally`: gRPC's own stop() does not wait
-    for those of calls that it aborts.
+    """Counts the running calls, until their last `finally`: gRPC's own stop() does not wait for
+    those of calls that it aborts.
     """
 
     def __init__(self) -> None:
@@ -48,8 +48,8 @@ class InFlight(Interceptor):
                 self._idle.set()
 
     def end_streams(self) -> None:
-        """Ends open streams and refuses new ones, as UNAVAILABLE: their readers go elsewhere and
-        resume there.
+        """Ends open streams and refuses new ones, as UNAVAILABLE: their readers resume at another
+        replica.
         """
         self._draining = True
         self._ended = set(self._waiting)
@@ -57,7 +57,7 @@ class InFlight(Interceptor):
             task.cancel()
 
     async def idle(self, for_s: float = 0.0) -> None:
-        """Waits until nothing runs any more, and nothing has begun since `for_s` seconds."""
+        """Waits until no call runs, and none has begun for `for_s` seconds."""
         begun = -1
         while begun != self._begun:
             await self._idle.wait()
@@ -65,8 +65,8 @@ class InFlight(Interceptor):
             await asyncio.sleep(for_s)
 
     async def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        """The stream, until `end_streams`. Only a stream that waits for its next response is
-        interrupted, not one that is sending.
+        """Yields the stream's responses, until `end_streams`. Only a stream that waits for its next
+        response is interrupted, not one that is sending.
         """
         task = asyncio.current_task()
         assert task is not None  # gRPC runs each call in a task
@@ -82,7 +82,7 @@ class InFlight(Interceptor):
                 yield response
         except asyncio.CancelledError:
             if task not in self._ended or task.uncancel():
-                raise  # gRPC's own: the caller went away
+                raise  # gRPC's own: the caller has gone
         finally:
             self._ended.discard(task)
         raise Deferred(

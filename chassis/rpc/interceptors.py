@@ -1,21 +1,20 @@
-"""What surrounds each call that a server answers: one class a concern, each for unary calls and
+"""The interceptors around each call of a server: one class for each concern, for unary calls and
 streams alike.
 
     Trace        the span of the call, a child of its caller's; outermost
     Metrics      counts and times, by the code that the caller gets
-    Errors       a Failure becomes a status with details; anything else an INTERNAL with an error
-                 id; encodes responses
-    InFlight     chassis/rpc/in_flight.py: counts what is running, so that a drain can wait for it,
-                 and ends the streams
-    Deadline     each call has one; what remains of it is known to the calls that it causes
+    Errors       a Failure becomes a status with details; any other error an INTERNAL with an
+                 error id; encodes responses
+    InFlight     chassis/rpc/in_flight.py: counts the running calls, so that a drain can wait for
+                 them, and ends the streams
+    Deadline     each call has one; the calls that it causes get the remaining time
     Admission    a bound on calls at once
     Actor        the person or service that the caller claims to act for
-    Validation   decodes each message that comes in, and holds it to the bounds that its contract
-                 states
+    Validation   decodes each message that comes in, and checks the bounds of its contract
 
-What lives here: the concerns, and the one wrapper that puts a concern around a handler. Handlers
-are coroutines, or async generators where they stream. The standard services (health, reflection,
-channelz) are passed by: they must answer when nothing else does.
+This module has the concerns, and the one wrapper that puts a concern around a handler. Handlers are
+coroutines, or async generators where they stream. The standard services (health, reflection,
+channelz) have no interceptors: they must answer when no other service does.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ if TYPE_CHECKING:  # generic only for the type checker
     Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
 
-# A call without a deadline gets this one where deadlines are not demanded; a stream may go on for
+# The deadline of a call that has none, where deadlines are not required. A stream may last for
 # ever.
 DEFAULT_DEADLINE_S: Final = 30.0
-# A message with more values in its lists than this is told of its first violation alone.
+# Beyond this number of values in its lists, a message is refused with its first violation alone.
 ELEMENTS_MAX: Final = 100
 LAST_MOMENTS_S: Final = 0.05
 
@@ -72,7 +71,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What is called. `kind` is unary, client_stream, server_stream or bidi_stream."""
+    """The method of a call. `kind` is unary, client_stream, server_stream or bidi_stream."""
 
     service: str
     name: str
@@ -80,7 +79,7 @@ class Method:
 
     @property
     def labels(self) -> tuple[str, str, str]:
-        """What a metric says of it."""
+        """The labels of its metrics."""
         return self.kind, self.service, self.name
 
     @property
@@ -89,8 +88,8 @@ class Method:
         return self.kind in ("server_stream", "bidi_stream")
 
 
-# By whether requests and whether responses are streams: the kind of the method, which of a
-# handler's functions answers it, and how gRPC makes such a handler.
+# By whether requests and whether responses are streams: the kind of the method, the handler's
+# function that answers it, and gRPC's constructor of such a handler.
 KINDS: Final[Mapping[tuple[bool, bool], tuple[str, str, Callable[..., Handler]]]] = {
     (False, False): ("unary", "unary_unary", grpc.unary_unary_rpc_method_handler),
     (True, False): ("client_stream", "stream_unary", grpc.stream_unary_rpc_method_handler),
@@ -100,8 +99,8 @@ KINDS: Final[Mapping[tuple[bool, bool], tuple[str, str, Callable[..., Handler]]]
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """A concern around each call: a subclass overrides the hooks that it needs. An instance
-    belongs to one server.
+    """A concern around each call: a subclass overrides the hooks that it needs. An instance belongs
+    to one server.
     """
 
     @cached_property
@@ -110,25 +109,27 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return {}
 
     def around(self, method: Method, context: Context) -> AbstractAsyncContextManager[None]:
-        """Surrounds a call, from before its request is looked at until its last response is
-        handed over.
+        """Surrounds a call, from before its request is read until its last response is handed
+        over.
         """
         return nullcontext()
 
     def received(self, method: Method, message: Any) -> Any:
-        """Takes each message that comes in, and hands it on."""
+        """Returns a message that comes in, checked or changed."""
         return message
 
     def sent(self, method: Method, message: Any) -> Any:
-        """Takes each message that goes out, and hands it on."""
+        """Returns a message that goes out, checked or changed."""
         return message
 
     def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        """Takes the whole stream of a call's responses, and hands it on."""
+        """Returns the stream of a call's responses, checked or changed."""
         return stream
 
     def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
-        """How gRPC is to decode requests and encode responses; None for bytes as they are."""
+        """Returns gRPC's decoder of requests and encoder of responses; None for bytes as they
+        are.
+        """
         return handler.request_deserializer, handler.response_serializer
 
     async def intercept_service(
@@ -146,7 +147,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return self._wrapped[path]
 
     def _wrap(self, path: str, handler: Any) -> Handler:
-        """The handler with this concern around it."""
+        """Returns the handler with this concern around it."""
         service, name = path.lstrip("/").split("/", 1)
         kind, handle, make = KINDS[handler.request_streaming, handler.response_streaming]
         method = Method(service, name, kind)
@@ -154,7 +155,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return make(around(method, getattr(handler, handle)), *self.codec(method, handler))
 
     def _one(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """Around a handler that answers once."""
+        """Wraps a handler that answers once."""
 
         async def one(request: Any, context: Context) -> Any:
             async with self.around(method, context):
@@ -163,8 +164,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return one
 
     def _many(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """Around a handler that answers with a stream; its generator is closed here, in its own
-        task, however the call ends.
+        """Wraps a handler that answers with a stream. Its generator is closed here, in its own
+        task, at every end of the call.
         """
 
         async def many(request: Any, context: Context) -> AsyncIterator[Any]:
@@ -177,7 +178,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return many
 
     def _request(self, method: Method, request: Any) -> Any:
-        """The request, or the stream of them, passed through `received`."""
+        """Returns the request, or the stream of them, passed through `received`."""
         if method.kind not in ("client_stream", "bidi_stream"):
             return self.received(method, request)
 
@@ -189,7 +190,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
 
 class Trace(Interceptor):
-    """Makes the span of each call, a child of its caller's, and the current one meanwhile."""
+    """Makes the span of each call, a child of its caller's, and makes it the current one
+    meanwhile.
+    """
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
@@ -251,8 +254,8 @@ class Metrics(Interceptor):
         return message
 
     def _of(self, method: Method) -> tuple[Any, ...]:
-        """The method's own started, seconds, received and sent: to look them up by labels at
-        each call would cost more than the rest.
+        """Returns the method's own started, seconds, received and sent. A look-up by labels at each
+        call would cost more than the rest.
         """
         found = self._methods.get(method)
         if found is None:
@@ -263,7 +266,7 @@ class Metrics(Interceptor):
 
 
 class Errors(Interceptor):
-    """Turns what a handler raises into a status, and lets nobody see an exception's text.
+    """Turns an exception of a handler into a status. A caller never gets an exception's text.
 
     Responses are encoded here and not by gRPC, which answers with the exception's text when that
     fails.
@@ -284,7 +287,7 @@ class Errors(Interceptor):
         except Failure as failure:
             _log.debug("call not done", code=failure.code, reason=failure.reason)
             await _abort(context, failure)
-        # whatever it is, the caller gets an id, and the log all of it
+        # the caller gets an id, and the log the whole error
         except Exception as error:  # noqa: BLE001
             await _abort(context, _logged(error))
 
@@ -297,8 +300,8 @@ class Errors(Interceptor):
 
 
 class Deadline(Interceptor):
-    """Knows how long the caller waits, and hands that on. A call without a deadline gets
-    DEFAULT_DEADLINE_S, or is refused if `strict`.
+    """Sets the time that the caller waits, for the calls that this one causes. A call without a
+    deadline gets DEFAULT_DEADLINE_S, or is refused if `strict`.
     """
 
     def __init__(self, *, strict: bool) -> None:
@@ -347,7 +350,7 @@ class Actor(Interceptor):
 
 
 class Admission(Interceptor):
-    """Refuses what is over the limit at once: a short answer now is worth more than a late one.
+    """Refuses calls over the limit at once: an early refusal is worth more than a late answer.
     Streams have a limit of their own.
     """
 
@@ -368,16 +371,16 @@ class Admission(Interceptor):
 
 
 class Validation(Interceptor):
-    """Holds each message that comes in to its contract. It is innermost: what is not admitted costs
-    nothing here.
+    """Checks each message that comes in against its contract. It is innermost, so that a call that
+    is not admitted costs nothing here.
 
     1. Its size and its counts, on the bytes, up to the first that is too large
       (chassis/values/message_limits.py).
-    2. The rules of `buf.validate`. Every broken one is told of a message with ELEMENTS_MAX elements
-      or fewer, the first one of a larger message: to find them all takes longer than others should
-      wait.
+    2. The rules of `buf.validate`. The refusal names every broken one of a message with
+      ELEMENTS_MAX elements or fewer, and the first one of a larger message: to find them all would
+      delay other calls for too long.
 
-    SKUs and warehouse ids go on in one form.
+    SKUs and warehouse ids are brought into one form.
     """
 
     def __init__(self) -> None:
@@ -410,7 +413,9 @@ class Validation(Interceptor):
 
 
 def _invalid(found: Sequence[Violation]) -> Invalid:
-    """The refusal of a request for these violations; a page_token has a reason of its own."""
+    """Returns the refusal of a request for these violations; a page_token has a reason of its
+    own.
+    """
     if {violation.subject for violation in found} == {paging.FIELD}:
         return paging.refused()
     return Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
@@ -422,16 +427,12 @@ async def _abort(context: Context, failure: Failure) -> None:
 
 
 def _logged(error: BaseException) -> Defect:
-    """Writes a defect to the log, with its traceback. What is told to the caller has only the id
-    of that line.
-    """
-    told = Defect(error)
-    told.metadata["error_id"] = uuid.uuid4().hex
-    told.message = f"a defect of ours: the log has it under error_id {told.metadata['error_id']}"
-    _log.error(
-        "call failed by a defect of ours", error_id=told.metadata["error_id"], exc_info=error
-    )
-    return told
+    """Writes a defect to the log, with its traceback. The caller gets only the id of that line."""
+    defect = Defect(error)
+    error_id = defect.metadata["error_id"] = uuid.uuid4().hex
+    defect.message = f"a defect of the service: the log has it under error_id {error_id}"
+    _log.error("call failed by a defect of the service", error_id=error_id, exc_info=error)
+    return defect
 
 
 @contextmanager
@@ -452,10 +453,11 @@ def _reporting(context: Context, ended: Callable[[grpc.StatusCode], None]) -> It
 
 
 def _code_of_cancelled(context: Context) -> grpc.StatusCode:
-    """Why gRPC cancelled a handler: its deadline has passed, or its caller went away.
+    """Returns the code for a handler that gRPC has cancelled: its deadline has passed, or its
+    caller has gone.
 
-    The caller's own timer mostly comes first, by the time that the call was on its way: the last
-    LAST_MOMENTS_S count as the deadline.
+    The caller's own timer mostly ends first, by the call's time on the way: the last LAST_MOMENTS_S
+    count as the deadline.
     """
     left: float | None = context.time_remaining()
     if left is not None and left < LAST_MOMENTS_S:
@@ -464,6 +466,6 @@ def _code_of_cancelled(context: Context) -> grpc.StatusCode:
 
 
 def _code(context: Any) -> grpc.StatusCode | None:
-    """The code that was set for the call; None while nobody has set one."""
+    """Returns the code that was set for the call; None while none is set."""
     code: grpc.StatusCode | None = context.code()
     return code

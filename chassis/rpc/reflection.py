@@ -1,8 +1,8 @@
 """Server reflection over the contracts as they were written: with comments, and with every symbol.
 
-Replaces grpcio-reflection's servicer, which answers from the running process's descriptors: these
-have lost their comments, its look-up does not find methods, and a file that nothing imports is
-unknown to it. The messages are the standard ones; source: grpc/reflection/v1alpha/reflection.proto.
+It replaces grpcio-reflection's servicer, which answers from the running process's descriptors.
+Those have no comments, its look-up does not find methods, and it does not find a file that no code
+imports. The messages are the standard ones; source: grpc/reflection/v1alpha/reflection.proto.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -29,13 +29,12 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 from ordermesh.options.v1 import options_pb2
 
-# Built by `make generate` beside the generated code: every contract and what it imports, with
-# comments.
+# Built by `make generate` beside the generated code: every contract and its imports, with comments.
 IMAGE: Final = Path(options_pb2.__file__).parents[3] / "contracts.binpb"
 
 
 class Reflection:
-    """Answers what a client asks about `services` and about everything in the image.
+    """Answers the requests of a client about `services` and about every symbol of the image.
 
     A service that the image does not have (health, reflection itself) is taken from the process's
     descriptors. Raises OSError where the image cannot be read, KeyError for an unknown service.
@@ -104,7 +103,7 @@ class Reflection:
         return _error(grpc.StatusCode.INVALID_ARGUMENT, "the request asks for nothing")
 
     def _files(self, name: str | None, what: str) -> ServerReflectionResponse:
-        """The file, and after it all that it imports."""
+        """Returns the file, and after it all its imports."""
         if name not in self._bytes:
             return _error(grpc.StatusCode.NOT_FOUND, f"{what[:200]} is not known here")
         wanted = [name]
@@ -131,7 +130,9 @@ def _error(code: grpc.StatusCode, message: str) -> ServerReflectionResponse:
 
 
 def _symbols(file: FileDescriptorProto) -> Iterator[str]:
-    """The full name of all that a file declares: also of methods, fields and enum values."""
+    """Yields the full names of all that a file declares, methods, fields and enum values
+    included.
+    """
     prefix = f"{file.package}." if file.package else ""
     for service in file.service:
         yield f"{prefix}{service.name}"
@@ -153,14 +154,14 @@ def _of_message(message: DescriptorProto, prefix: str) -> Iterator[str]:
 
 
 def _of_enums(enums: Iterable[EnumDescriptorProto], prefix: str) -> Iterator[str]:
-    """Enums and their values; a value's full name stands beside its enum, as C++ has it."""
+    """Yields enums and their values; a value's full name is a sibling of its enum's, as in C++."""
     for enum in enums:
         yield f"{prefix}{enum.name}"
         yield from (f"{prefix}{value.name}" for value in enum.value)
 
 
 def _extensions(file: FileDescriptorProto) -> Iterator[FieldDescriptorProto]:
-    """All extensions that a file declares, those inside messages too."""
+    """Yields all extensions that a file declares, those inside messages too."""
     yield from file.extension
     waiting = list(file.message_type)
     while waiting:

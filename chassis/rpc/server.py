@@ -1,8 +1,8 @@
-"""A gRPC server as every service runs it: interceptors in their order, health, reflection,
-channelz, and a drain that loses no call.
+"""The gRPC server of every service: interceptors in their order, health, reflection, channelz, and
+a drain that loses no call.
 
-What lives here: the assembly, its start and its end. What happens around a single call is in
-chassis/rpc/interceptors.py, and what runs is known to chassis/rpc/in_flight.py.
+This module has the assembly, its start and its end. chassis/rpc/interceptors.py surrounds each
+call, and chassis/rpc/in_flight.py counts the running ones.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from chassis.values.config import ServiceConfig
 
 Register = Callable[[grpc.aio.Server], None]
 
-# What a request or a response may have: what clients take where nothing else is configured.
+# The bound of a request or a response: the size that clients take by default.
 MESSAGE_BYTES_MAX: Final = 4 << 20
 STREAMS_PER_CONNECTION_MAX: Final = 1_000
-# Connections end now and then, so that clients look the name up again and find new replicas; calls
+# Connections end now and then, so that clients resolve the name again and find new replicas; calls
 # get as long again.
 CONNECTION_AGE_MS: Final = 600_000
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (
@@ -38,18 +38,18 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
     ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
     ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_MS),
-    # Clients ping every 20 s (chassis/rpc/client.py), also while they call nothing; one that pings
-    # twice as often is still welcome.
+    # Clients ping every 20 s (chassis/rpc/client.py), also without a call; a client may ping twice
+    # as often.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
-# How long a drain waits, once no call of ours runs, for the last answers to leave. What is open
-# then is a standard service's stream: a balancer that watches health, somebody at the reflection.
-# It has heard NOT_SERVING, and would stay for the whole grace.
+# How long a drain waits, after the last call of a service's own methods, for the last answers to
+# leave. Streams that are open then are those of standard services: a balancer that watches health,
+# a client of the reflection. They got NOT_SERVING, and would otherwise last for the whole grace.
 LAST_ANSWERS_S: Final = 1.0
-# How long aborted handlers may take for their `finally` after gRPC has given them up.
+# How long aborted handlers may take for their `finally` after gRPC has aborted them.
 ABORTED_S: Final = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -66,12 +66,11 @@ class Limits:
 
 
 class Server:
-    """A gRPC server on `address` (host:port; port 0: any free one, which `port` tells once it has
-    started).
+    """A gRPC server on `address` (host:port; port 0: any free one, in `port` after the start).
 
-    `services` puts each servicer in, with the generated function:
+    `services` adds each servicer, with the generated function:
     `partial(add_OrderServiceServicer_to_server, OrderService(...))`. As a context manager it starts
-    on entering and drains on leaving. `channelz` shows every connection to whoever asks: the
+    on entering and drains on leaving. `channelz` shows every connection to every caller: the
     settings allow it on loopback alone.
     """
 
@@ -114,13 +113,13 @@ class Server:
             _add_channelz(self._server)
 
     async def start(self) -> None:
-        """Listen and serve. Raises OSError when the address cannot be had."""
+        """Listens and serves. Raises OSError when the address cannot be had."""
         try:
             self.port = self._server.add_insecure_port(self.address)
         except RuntimeError as error:
             raise OSError(
                 f"LISTEN_ADDRESS {self.address} cannot be listened on: another process has it, or"
-                " it is not ours"
+                " this machine does not have it"
             ) from error
         for name in ("", *self.names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -132,17 +131,18 @@ class Server:
         )
 
     async def drain(self) -> None:
-        """End without losing a call; at most the limits' drain delay and grace.
+        """Ends without losing a call, within the limits' drain delay and grace.
 
-        NOT_SERVING; a moment, in which balancers take note and calls are still answered; no new
-        calls, and streams end; what is running gets the grace to finish. Nobody waits for streams
-        of the standard services: they end with the last of our calls.
+        Health becomes NOT_SERVING. For the drain delay, balancers notice that and calls are still
+        answered. Then new calls are refused and streams end; running calls get the grace to finish.
+        The drain does not wait for streams of the standard services: they end after the last call
+        of the other services.
         """
         _log.info("draining", grace_s=self.limits.drain_grace_s)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self.limits.drain_delay_s)
         stopping = asyncio.create_task(self._server.stop(self.limits.drain_grace_s))
-        # stop() has begun: a stream's reader that comes back at once does not find this server
+        # stop() has begun: a stream's reader that reconnects at once does not find this server
         # again
         await asyncio.sleep(0)
         self._in_flight.end_streams()
@@ -171,7 +171,7 @@ class Server:
 
 
 def configured(config: ServiceConfig, services: Iterable[Register]) -> Server:
-    """The server that a service's settings ask for."""
+    """Returns the server that a service's settings describe."""
     limits = Limits(
         calls_max=config.calls_max,
         streams_max=config.streams_max,
@@ -189,7 +189,9 @@ def configured(config: ServiceConfig, services: Iterable[Register]) -> Server:
 
 
 class _Registry:
-    """Takes part in the generated registration, to learn the services' names."""
+    """Collects the services' names: it takes the place of a server in the generated
+    registration.
+    """
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self.names: list[str] = []
@@ -206,11 +208,10 @@ class _Registry:
 
 
 def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
-    """Reflection under both its names: Python has only the messages of v1alpha, newer tools ask for
-    v1; they are the same.
+    """Adds reflection under both its names: Python has only the messages of v1alpha, and newer
+    tools ask for v1; they are the same.
 
-    The v1 name itself is not listed: there is no descriptor of it, and tools that look it up would
-    stumble.
+    The v1 name itself is not listed: it has no descriptor, and tools that look it up would fail.
     """
     handler = grpc.stream_stream_rpc_method_handler(
         Reflection(names).ServerReflectionInfo,
@@ -227,7 +228,8 @@ def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
 
 
 def _add_channelz(server: grpc.aio.Server) -> None:
-    # Imported here: it registers its descriptors, and only who asks for channelz should have them.
+    # Imported here: the import registers its descriptors, which only a server with channelz should
+    # have.
     from grpc_channelz.v1 import channelz
 
     channelz.add_channelz_servicer(server)

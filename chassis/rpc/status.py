@@ -1,12 +1,11 @@
-"""A failure as a gRPC status with its details, and back: what the server's door writes, the client
-reads.
+"""Translates a failure into a gRPC status with details, for the server, and back, for the client.
 
-What lives here: the translation alone, both ways, so that each is the other's test. No call is made
-or answered here.
+This module has the translation alone, both ways, so that each tests the other. It makes and answers
+no call.
 
 A status is the code, a message for people, one `google.rpc.ErrorInfo` (domain `ordermesh`, the
-reason, the metadata) and what helps: BadRequest for a wrong request, PreconditionFailure for other
-violations, RetryInfo for what may be tried again.
+reason, the metadata) and further details: BadRequest for a wrong request, PreconditionFailure for
+other violations, RetryInfo for calls that may be repeated.
 """
 
 from collections.abc import Mapping
@@ -41,20 +40,20 @@ from chassis.values.errors import (
 DOMAIN: Final = "ordermesh"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
-# Most clients refuse more than 8 KiB of metadata in all, and then their callers see nothing of the
-# status. On the way the details are base64 (4 bytes for 3), and each byte of the message that is
+# Most clients refuse more than 8 KiB of metadata in all, and then their callers get nothing of the
+# status. On the wire the details are base64 (4 bytes for 3), and each byte of the message that is
 # not plain ASCII becomes three.
 STATUS_BYTES_MAX: Final = 7_000
 MESSAGE_BYTES_MAX: Final = 600
 
-# What gRPC says of a message beyond grpc.max_receive_message_length or
+# gRPC's text about a message beyond grpc.max_receive_message_length or
 # grpc.max_send_message_length.
 _TOO_LARGE: Final = "message larger than max"
 _REFUSALS: Final[Mapping[str, type[Refused]]] = {
     kind.code: kind
     for kind in (Refused, Invalid, NotFound, Exists, Stale, OutOfRange, Denied, Unauthenticated)
 }
-# A moment's trouble, whoever made the status (gRPC itself, a proxy, a peer of another version).
+# Codes that may pass, from any source (gRPC itself, a proxy, a peer of another version).
 _MOMENTARY: Final = frozenset(
     {
         "UNAVAILABLE",
@@ -70,9 +69,9 @@ Trailing = tuple[tuple[str, bytes], ...]
 
 
 def encode(failure: Failure) -> tuple[grpc.StatusCode, str, Trailing]:
-    """The code, the message and the trailing metadata that tell a caller of `failure`.
+    """Returns the code, the message and the trailing metadata of `failure`.
 
-    Violations that do not fit are left out: ErrorInfo's metadata then says how many there are
+    Violations that do not fit are left out: ErrorInfo's metadata then has their total number
     (`violations_total`).
     """
     message = _shortened(failure.message or failure.reason)
@@ -91,49 +90,53 @@ def encode(failure: Failure) -> tuple[grpc.StatusCode, str, Trailing]:
 
 
 def decode(error: grpc.aio.AioRpcError, peer: str) -> Failure:
-    """What the caller of `peer` is to make of a call that failed with `error`.
+    """Returns the failure for the caller of `peer` of a call that ended with `error`.
 
-    A refusal comes back as the peer raised it. What may be a moment's trouble (no connection, no
-    answer in time, a peer of another version) is Deferred, DEPENDENCY_UNAVAILABLE, with the peer's
-    name and reason in the metadata; only what the peer itself calls OVERLOADED is Overloaded. Where
-    the peer answers that something it needs is away, its database say, the metadata's `dependency`
-    names that, and the message has the peer's own words. A peer's defect, and an answer outside the
-    contract, is a Defect with `error` as its cause.
+    A refusal comes back as the peer raised it. An error that may pass (no connection, no answer in
+    time, a peer of another version) is Deferred, DEPENDENCY_UNAVAILABLE, with the peer's name and
+    reason in the metadata. Only a peer's own OVERLOADED is Overloaded. Where the peer answers that
+    a dependency of it is away, such as its database, the metadata's `dependency` names that, and
+    the message is the peer's. A peer's defect, and an answer outside the contract, is a Defect with
+    `error` as its cause.
     """
-    code, told = error.code().name, _details(error)
+    code, details = error.code().name, _details(error)
     if too_large(error):
         return Defect(error)
-    if code == Overloaded.code and told.reason:
-        return Overloaded(told.reason, told.message, retry_after_s=told.retry_after_s, peer=peer)
+    if code == Overloaded.code and details.reason:
+        return Overloaded(
+            details.reason, details.message, retry_after_s=details.retry_after_s, peer=peer
+        )
     if code in _MOMENTARY:
-        text = f"{peer}: {told.message}" if told.reason else f"{peer} is not available just now"
+        text = (
+            f"{peer}: {details.message}" if details.reason else f"{peer} is not available just now"
+        )
         deferred = Deferred(
             "DEPENDENCY_UNAVAILABLE",
             text,
-            retry_after_s=told.retry_after_s,
+            retry_after_s=details.retry_after_s,
             peer=peer,
             peer_code=code,
         )
-        if told.reason:
-            deferred.metadata["peer_reason"] = told.reason
-        if away := told.metadata.get("dependency") or told.metadata.get("peer"):
+        if details.reason:
+            deferred.metadata["peer_reason"] = details.reason
+        if away := details.metadata.get("dependency") or details.metadata.get("peer"):
             deferred.metadata["dependency"] = away
         return deferred
-    if code in _REFUSALS and told.reason:
-        failure = _REFUSALS[code](told.reason, told.message)
-        failure.violations, failure.metadata = told.violations, told.metadata
+    if code in _REFUSALS and details.reason:
+        failure = _REFUSALS[code](details.reason, details.message)
+        failure.violations, failure.metadata = details.violations, details.metadata
         return failure
     return Defect(error)
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
-    """The ErrorReason that the peer itself gave; empty where the status is not one of ours."""
+    """Returns the peer's own ErrorReason; empty where the status is not of the project's domain."""
     return _details(error).reason
 
 
 def too_large(error: grpc.aio.AioRpcError) -> bool:
-    """Whether gRPC itself refused a message beyond its limit: the peer is well, and no repeat
-    helps.
+    """Returns whether gRPC itself refused a message beyond its limit: the peer is well, and a
+    repeat does not help.
     """
     return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (
         error.details() or ""
@@ -141,8 +144,8 @@ def too_large(error: grpc.aio.AioRpcError) -> bool:
 
 
 @dataclass(slots=True)
-class _Told:
-    """What a status's details say; empty where they say nothing."""
+class _Details:
+    """The content of a status's details; empty where they have none."""
 
     message: str = ""
     reason: str = ""
@@ -152,7 +155,7 @@ class _Told:
 
 
 def _status(failure: Failure, message: str, metadata: Mapping[str, str], shown: int) -> Status:
-    """The status as one message, with the first `shown` violations."""
+    """Returns the status as one message, with the first `shown` violations."""
     status = Status(code=grpc.StatusCode[failure.code].value[0], message=message)
     status.details.append(pack(ErrorInfo(domain=DOMAIN, reason=failure.reason, metadata=metadata)))
     violations = failure.violations[:shown]
@@ -174,39 +177,39 @@ def _status(failure: Failure, message: str, metadata: Mapping[str, str], shown: 
     return status
 
 
-def _details(error: grpc.aio.AioRpcError) -> _Told:
-    """The details in the trailing metadata; what cannot be read, or is not of this domain,
-    counts as not said.
+def _details(error: grpc.aio.AioRpcError) -> _Details:
+    """Returns the details in the trailing metadata. Details that cannot be read, or are of another
+    domain, are left out.
     """
-    told = _Told(message=error.details() or "")
+    details = _Details(message=error.details() or "")
     try:
         status = Status.FromString((error.trailing_metadata() or {}).get(DETAILS_KEY, b""))
         for detail in status.details:
-            _take(detail, told)
+            _add_detail(detail, details)
     except DecodeError:
-        return _Told(message=told.message)
-    return told
+        return _Details(message=details.message)
+    return details
 
 
-def _take(detail: AnyMessage, told: _Told) -> None:
-    """Add what one detail says to `told`."""
+def _add_detail(detail: AnyMessage, details: _Details) -> None:
+    """Adds the content of one detail to the details."""
     info, bad, broken, retry = ErrorInfo(), BadRequest(), PreconditionFailure(), RetryInfo()
     if detail.Unpack(info) and info.domain == DOMAIN:
-        told.reason, told.metadata = info.reason, dict(info.metadata)
+        details.reason, details.metadata = info.reason, dict(info.metadata)
     elif detail.Unpack(bad):
-        told.violations += tuple(
+        details.violations += tuple(
             Violation(v.field, v.description, v.reason) for v in bad.field_violations
         )
     elif detail.Unpack(broken):
-        told.violations += tuple(
+        details.violations += tuple(
             Violation(v.subject, v.description, v.type) for v in broken.violations
         )
     elif detail.Unpack(retry):
-        told.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+        details.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
 
 
 def _shortened(message: str) -> str:
-    """At most MESSAGE_BYTES_MAX bytes of it, cut between characters."""
+    """Returns at most MESSAGE_BYTES_MAX bytes of the message, cut between characters."""
     encoded = message.encode()
     return (
         message

@@ -1,13 +1,13 @@
-"""Watches: who waits for a record to change is woken, by a commit of this process at once, by
-another replica's within a poll.
+"""Watches: wakes the watchers of a record that has changed. A commit of this process wakes them at
+once, one of another replica within a poll.
 
-What lives here: the waking alone. What a watcher sees is what it reads afterwards, so a change is
-never told wrongly, only late.
+This module only wakes. A watcher reads the record afterwards, so a change is never reported
+wrongly, only late.
 
     async with watches.changes(order_id) as changed:
         while True:
             changed.clear()
-            ...                                    # read the record, and tell what is new
+            ...                                    # read the record, and send what is new
             async with asyncio.timeout(heartbeat_s):
                 await changed.wait()
 """
@@ -22,7 +22,7 @@ import structlog
 
 from chassis.observe import telemetry
 
-# The versions of the records that are watched; one that is gone has none.
+# Returns the versions of the watched records; a deleted one has none.
 Versions = Callable[[Collection[UUID]], Awaitable[Mapping[UUID, int]]]
 
 POLL_S = 0.5
@@ -32,11 +32,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Watches:
-    """All the watches of one process. One query serves them all, and none runs while nobody
-    watches.
+    """All the watches of one process. One query serves them all, and none runs without a watcher.
 
-    It runs every POLL_S seconds, sooner when something was committed here, and never within
-    PAUSE_S of the one before, however much is committed.
+    It runs every POLL_S seconds, sooner after a commit of this process, and never within PAUSE_S of
+    the one before, even with many commits.
     """
 
     def __init__(self, versions: Versions) -> None:
@@ -49,13 +48,13 @@ class Watches:
         )
 
     def wake(self, *_: object) -> None:
-        """Looks for changes at once. A database calls it after a commit, see `on_change`."""
+        """Runs the query now. A database calls it after a commit, see `on_change`."""
         self._woken.set()
 
     @asynccontextmanager
     async def changes(self, record: UUID) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever the record may have changed; the watcher clears it
-        before it looks.
+        """Yields an event that is set when the record may have changed; the watcher clears it
+        before it reads.
         """
         changed = asyncio.Event()
         self._watchers.setdefault(record, set()).add(changed)
@@ -69,8 +68,8 @@ class Watches:
                 self._seen.pop(record, None)
 
     async def run(self) -> NoReturn:
-        """Looks for changes until it is cancelled. A look that fails is counted, and the next
-        one finds what it has missed.
+        """Looks for changes until it is cancelled. A look that fails is counted, and the next one
+        finds the changes that it has missed.
         """
         while True:
             while not self._watchers:
@@ -79,7 +78,7 @@ class Watches:
             self._woken.clear()
             try:
                 await self._look()
-            # watches outlive it: they are told late, and go on with their heartbeats
+            # watches survive it: their change comes late, and their heartbeats go on
             except Exception as error:  # noqa: BLE001
                 self._failed.inc()
                 _log.warning("watched records could not be looked at", error=repr(error))
@@ -91,9 +90,7 @@ class Watches:
                 continue
 
     async def _look(self) -> None:
-        """Wakes the watchers of each record whose version is another than it was at the last
-        look.
-        """
+        """Wakes the watchers of each record whose version has changed since the last look."""
         for record, version in (await self._versions(list(self._watchers))).items():
             watchers = self._watchers.get(record)
             if watchers and self._seen.get(record) != version:

@@ -1,4 +1,4 @@
-"""The client's side of a server stream: its responses, and a watch that resumes after a breach."""
+"""The client's side of a server stream: its responses, and a watch that resumes after a break."""
 
 import asyncio
 import time
@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 async def responses(
     method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request
 ) -> AsyncGenerator[Response, None]:
-    """What a method streams, until it ends. Raises a chassis.values.errors Failure, and never a
-    gRPC error: see `chassis.rpc.client.ask`.
+    """Yields a method's stream of responses, until it ends. Raises a chassis.values.errors Failure,
+    and never a gRPC error: see `chassis.rpc.client.ask`.
 
     It lasts an hour at most. A reader that stops early closes the iterator (contextlib.aclosing).
     """
@@ -44,26 +44,30 @@ async def watch(
     *,
     patience_s: float,
 ) -> AsyncGenerator[Response, None]:
-    """A Watch method's responses, heartbeats included, until the server ends the watch with OK.
+    """Yields a Watch method's responses, heartbeats included, until the server ends the watch with
+    OK.
 
-    After a breach it goes on where it was, by resume_token. Raises the Failure that ends it: a
-    refusal at once, Deferred when nothing has come for `patience_s` seconds of trying.
+    After a break it resumes by resume_token. Raises the Failure that ends it: a refusal at once,
+    Deferred when no response has come for `patience_s` seconds of trying.
     """
     # Every Watch method has a resume_token in its request and in its responses: a rule of the
-    # contracts, which no type says.
-    asked: Any = type(request)()
-    asked.CopyFrom(request)
-    heard = time.monotonic()
+    # contracts, which no type states.
+    resumed: Any = type(request)()
+    resumed.CopyFrom(request)
+    last_response_time = time.monotonic()
     while True:
         try:
-            async with aclosing(responses(method, asked)) as stream:
+            async with aclosing(responses(method, resumed)) as stream:
                 async for response in stream:
-                    told: Any = response
-                    asked.resume_token, heard = told.resume_token, time.monotonic()
+                    resumable: Any = response
+                    resumed.resume_token, last_response_time = (
+                        resumable.resume_token,
+                        time.monotonic(),
+                    )
                     yield response
             return
         except Deferred as trouble:
-            if time.monotonic() - heard > patience_s:
+            if time.monotonic() - last_response_time > patience_s:
                 raise
             log.debug("watch broken off", reason=trouble.reason)
         await asyncio.sleep(AGAIN_S)

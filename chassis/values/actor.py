@@ -1,7 +1,8 @@
 """The person or service that a caller claims to act for, from a call's metadata to the request's
 key.
 
-A claim is an opaque id without personal data. It is stored as claimed: nothing verifies it.
+A claim is an opaque id without personal data. It is stored as claimed: the services do not verify
+it.
 """
 
 import re

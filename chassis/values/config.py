@@ -1,8 +1,8 @@
-"""A service's settings: typed, from the environment, all faults at once and in plain sentences.
+"""A service's settings: typed, read from the environment, with all faults reported at once.
 
-What lives here: the settings that every service has, and how settings are read. A service's own
-stand in its config.py, in a subclass that names its default addresses. A field's environment
-variable is its name in capitals.
+This module has the settings of every service and the reading of settings. A service's own settings
+are in its config.py, in a subclass that names its default addresses. A field's environment variable
+is its name in capitals.
 """
 
 import re
@@ -53,7 +53,7 @@ class ServiceConfig(BaseSettings):
         default=1_000, ge=1, le=100_000, description="open streams at once; more are refused"
     )
     drain_delay_s: float = Field(
-        default=0.5, ge=0, le=60, description="seconds of serving on after health says NOT_SERVING"
+        default=0.5, ge=0, le=60, description="seconds of serving after health is NOT_SERVING"
     )
     drain_grace_s: float = Field(
         default=10.0,
@@ -76,10 +76,10 @@ class ServiceConfig(BaseSettings):
         le=2**60,
         description="bytes of events that the broker keeps; then it refuses more, and they wait",
     )
-    reflection: bool = Field(default=True, description="tell clients about the services' contracts")
+    reflection: bool = Field(default=True, description="serve the contracts over gRPC reflection")
     channelz: bool = Field(
         default=False,
-        description="tell about connections; only where LISTEN_ADDRESS is on loopback",
+        description="serve channelz; only where LISTEN_ADDRESS is on loopback",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the least important lines to log"
@@ -88,7 +88,7 @@ class ServiceConfig(BaseSettings):
     @field_validator("listen_address", "metrics_address")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        """Also where a subclass gives the default."""
+        """Validates an address, also where a subclass gives the default."""
         parts = ADDRESS.fullmatch(value)
         if not parts or int(parts[2]) > 65_535:
             raise ValueError("it should be host:port, with a port up to 65535")
@@ -98,15 +98,15 @@ class ServiceConfig(BaseSettings):
     def _shows_connections_to_itself_alone(self) -> Self:
         if self.channelz and not self.listen_address.startswith(LOOPBACK):
             raise ValueError(
-                "CHANNELZ shows every connection to whoever asks: it is only for a LISTEN_ADDRESS"
+                "CHANNELZ shows every connection to every caller: it is only for a LISTEN_ADDRESS"
                 " on loopback"
             )
         return self
 
 
 def load(config: type[Config]) -> Config:
-    """The settings from the environment. With faults it says every one of them on stderr, and
-    exits with code 2.
+    """Returns the settings from the environment. If any are faulty, writes every fault to stderr
+    and exits with code 2.
     """
     try:
         return config()
@@ -115,7 +115,7 @@ def load(config: type[Config]) -> Config:
 
 
 def faults(config: type[BaseSettings], error: ValidationError) -> list[str]:
-    """Each fault as a sentence that names the environment variable, and never its value."""
+    """Returns each fault as a sentence that names the environment variable, and never its value."""
     return [
         _sentence(config, fault)
         for fault in error.errors(include_url=False, include_context=True, include_input=False)
@@ -127,7 +127,7 @@ def _sentence(config: type[BaseSettings], fault: ErrorDetails) -> str:
     said = fault["msg"].removeprefix("Value error, ")
     if field not in config.model_fields:
         return f"{said}."
-    # A subclass that only sets a default leaves the description to its base.
+    # A subclass that only sets a default has the description in its base.
     bases = (
         base.model_fields[field]
         for base in config.__mro__

@@ -1,5 +1,5 @@
-"""What every service's wire needs: times, optional fields, money that names its field, enums of
-two worlds with the same names, and where a watch has come to. Pure.
+"""Conversions that every service's wire needs: times, optional fields, money, enums and resume
+tokens. Pure.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ V = TypeVar("V", bound=int)
 
 
 def enum_values(of: type[E], prefix: str, value: Callable[[str], V]) -> dict[E, V]:
-    """Our enum's members and the contract's values, by name: PENDING is PREFIX_PENDING. Raises
-    ValueError where the contract lacks one.
+    """Returns the contract's value of each member of a project's enum, by name: PENDING is
+    PREFIX_PENDING. Raises ValueError where the contract lacks one.
     """
     return {member: value(f"{prefix}_{member.name}") for member in of}
 
@@ -41,8 +41,8 @@ def timestamp_or_none(time: datetime | None) -> Timestamp | None:
 
 
 def parse_time(message: Timestamp, field: str) -> datetime:
-    """The time that a request or an event says, in UTC. Raises Invalid, naming the field, for
-    what is no time.
+    """Returns the time of a request or an event, in UTC. Raises Invalid, naming the field, for a
+    value that is no time.
     """
     try:
         return message.ToDatetime(tzinfo=UTC)
@@ -51,13 +51,12 @@ def parse_time(message: Timestamp, field: str) -> datetime:
 
 
 def optional_field(message: Message, field: str, under: str = "") -> Any:
-    """A field's value, None where it is unset (times as datetime): the field has presence, or this
-    raises ValueError.
+    """Returns a field's value, None where it is unset (times as datetime): the field has presence,
+    or this raises ValueError.
 
-    A bound (`..._time_from`, `..._time_before`) is rounded up to the next microsecond, which is
-    what our times have: so it divides them as the time that was asked for does. `under` is where
-    the message stands in its request, to name the field by its path. Raises Invalid for a time that
-    is none.
+    A bound (`..._time_from`, `..._time_before`) is rounded up to the next microsecond, because
+    stored times have microseconds: so the rounded bound separates the same times. `under` is the
+    message's path in its request, to name the field. Raises Invalid for a time that is none.
     """
     if not message.HasField(field):
         return None
@@ -75,8 +74,8 @@ def optional_field(message: Message, field: str, under: str = "") -> Any:
 
 
 def money(message: money_pb2.Money, field: str, currency: str | None = None) -> Money:
-    """An amount of a request or an event. Raises Invalid, naming the field, for what is no
-    amount, or not in `currency`.
+    """Returns an amount of a request or an event. Raises Invalid, naming the field, for a value
+    that is no amount, or not in `currency`.
     """
     if currency and message.currency_code != currency:
         raise invalid_field(f"{field}.currency_code", f"must be {currency}")
@@ -103,14 +102,16 @@ def parse_resume_token(resume_token: str, watched: UUID) -> int | None:
     try:
         record, version = unpack(resume_token, UUID, int)
     except ValueError:
-        record, version = None, -1  # not one of ours: refused below, as one of another record is
+        record, version = None, -1  # no resume token: refused below
     if record == watched and isinstance(version, int) and version >= 0:
         return version
     raise invalid_field("resume_token", "must be one that a watch of this record has sent")
 
 
 def invalid_field(field: str, rule: str) -> InvalidField:
-    """The refusal of a request or event whose field breaks a rule that the contract cannot say."""
+    """Returns the refusal of a request or event whose field breaks a rule that the contract cannot
+    state.
+    """
     return InvalidField(
         "VALIDATION_FAILED", f"{field}: {rule}.", violations=[Violation(field, rule)]
     )

@@ -1,5 +1,5 @@
-"""Points at which a test may have this process killed, to show that nothing is lost there. In
-production they cost a look-up.
+"""Points at which a test may kill this process, to show that nothing is lost there. In production
+each costs one look-up.
 
 docs/architecture.md lists them all.
 """
@@ -9,7 +9,7 @@ import signal
 
 
 def point(name: str) -> None:
-    """Kills this process on the spot if CRASH_AT in the environment names the point
+    """Kills this process at once if CRASH_AT in the environment names the point
     ("outbox.published:3": the third time).
     """
     planned = os.environ.get("CRASH_AT")

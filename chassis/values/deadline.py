@@ -1,7 +1,8 @@
-"""How much time a call has left, carried from the server's door to the calls that it causes.
+"""The time that a call has left, passed from the server's interceptor to the calls that it causes.
 
-What lives here: one context variable and its arithmetic. No transport: the server's interceptor
-sets it, the client's reads it. Time is the monotonic clock in seconds; wall clocks jump.
+This module has one context variable and its arithmetic, and no transport: the server's interceptor
+sets the variable, the client's reads it. Times are seconds of the monotonic clock, because wall
+clocks jump.
 """
 
 import time
@@ -10,9 +11,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-# What a caller keeps for itself of the time that it was given, to answer in. The longer the
-# deadline, the more calls wait for a frozen peer and time out together, and the longer it takes to
-# see that before the callers hang up.
+# The part of its time that a caller keeps to answer in. The longer the deadline, the more calls
+# wait for a frozen peer and time out together, and the longer the service takes to see that before
+# its callers hang up.
 MARGIN_SHARE: Final = 0.05
 MARGIN_MIN_S: Final = 0.05
 MARGIN_MAX_S: Final = 1.0
@@ -36,13 +37,15 @@ def remaining() -> float | None:
 
 
 def margin(left_s: float) -> float:
-    """How much of `left_s` seconds is kept for the answer, when a peer is asked."""
+    """Returns how much of `left_s` seconds a call to a peer leaves for the answer."""
     return min(max(MARGIN_SHARE * left_s, MARGIN_MIN_S), MARGIN_MAX_S)
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Let the calls inside share `seconds`, or what is left already when that is less."""
+    """Bounds the time of all calls inside to `seconds`, or to the time that is left if that is
+    less.
+    """
     left = remaining()
     token = _expires.set(time.monotonic() + (seconds if left is None else min(seconds, left)))
     try:

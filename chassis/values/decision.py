@@ -1,4 +1,4 @@
-"""What a decider returns and what a write answers: pure data, the same in every service."""
+"""The result of a decider and the outcome of a command: pure data, the same in every service."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Decision(Generic[R, H]):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """The record after the command, with the history and the facts that the command added.
+    """The record after the command, with the history and the domain events that the command added.
 
     repeat   the key had its effect before, and this command added nothing
     skipped  the decider found nothing to change
@@ -40,7 +40,7 @@ Outcome = Done[R] | Failure
 
 
 def unwrap(outcome: Outcome[R]) -> R:
-    """The record of what was done; what was not done is raised."""
+    """Returns the record of a command that was done; raises the failure of one that was not."""
     if isinstance(outcome, Failure):
         raise outcome
     return outcome.record

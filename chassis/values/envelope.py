@@ -20,7 +20,7 @@ C_co = TypeVar("C_co", covariant=True)
 R = TypeVar("R")
 H = TypeVar("H")
 
-IDS_MAX = 1 << 20  # so many ids one command can make
+IDS_MAX = 1 << 20  # of ids that one command can make
 
 
 class EventSource(Protocol):
@@ -40,7 +40,7 @@ class EventSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a decider knows beside the record and the command.
+    """The input of a decider beside the record and the command.
 
     time           the database's clock, read after the records were locked
     target         the id of the record that the command names
@@ -56,7 +56,7 @@ class Context:
     cause: str
     claimed_actor: str | None
     note: str | None
-    # 54 bits of the key's hash: enough for `new_id`, and no way back to the key.
+    # 54 bits of the key's hash: enough for `new_id`, and the key cannot be computed from them.
     _key_bits: int = field(repr=False)
 
     def new_id(self, number: int) -> UUID:
@@ -75,7 +75,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Envelope(Generic[C_co]):
-    """A command with what the write and the history need to know of it.
+    """A command with the data about it that the write and the history need.
 
     key            `<method>:<request_id>` or `<consumer>:<event_id>`; `<key>:<step>` where one
                    request or event needs several writes
@@ -139,7 +139,7 @@ class Envelope(Generic[C_co]):
         return replace(self.with_command(command), key=f"{self.key}:{name}")
 
     def context(self, time: datetime) -> Context:
-        """Returns what a decider may know of this envelope at `time`: not its key."""
+        """Returns the context for a decider at `time`: it has all of this envelope but its key."""
         key_hash = hashlib.sha256(self.key.encode()).digest()
         return Context(
             time=time,

@@ -1,22 +1,23 @@
-"""Why a command was not done: one small tree. An RPC raises it, a consumer acts on its kind, a
+"""The failures: why a command was not done. An RPC raises one, a consumer acts on its kind, a
 client gets it back from a peer.
 
 Failure
 ├── Refused          the record, as it is stored, does not allow it         FAILED_PRECONDITION
 │   ├── Invalid          the request itself is wrong                            INVALID_ARGUMENT
-│   │   └── InvalidField     a field that our own code has found wrong          INVALID_ARGUMENT
+│   │   └── InvalidField     the service's own code has found a field wrong     INVALID_ARGUMENT
 │   ├── NotFound         there is no such record (yet: an event waits)          NOT_FOUND
-│   ├── Exists           there is one already                                   ALREADY_EXISTS
+│   ├── Exists           the record exists already                              ALREADY_EXISTS
 │   ├── Stale            the caller decided on an older version of the record   ABORTED
 │   ├── OutOfRange       the token points beyond the record's life              OUT_OF_RANGE
-│   ├── Denied           the caller may not                                     PERMISSION_DENIED
+│   ├── Denied           the caller has no permission                           PERMISSION_DENIED
 │   │   └── Unauthenticated  the caller's identity is unknown                   UNAUTHENTICATED
-│   └── Defect           our own fault: a bug, or data that the schema rejects  INTERNAL
+│   └── Defect           a bug, or data that the schema rejects                 INTERNAL
 └── Deferred         not now: an event comes again, a caller may try again      UNAVAILABLE
-    ├── Overloaded       too much is asked at once                              RESOURCE_EXHAUSTED
+    ├── Overloaded       the process has as much work as it admits              RESOURCE_EXHAUSTED
     └── OutOfTime        a call without a deadline took too long            DEADLINE_EXCEEDED
 
-No transport stands here: `code` is the name of a gRPC status, and the door makes one of it.
+This module has no transport: `code` is the name of a gRPC status, which chassis/rpc/status.py makes
+of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,8 +28,8 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is wrong: a field of the request by its path, or what a precondition is about
-    (an SKU, an order).
+    """One broken rule: `subject` is a field of the request by its path, or the subject of a
+    precondition (an SKU, an order).
 
     `kind` names the broken precondition or the rule (may be empty); `description` is for people.
     """
@@ -39,12 +40,12 @@ class Violation:
 
 
 class Failure(Exception):
-    """Something asked for was not done. `reason` is a value of `ordermesh.error.v1.ErrorReason`
+    """A request or command was not done. `reason` is a value of `ordermesh.error.v1.ErrorReason`
     without its prefix.
 
-    `message` is for people and may be shown to the caller; all that varies in it stands in
-    `metadata` as well. `target` is the record that the command names, where a decision has failed:
-    an event that is deferred waits for its next change.
+    `message` is for people and may be shown to the caller; all its variable parts are in `metadata`
+    as well. `target` is the record that the command names, where a decision has failed: an event
+    that is deferred waits for its next change.
     """
 
     code: ClassVar[str]
@@ -71,7 +72,9 @@ class Failure(Exception):
 
 
 class Refused(Failure):
-    """The answer is no, and stays no while the record stands as it does."""
+    """The record does not allow the request. A repeat gets the same answer until the record
+    changes.
+    """
 
     code = "FAILED_PRECONDITION"
 
@@ -83,27 +86,25 @@ class Invalid(Refused):
 
 
 class InvalidField(Invalid):
-    """A field of the request or event in hand breaks a rule, and our own code has found it. A
-    peer's refusal of our call is never one: it says nothing of the event in hand.
+    """The service's own code has found that a field of the request or event in hand breaks a rule.
+    A peer's refusal is never an InvalidField: it is not about the event in hand.
     """
 
 
 class NotFound(Refused):
-    """There is no such record. An event about it is deferred: the record may still be on its
-    way.
-    """
+    """The record does not exist. An event about it is deferred: the record may be created later."""
 
     code = "NOT_FOUND"
 
 
 class Exists(Refused):
-    """There is such a record already."""
+    """The record exists already."""
 
     code = "ALREADY_EXISTS"
 
 
 class Stale(Refused):
-    """The caller decided on an older version of the record, and should look again."""
+    """The caller decided on an older version of the record, and should read it again."""
 
     code = "ABORTED"
 
@@ -125,7 +126,7 @@ class OutOfRange(Refused):
 
 
 class Denied(Refused):
-    """The caller is known, and may not."""
+    """The caller is identified, and has no permission."""
 
     code = "PERMISSION_DENIED"
 
@@ -137,8 +138,8 @@ class Unauthenticated(Denied):
 
 
 class Defect(Refused):
-    """Our own fault. Callers learn that there was one; what it was (`__cause__`) goes to the log
-    alone.
+    """A bug of the service. The caller learns that there was one; only the log has its cause
+    (`__cause__`).
     """
 
     code = "INTERNAL"
@@ -167,7 +168,7 @@ class Deferred(Failure):
 
 
 class Overloaded(Deferred):
-    """Too much is asked at once; what was refused has cost nothing."""
+    """The process has as much work as it admits. A request that it refuses has cost nothing."""
 
     code = "RESOURCE_EXHAUSTED"
 
@@ -181,8 +182,8 @@ class OutOfTime(Deferred):
 
 
 def illegal(text: str, status: str, allowed: Iterable[str] = (), **metadata: str) -> Refused:
-    """The refusal of what a record's table of statuses has no move for. `allowed`: where it may
-    go from there, which may be nowhere.
+    """Returns the refusal of a move that a record's table of statuses does not have. `allowed`: the
+    statuses that it may move to, which may be none.
     """
     return Refused(
         "ILLEGAL_TRANSITION",

@@ -22,7 +22,7 @@ MESSAGE_BYTES_MAX = 2 * 2**20
 
 
 def subject_of(event: type[Message]) -> str:
-    """The subject that an event is published on: an option of its message. Raises TypeError
+    """Returns the subject that an event is published on: an option of its message. Raises TypeError
     where the message is no event.
     """
     return _subject(event.DESCRIPTOR)
@@ -36,7 +36,7 @@ def _subject(event: Descriptor) -> str:
 
 
 def stream_of(subject: str) -> str:
-    """The name of the stream that holds the subject. Raises LookupError where none does."""
+    """Returns the name of the stream that holds the subject. Raises LookupError where none does."""
     first = subject.partition(".")[0]
     for name, subjects in STREAMS.items():
         if subjects == f"{first}.>":
@@ -45,6 +45,6 @@ def stream_of(subject: str) -> str:
 
 
 def message_bytes(payload: bytes, headers: Mapping[str, str]) -> int:
-    """The size of a message as the broker counts it: a header line is `name: value` CR LF."""
+    """Returns the size of a message at the broker: a header line is `name: value` CR LF."""
     lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
     return len(payload) + len(b"NATS/1.0\r\n\r\n") + lines

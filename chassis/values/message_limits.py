@@ -1,4 +1,4 @@
-"""How large a request or an event may be: what its contract allows, checked on the bytes that
+"""How large a request or an event may be: the bounds of its contract, checked on the bytes that
 arrived.
 
 The rules of `buf.validate` bound each field, but their evaluation costs time and memory in
@@ -7,8 +7,8 @@ proportion to the message, and rules over lists run before `max_items`. So these
     size     the largest request that keeps every bound of the contract; REQUEST_BYTES_MAX at most
     counts   `max_items` and `max_pairs` of each field, and `max_inner_items` (ordermesh.options.v1)
 
-The size of an event is bounded by what its stream takes, and not by its contract: a newer publisher
-may add fields that this version does not know.
+The size of an event is bounded by its stream, and not by its contract: a newer publisher may add
+fields that this version does not define.
 
 One pass over the wire format checks both, before a message is made of the bytes. It stops at the
 first field beyond its bound, so that it takes no longer than the largest legal request does. The
@@ -31,10 +31,10 @@ from ordermesh.options.v1 import options_pb2
 from chassis.values.errors import Violation
 from chassis.values.event_subjects import MESSAGE_BYTES_MAX as STREAM_BYTES_MAX
 
-# The transport takes 4 MiB (chassis/rpc/server.py): what lies between is refused here, with a
+# The transport takes 4 MiB (chassis/rpc/server.py): a size between the two is refused here, with a
 # reason.
 REQUEST_BYTES_MAX: Final = 1 << 20
-# Room for fields that a newer contract has, and this one does not know.
+# Room for fields that a newer contract has and this one does not define.
 UNKNOWN_BYTES_MAX: Final = 4 << 10
 UNKNOWN_FIELDS_MAX: Final = 1_000
 
@@ -96,9 +96,10 @@ class Field:
 
 
 def measured(limits: Limits, data: bytes) -> int:
-    """How many values all lists and maps of the encoded message have.
+    """Returns how many values all lists and maps of the encoded message have.
 
-    Raises OverLimit where it is larger than its contract allows, DecodeError where it is none.
+    Raises OverLimit where it is larger than its contract allows, DecodeError where it is no
+    message.
     """
     scan = _Scan(data, limits)
     try:
@@ -115,7 +116,7 @@ def measured(limits: Limits, data: bytes) -> int:
 
 @cache
 def limits_of(request: Descriptor) -> Limits:
-    """The limits of a method's request."""
+    """Returns the limits of a method's request."""
     its = _message(request)
     bytes_max = min(its.bytes_max + UNKNOWN_BYTES_MAX, REQUEST_BYTES_MAX)
     return replace(its, bytes_max=bytes_max, fields_max=its.fields_max + UNKNOWN_FIELDS_MAX)
@@ -123,19 +124,19 @@ def limits_of(request: Descriptor) -> Limits:
 
 @cache
 def limits_of_event(event: Descriptor) -> Limits:
-    """The limits of an event."""
+    """Returns the limits of an event."""
     its = _message(event)
     fields_max = its.fields_max + UNKNOWN_FIELDS_MAX
     return replace(its, bytes_max=STREAM_BYTES_MAX, fields_max=fields_max)
 
 
 def _message(descriptor: Descriptor) -> Limits:
-    """The limits of a message that its contract gives. No message has itself within it."""
+    """Returns the limits of a message that its contract gives. No message contains itself."""
     return _together(_field(each) for each in descriptor.fields)
 
 
 def _together(several: Iterable[Field]) -> Limits:
-    """The limits of a message with these fields."""
+    """Returns the limits of a message with these fields."""
     fields = {each.number: each for each in several}
     sizes = [_whole(each) for each in fields.values()]
     return Limits(
@@ -173,7 +174,7 @@ def _field(descriptor: FieldDescriptor) -> Field:
 
 
 def _value(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> Field:
-    """The limits of a field with one value."""
+    """Returns the limits of a field with one value."""
     inner = None if descriptor.message_type is None else _message(descriptor.message_type)
     most = _bytes_max(descriptor, rules) if inner is None else inner.bytes_max
     return Field(
@@ -186,7 +187,7 @@ def _value(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> Field
 
 
 def _bytes_max(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> int:
-    """How many bytes a value has at most; REQUEST_BYTES_MAX where nothing bounds it."""
+    """Returns how many bytes a value has at most; REQUEST_BYTES_MAX where no rule bounds it."""
     bounds = [REQUEST_BYTES_MAX]
     if descriptor.type == FieldDescriptor.TYPE_STRING:
         its = rules.string
@@ -206,21 +207,21 @@ def _has_lists(its: Field) -> bool:
 
 
 class _Size(NamedTuple):
-    """How large something is at most on the wire: its bytes, and its fields with those within."""
+    """The largest size on the wire: bytes, and fields with those within them."""
 
     bytes: int
     fields: int
 
 
 def _each(its: Field) -> _Size:
-    """One value, with its tag and length."""
+    """Returns the size of one value, with its tag and length."""
     tag = _varint_bytes(its.number << 3)
     length = _varint_bytes(its.bytes_max) if its.inner or its.kind in _CHUNKS else 0
     return _Size(tag + length + its.bytes_max, 1 + (its.inner.fields_max if its.inner else 0))
 
 
 def _whole(its: Field) -> _Size:
-    """All values of the field."""
+    """Returns the size of all values of the field."""
     each = _each(its)
     if its.items_max is None:
         return each
@@ -256,7 +257,7 @@ class _Scan:
     def message(  # noqa: C901, PLR0912
         self, at: int, end: int, limits: Limits, path: str
     ) -> int:
-        """Looks at the message in `data[at:end]`; `path` is what its fields' paths begin with.
+        """Checks the message in `data[at:end]`; `path` is the beginning of its fields' paths.
 
         Returns how many values its lists have. Raises OverLimit, DecodeError or IndexError.
         """
@@ -310,7 +311,7 @@ class _Scan:
         return sum(counts.values())
 
     def _inner(self, its: Field, start: int, end: int, path: str) -> int:
-        """Looks at a message within, or at a pair of a map, whose place is its key."""
+        """Checks a message within, or a pair of a map, whose place is its key."""
         assert its.inner is not None
         if its.pair is None:
             return self.message(start, end, its.inner, path + ".")
@@ -322,7 +323,7 @@ class _Scan:
         return self.message(start, end, its.inner, f"{of_map}[{key!r}]")
 
     def _varint(self, at: int) -> tuple[int, int]:
-        """The number that begins there, and where it ends."""
+        """Returns the number that begins there, and the position after it."""
         value = 0
         for place in range(_VARINT_BYTES):
             byte = self._data[at + place]
@@ -333,7 +334,7 @@ class _Scan:
 
 
 def _values(its: Field, kind: int, data: bytes, start: int, end: int) -> int:
-    """How many values a field of a list holds: numbers come packed, several in one chunk."""
+    """Returns how many values a field of a list has: numbers come packed, several in a chunk."""
     if kind != _CHUNK or its.inner is not None or its.kind in _CHUNKS:
         return 1
     if its.kind in _FIXED_KINDS:

@@ -1,5 +1,5 @@
-"""Money: an integer of minor units with its currency, its one conversion from and to
-google.type.Money, and exact shares of it.
+"""Money: an integer of minor units with its currency, its conversion from and to google.type.Money,
+and exact shares of it.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ UNITS_MAX = 10**12
 
 
 class MoneyError(ValueError):
-    """An amount that cannot be ours: an unknown currency, a fraction of a minor unit, mixed
-    signs or mixed currencies.
+    """An amount that the project does not accept: an unknown currency, a fraction of a minor unit,
+    mixed signs or mixed currencies.
     """
 
 
@@ -62,8 +62,8 @@ class Money:
 
 @cache
 def minor_digits(currency: str) -> int:
-    """How many decimal digits the currency's minor unit has, by ISO 4217: JPY 0, GBP 2, KWD 3.
-    Raises MoneyError where it has none.
+    """Returns the number of decimal digits of the currency's minor unit, by ISO 4217: JPY 0, GBP 2,
+    KWD 3. Raises MoneyError where it has none.
     """
     try:
         digits = Currency(currency).exponent
@@ -75,8 +75,8 @@ def minor_digits(currency: str) -> int:
 
 
 def from_message(message: money_pb2.Money) -> Money:
-    """What a contract says, exactly. Raises MoneyError for a fraction of a minor unit, mixed
-    signs, and nanos of a unit or more.
+    """Returns the exact amount of a contract's message. Raises MoneyError for a fraction of a minor
+    unit, mixed signs, and nanos of a unit or more.
     """
     nanos_in_minor = NANOS // 10 ** minor_digits(message.currency_code)
     if message.units * message.nanos < 0:
@@ -93,7 +93,7 @@ def from_message(message: money_pb2.Money) -> Money:
 
 
 def to_message(money: Money) -> money_pb2.Money:
-    """What a contract says of it."""
+    """Returns the contract's message of an amount."""
     sign = -1 if money.minor < 0 else 1
     units, rest = divmod(abs(money.minor), 10 ** minor_digits(money.currency))
     nanos = rest * (NANOS // 10 ** minor_digits(money.currency))
@@ -101,10 +101,11 @@ def to_message(money: Money) -> money_pb2.Money:
 
 
 def split(total: int, weights: Sequence[int]) -> list[int]:
-    """Minor units in proportion to the weights, none below zero: the shares add up to the total
-    (largest remainder, the first of equals).
+    """Splits minor units in proportion to the weights, none below zero: the shares add up to the
+    total (largest remainder, the first of equals).
 
-    All weights zero count as all equal. Each share is within one minor unit of its exact one.
+    If all weights are zero, they count as equal. Each share is within one minor unit of its exact
+    one.
     """
     if total < 0 or any(weight < 0 for weight in weights) or (total and not weights):
         raise MoneyError("only amounts and weights of zero or more can be split")

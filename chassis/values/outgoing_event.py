@@ -1,4 +1,4 @@
-"""An event on its way out: what a service's wire makes of a fact, and the outbox stores."""
+"""An outgoing event: a service's wire makes it of a domain event, and the outbox stores it."""
 
 from dataclasses import dataclass
 from uuid import UUID

@@ -1,6 +1,4 @@
-"""Pages of a list: an opaque token that is bound to its filter, and as many of the rows found as
-an answer takes.
-"""
+"""Pages of a list: a token that is bound to the filter, and as many rows as an answer takes."""
 
 from __future__ import annotations
 
@@ -16,22 +14,22 @@ from chassis.values.errors import Invalid, Refused, Violation
 from chassis.values.tokens import Kind, pack, unpack
 
 SIZE_DEFAULT = 50
-# What the records of an answer have together, so that any client takes it: 4 MiB where nothing else
-# is configured, less some room for the frame of each record and for the token.
+# The bound of an answer's records together: any client takes 4 MiB by default, and the frame of
+# each record and the token need some room.
 ANSWER_BYTES_MAX = (4 << 20) - (64 << 10)
 FRAME_BYTES = 8
-# How many lines are read, and encoded, at a time: other calls are answered between.
+# The number of lines that are read and encoded at a time: other calls are answered between.
 READ_LINES_MAX = 1_000
 FIELD = "page_token"
 HASH_BYTES = 8
-# The numbers that a place may have: below the highest bigint, so that a query may add 1.
+# The bounds of the numbers in a place: below the highest bigint, so that a query may add 1.
 NUMBERS = range(2**63 - 1)
 T = TypeVar("T")
 
 
 class ListRequest(Protocol):
-    """A request that pages: `page_size` (0: the default; its upper bound is a rule of the
-    contract) and `page_token`.
+    """A request for a page: `page_size` (0: the default; its upper bound is a rule of the contract)
+    and `page_token`.
     """
 
     page_size: int
@@ -39,8 +37,8 @@ class ListRequest(Protocol):
 
 
 class Listed(NamedTuple):
-    """A record that a list has found and that has not been read yet: its place in the list,
-    which ends with its id; how many lines it has.
+    """A record of a list that is not read yet: its place in the list, which ends with its id, and
+    its number of lines.
     """
 
     place: tuple[Any, ...]
@@ -49,10 +47,10 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is asked for: at most `size` rows that come after the position `after`
-    (None: from the start).
+    """A part of a list: at most `size` rows that come after the position `after` (None: from the
+    start).
 
-    `encode` makes of a record what the answer holds. A page has fewer records where they would have
+    `encode` makes the answer's message of a record. A page has fewer records where they would have
     more than ANSWER_BYTES_MAX together.
     """
 
@@ -66,7 +64,7 @@ class Page:
         found: Sequence[Listed],
         read: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, Any]]],
     ) -> tuple[list[Any], str]:
-        """The page's records, encoded, and the token of the next page, as `cut` gives them;
+        """Returns the page's records, encoded, and the token of the next page, as `cut` does;
         `read` reads a few records at a time.
         """
         kept = _Records()
@@ -79,7 +77,7 @@ class Page:
     def cut(
         self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]
     ) -> tuple[list[Any], str]:
-        """The page's records, encoded, and the token of the next page ("": that was the last).
+        """Returns the page's records, encoded, and the token of the next page ("": there is none).
         `rows`: up to size + 1.
         """
         kept = _Records()
@@ -87,7 +85,7 @@ class Page:
         return kept.messages, self._token([position(row) for row in rows], kept)
 
     def token(self, place: tuple[Any, ...]) -> str:
-        """The token of the page that begins after this place."""
+        """Returns the token of the page that begins after this place."""
         return pack(self.filter, *place)
 
     def _token(self, places: Sequence[tuple[Any, ...]], kept: _Records) -> str:
@@ -96,7 +94,7 @@ class Page:
 
 
 class _Records:
-    """Records of an answer that fit into it; the first one always does, for no single record is
+    """The records that fit into an answer. The first one always fits, because no single record is
     too large.
     """
 
@@ -105,9 +103,7 @@ class _Records:
         self._room = ANSWER_BYTES_MAX
 
     def take(self, several: Iterable[Message]) -> bool:
-        """Takes one after the other, up to the first that does not fit. Returns whether all
-        fitted.
-        """
+        """Takes records up to the first that does not fit. Returns whether all fitted."""
         for message in several:
             self._room -= message.ByteSize() + FRAME_BYTES
             if self._room < 0 and self.messages:
@@ -117,7 +113,7 @@ class _Records:
 
 
 def _portions(found: Sequence[Listed]) -> Iterator[list[UUID]]:
-    """The records' ids, in portions with READ_LINES_MAX lines at most, or of one record."""
+    """Yields the records' ids, in portions with READ_LINES_MAX lines at most, or of one record."""
     portion, lines = list[UUID](), 0
     for its in found:
         if portion and lines + its.lines > READ_LINES_MAX:
@@ -130,13 +126,15 @@ def _portions(found: Sequence[Listed]) -> Iterator[list[UUID]]:
 
 
 def batch(ids: Sequence[UUID], encode: Callable[[Any], Message]) -> Page:
-    """The page that holds all of these records: a batch, which is answered whole or not at all."""
+    """Returns the page that holds all of these records: a batch, which is answered whole or not at
+    all.
+    """
     return Page(size=len(ids), after=None, filter=0, encode=encode)
 
 
 def too_large(fitting: int, asked: int, bound: str) -> Refused:
-    """The refusal of a batch whose answer would be larger than clients take; `fitting` records
-    of it would do.
+    """Returns the refusal of a batch whose answer would be larger than clients take; `fitting` of
+    its records would fit.
     """
     text = f"The answer would be larger than {ANSWER_BYTES_MAX} bytes. Ask for {bound}."
     return Refused(
@@ -149,10 +147,11 @@ def too_large(fitting: int, asked: int, bound: str) -> Refused:
 
 
 def page_request(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) -> Page:
-    """The page that a List request asks for; `place` are the kinds of the values that name a row's
-    place in the list (one UUID where not given), and `encode` makes of a row what the answer holds.
+    """Returns the page that a List request asks for. `place` has the kinds of the values of a row's
+    place in the list (one UUID where not given), and `encode` makes the answer's message of a row.
 
-    Raises Invalid PAGE_TOKEN_INVALID where the token is not ours or belongs to another filter.
+    Raises Invalid PAGE_TOKEN_INVALID where no list has made the token, or one with another filter
+    has.
     """
     size, filter_hash = request.page_size or SIZE_DEFAULT, _filter_hash(request)
     if not request.page_token:
@@ -169,7 +168,9 @@ def page_request(request: ListRequest, encode: Callable[[Any], Message], *place:
 
 
 def _filter_hash(request: ListRequest) -> int:
-    """What the request filters by: all of it but its page. A message's type is part of it."""
+    """Returns a hash of the request's filter: all its fields without those of the page, and its
+    type.
+    """
     assert isinstance(request, Message)
     filters = type(request)()
     filters.CopyFrom(request)
@@ -183,7 +184,7 @@ def _filter_hash(request: ListRequest) -> int:
     return int.from_bytes(hashlib.sha256(body).digest()[:HASH_BYTES], signed=True)
 
 
-def refused(why: str = "it is not one of ours") -> Invalid:
-    """The refusal of a token."""
+def refused(why: str = "no list has made it") -> Invalid:
+    """Returns the refusal of a token."""
     message = f"page_token cannot be used: {why}. Ask for the first page again, without a token."
     return Invalid("PAGE_TOKEN_INVALID", message, violations=[Violation(FIELD, why)])

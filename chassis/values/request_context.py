@@ -1,8 +1,8 @@
-"""What a request is idempotent on: its key, and the request hash. A repeat has both; another
-request under the same key has another hash.
+"""The key and the request hash of a request. A repeat has both; another request under the same key
+has another hash.
 
-What lives here: pure functions over a request and its descriptor. The table of keys
-is in chassis/write/idempotency_keys.py.
+This module has pure functions over a request and its descriptor. The table of keys is in
+chassis/write/idempotency_keys.py.
 """
 
 import hashlib
@@ -33,11 +33,12 @@ class RequestContext:
 
 
 def request_context(request: Message, *, leave_out: Sequence[str] = ()) -> RequestContext:
-    """The key and the request hash of a request that changes something.
+    """Returns the key and the request hash of a request that changes records, with its claimed
+    actor and note.
 
     `leave_out` names further fields that may differ between a request and its repeat (an id that
     the caller proposes anew). Raises ValueError for a request without a request_id, and for a
-    message that is not the request of exactly one method of its own file: both are defects of the
+    message that is not the request of exactly one method of its own file. Both are defects of the
     contract or its validation, not of the caller.
     """
     request_id: str = getattr(request, "request_id", "")
@@ -58,8 +59,8 @@ def request_context(request: Message, *, leave_out: Sequence[str] = ()) -> Reque
 
 
 class KeyReused(Invalid):
-    """The refusal of a `key` that stands for something else: a request's
-    `<method>:<request_id>`, or an event's.
+    """The refusal of a `key` that is stored with another hash: a request's `<method>:<request_id>`,
+    or an event's.
     """
 
     def __init__(self, key: str) -> None:
@@ -75,7 +76,7 @@ class KeyReused(Invalid):
 
 @cache
 def _method(request: Descriptor) -> str:
-    """The full path of the method that takes `request`."""
+    """Returns the full path of the method that takes `request`."""
     paths = [
         f"/{service.full_name}/{method.name}"
         for service in request.file.services_by_name.values()

@@ -1,7 +1,7 @@
-"""Texts of a message: which cannot be stored, and which have one form only. Pure, but for the
-message that is brought into it.
+"""Texts of a message: characters that cannot be stored, and codes that are normalized.
+`normalize_codes` changes the message; the rest is pure.
 
-PostgreSQL's text holds every character but NUL, and no contract has a use for that.
+PostgreSQL's text holds every character but NUL, and no contract needs NUL.
 """
 
 import unicodedata
@@ -16,8 +16,8 @@ from ordermesh.options.v1 import rules_pb2
 
 
 def normalize_codes(message: Message) -> None:
-    """Brings each SKU and warehouse id of the message (fields with the rule `code`) into
-    Unicode's form NFC, in place: the same name typed in two ways is one.
+    """Brings each SKU and warehouse id of the message (fields with the rule `code`) into Unicode's
+    form NFC, in place: the same code in two encodings becomes one.
     """
     owner: Any = message
     for name, repeated in _codes(message.DESCRIPTOR).items():
@@ -38,13 +38,13 @@ def normalize_codes(message: Message) -> None:
 
 @cache
 def _codes(of: Descriptor) -> Mapping[str, bool]:
-    """The fields of a message that are codes, and whether each is repeated."""
+    """Returns the fields of a message that are codes, and whether each is repeated."""
     return {field.name: field.is_repeated for field in of.fields if _is_code(field)}
 
 
 @cache
 def _with_codes(of: Descriptor) -> Mapping[str, bool]:
-    """The fields of a message whose messages hold codes at any depth, and whether each is
+    """Returns the fields of a message whose messages hold codes at any depth, and whether each is
     repeated.
     """
     return {
@@ -69,9 +69,10 @@ def _is_code(field: FieldDescriptor) -> bool:
 
 
 def with_nul(message: Message) -> Iterator[str]:
-    """The paths of the fields whose text holds a NUL, as one would write them: `items[0].sku`.
+    """Yields the paths of the fields whose text holds a NUL: `items[0].sku`.
 
-    To encode the message is much cheaper than to look at each field, and few have the byte at all.
+    To encode the message is much cheaper than to check each field, and few messages have the byte
+    at all.
     """
     if b"\0" in message.SerializePartialToString():
         yield from _in(message, "")
@@ -89,7 +90,7 @@ def _in(message: Message, path: str) -> Iterator[str]:
 
 
 def _each(field: FieldDescriptor, value: Any) -> Iterator[tuple[str, Any]]:
-    """The field's values with their places in it; of a map, keys as well."""
+    """Yields the field's values with their places in it; of a map, keys as well."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         for key in value:
             yield f"[{key!r}]", key

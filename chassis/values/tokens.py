@@ -1,8 +1,8 @@
-"""Opaque tokens: a few values in a text that a client gives back as it got it. Pure.
+"""Opaque tokens: a few values in a text that a client returns unchanged. Pure.
 
-What lives here: the encoding alone. What a token stands for is known to chassis/values/paging.py
-(pages of a list) and chassis/values/convert.py (watches). A token's length is bounded by its kinds:
-see `characters_max`.
+This module has the encoding alone. chassis/values/paging.py (pages of a list) and
+chassis/values/convert.py (watches) give tokens their meaning. The kinds of a token bound its
+length: see `characters_max`.
 """
 
 import base64
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-# What a value can be. A text in a token is a name of at most 64 characters, of up to 4 bytes each.
+# The kinds of values. A text in a token is a name of at most 64 characters, of up to 4 bytes each.
 Kind = type[UUID] | type[int] | type[datetime] | type[str]
 TEXT_BYTES_MAX = 4 * 64
 
@@ -23,12 +23,14 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def pack(*values: UUID | int | datetime | str) -> str:
-    """The token of these values. Raises ValueError for one that no token holds."""
+    """Returns the token of these values. Raises ValueError for a value that a token cannot hold."""
     return base64.urlsafe_b64encode(b"".join(map(_packed, values))).rstrip(b"=").decode()
 
 
 def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
-    """The values of a token. Raises ValueError for one that `pack` has not made of such kinds."""
+    """Returns the values of a token. Raises ValueError for a token that `pack` has not made of such
+    kinds.
+    """
     raw = _raw(token)
     values: list[UUID | int | datetime | str] = []
     at = 0
@@ -46,7 +48,7 @@ def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
 
 
 def characters_max(*kinds: Kind) -> int:
-    """How long a token of such values is at most."""
+    """Returns the greatest length of a token of such values."""
     texts = sum(_LENGTH_BYTES + TEXT_BYTES_MAX for kind in kinds if kind is str)
     others = sum(
         _UUID_BYTES if kind is UUID else _NUMBER_BYTES for kind in kinds if kind is not str

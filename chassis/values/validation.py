@@ -1,8 +1,7 @@
-"""Which fields of a message break the rules of its contract (`buf.validate`): of requests and of
-events alike. Pure.
+"""Finds the fields of a request or an event that break the rules of its contract (`buf.validate`).
+Pure.
 
-One rule stands in no contract, since it holds for every text: no NUL, which PostgreSQL cannot
-store.
+One rule is in no contract, because it applies to every text: no NUL, which PostgreSQL cannot store.
 """
 
 from collections.abc import Sequence
@@ -14,14 +13,15 @@ from protovalidate import Violation as RuleViolation
 from chassis.values.errors import Violation
 from chassis.values.texts import with_nul
 
-# It compiles the rules of a message once, when it first sees one.
+# It compiles the rules of a message type once, at its first message.
 _VALIDATOR = Validator()
 
 
 def violations(message: Message, *, fail_fast: bool = False) -> list[Violation]:
-    """The broken rules, each with the path of its field; with `fail_fast` no more than the first.
+    """Returns the broken rules, each with the path of its field; with `fail_fast` no more than the
+    first.
 
-    A message with many broken fields costs much more to describe whole than to refuse.
+    To describe all broken fields of a message costs much more than to refuse it.
     """
     found = [
         _violation(rule) for rule in _VALIDATOR.collect_violations(message, fail_fast=fail_fast)
@@ -36,16 +36,16 @@ def violations(message: Message, *, fail_fast: bool = False) -> list[Violation]:
 
 
 def summary(found: Sequence[Violation], what: str) -> str:
-    """One sentence for people: the first broken rule, and how many more there are. `what` names the
-    message where a rule concerns it as a whole.
+    """Returns one sentence for people: the first broken rule, and how many more there are. `what`
+    names the message where a rule concerns it as a whole.
     """
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return f"{found[0].subject or what}: {found[0].description}{more}"
 
 
 def _violation(broken: RuleViolation) -> Violation:
-    """A broken rule in our terms: the field's path as one would write it (`items[0].sku`), what it
-    must be, and the rule's name.
+    """Returns a broken rule as a Violation: the field's path (`items[0].sku`), its requirement, and
+    the rule's name.
     """
     rule = broken.proto
     path = ""

@@ -4,7 +4,7 @@ writer.py                decides and stores a set of commands in one transaction
 workspace.py             the locked records that the commands of a set work on
 apply_commands.py        applies the commands of a set one after the other
 database.py              the connections, and the reads
-idempotency_keys.py      the keys of what is done
+idempotency_keys.py      the keys of committed effects
 error_classification.py  the class of an error: race, refusal, absence, defect
 in_write.py              whether a write is in progress
 outbox.py                appends events in the transaction of their change

@@ -1,5 +1,5 @@
-"""Applies commands: each sees the record that its predecessor left. Pure: nothing is
-loaded or saved here.
+"""Applies commands: each works on the record that the one before it left. Pure: it loads and saves
+nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ Decide = Callable[[R | None, Envelope[Any], datetime], Decision[R, H]]
 
 @dataclass(frozen=True, slots=True)
 class Applied(Generic[R, H]):
-    """The outcome of each command, by its key, and the history and facts of all, in order.
+    """The outcome of each command, by its key, and the history and domain events of all, in order.
 
-    `causes` has the cause of each fact's command.
+    `causes` has the cause of each domain event's command.
     """
 
     outcomes: dict[str, Outcome[R]]
@@ -45,8 +45,8 @@ def apply_commands(
 ) -> Applied[R, H]:
     """Decides one command after the other over the workspace, which ends as the commands leave it.
 
-    A refused command concerns itself alone, and so does one whose decision raises what it should
-    not.
+    A refused command does not affect the others, and neither does one whose decision raises an
+    unexpected error.
     """
     outcomes: dict[str, Outcome[R]] = {}
     history: list[H] = []
@@ -59,7 +59,7 @@ def apply_commands(
         except Failure as failure:
             failure.target = envelope.target
             outcomes[envelope.key] = failure
-        # a decision is pure: whatever else it raises is its command's affair
+        # a decision is pure: any other error that it raises concerns its command alone
         except Exception as bug:  # noqa: BLE001
             outcomes[envelope.key] = Defect(bug)
         else:

@@ -31,13 +31,13 @@ def connect(
     lock_timeout_s: float = 5,
     silence_s: float = 15,
 ) -> AsyncEngine:
-    """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a
-    statement, or a silent server.
+    """Returns an engine over psycopg. Each wait on it is bounded: for a connection, a lock, a
+    statement, or a server that does not answer.
 
-    `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing:
-    Python is the limit. With a `pool_size` of 0 nothing is pooled: a connection ends when it is let
-    go, and what it holds with it. `silence_s` should be longer than any statement may take: it is
-    for servers that do not end them themselves.
+    `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing,
+    because Python is the limit. With a `pool_size` of 0 nothing is pooled: a connection and its
+    locks end when it is released. `silence_s` should be longer than any statement may take: it is
+    for servers that do not end statements themselves.
     """
     limits = {
         "statement_timeout": statement_timeout_s,
@@ -70,8 +70,8 @@ def connect(
 
 
 def _invalidate_orphaned_connections(engine: Engine) -> None:
-    """Ends connections that are given back after the engine was disposed of: the pool that they
-    came from is nobody's any more.
+    """Ends connections that are returned after the engine was disposed of: the pool that they came
+    from is closed.
     """
 
     @event.listens_for(engine, "do_connect")
@@ -85,9 +85,9 @@ def _invalidate_orphaned_connections(engine: Engine) -> None:
 
 
 def _invalidate_read_only_connections(engine: Engine) -> None:
-    """After a failover a connection may lead to what is a standby now, and lives on: it ends at
-    the first write that is refused, and with it all that the pool has. Where we ourselves asked
-    for one that can change nothing, the server says nothing about itself.
+    """Ends a connection, and all others of the pool, at the first write that the server refuses as
+    read-only: after a failover a connection that still works may lead to a standby. A connection
+    that the service itself opened as read-only is left alone.
     """
 
     @event.listens_for(engine, "handle_error")
@@ -116,7 +116,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one moment and can change nothing. Raises Deferred where the
+        """Yields a connection that reads one snapshot and cannot write. Raises Deferred where the
         database is at fault, Defect for a write.
         """
         with deferring_outages():
@@ -128,7 +128,7 @@ class Database:
                     yield connection
 
     async def was_done(self, connection: AsyncConnection, key: str) -> bool:
-        """Whether the effect of this key is committed."""
+        """Returns whether the effect of this key is committed."""
         return bool(await self.idempotency_keys.find(connection, [key]))
 
     async def reused(

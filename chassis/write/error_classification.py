@@ -1,4 +1,4 @@
-"""When a transaction fails: whose fault it is decides what is done about it."""
+"""Classifies the error of a failed transaction: the class decides what is done about it."""
 
 import asyncio
 import random
@@ -19,33 +19,35 @@ log = structlog.get_logger()
 
 
 class Race(Exception):
-    """Another transaction was in the way: the same set may succeed now."""
+    """A conflict with another transaction: the same set may succeed now."""
 
 
 class ErrorClass(Enum):
-    """Whose fault a failed transaction is."""
+    """The cause of a failed transaction."""
 
     RACE = auto()  # another transaction: try again, and later if that does not help
     TAKEN = auto()  # a natural key: a race, unless it persists; then the data
-    # the database cannot be reached, is too slow, or refuses everybody: later, all of them
+    # the database cannot be reached, is too slow, or refuses all commands: all of them later
     AWAY = auto()
-    DATA = auto()  # a command, or our own code: find it, and refuse it
-    # the database is not as we expect it (a migration is due): find whom it concerns, and later
+    DATA = auto()  # a command, or the project's code: find the command, and refuse it
+    # the database's schema is not the expected one (a migration is due): find the commands, and
+    # later
     SCHEMA = auto()
 
 
-DATABASE = "database"  # as a dependency that is away is named
+DATABASE = "database"  # the name of the database as a dependency that is away
 
-# Where it is nobody's fault here, the same may succeed later; this is what callers are told.
+# Where neither a command nor the code is at fault, the same may succeed later: the reason for
+# callers.
 LATER = {
     ErrorClass.RACE: "CONTENTION",
     ErrorClass.AWAY: "DEPENDENCY_UNAVAILABLE",
     ErrorClass.SCHEMA: "DATABASE_NOT_READY",
 }
 
-# What people are told beside it.
+# The text for people beside the reason.
 TOLD = {
-    ErrorClass.RACE: "others write the same records just now",
+    ErrorClass.RACE: "other transactions write the same records now",
     ErrorClass.AWAY: "the database cannot be reached, or does not answer",
     ErrorClass.SCHEMA: "the database is not migrated to what this version expects",
 }
@@ -62,8 +64,8 @@ STATES = {
     "40001": ErrorClass.RACE,  # serialization_failure
     "40P01": ErrorClass.RACE,  # deadlock_detected
     "23505": ErrorClass.TAKEN,  # unique_violation
-    READ_ONLY: ErrorClass.AWAY,  # we speak to a standby
-    "25P03": ErrorClass.AWAY,  # idle_in_transaction_session_timeout: we were frozen
+    READ_ONLY: ErrorClass.AWAY,  # connected to a standby
+    "25P03": ErrorClass.AWAY,  # idle_in_transaction_session_timeout: the process was frozen
     "25P04": ErrorClass.AWAY,  # transaction_timeout
     "08": ErrorClass.AWAY,  # connection_exception
     "28": ErrorClass.AWAY,  # invalid_authorization_specification
@@ -75,13 +77,13 @@ STATES = {
     "22": ErrorClass.DATA,  # data_exception
     "23": ErrorClass.DATA,  # integrity_constraint_violation
     "44": ErrorClass.DATA,  # with_check_option_violation
-    "P0": ErrorClass.DATA,  # raise_exception: a trigger of ours refuses the row
+    "P0": ErrorClass.DATA,  # raise_exception: a trigger refuses the row
 }
 
 
 def classify(error: BaseException) -> ErrorClass:
-    """Whose fault the error is, judged by its SQLSTATE where PostgreSQL has spoken, else by its
-    class.
+    """Returns the class of an error, by its SQLSTATE where PostgreSQL has given one, else by its
+    Python class.
     """
     if isinstance(error, Race):
         return ErrorClass.RACE
@@ -93,7 +95,9 @@ def classify(error: BaseException) -> ErrorClass:
 
 
 def deferred_failure(fault: ErrorClass) -> Deferred | None:
-    """What callers are told where it is nobody's fault here; None where it is somebody's."""
+    """Returns the failure for callers where neither a command nor the code is at fault; otherwise
+    None.
+    """
     if fault not in LATER:
         return None
     later = Deferred(LATER[fault], TOLD[fault])
@@ -104,7 +108,7 @@ def deferred_failure(fault: ErrorClass) -> Deferred | None:
 
 @contextmanager
 def deferring_outages() -> Iterator[None]:
-    """Turns what is the database's fault into Deferred; all else goes through."""
+    """Turns the database's errors into Deferred; all other errors go through."""
     try:
         yield
     except TROUBLE as error:
@@ -115,8 +119,8 @@ def deferring_outages() -> Iterator[None]:
 
 @contextmanager
 def only_reading() -> Iterator[None]:
-    """Turns a write on a connection that we ourselves have made read-only into Defect: that is a
-    bug of ours, and no standby's word.
+    """Turns a write on a connection that the service itself has made read-only into Defect: that is
+    a bug, and no sign of a standby.
     """
     try:
         yield
@@ -127,8 +131,8 @@ def only_reading() -> Iterator[None]:
 
 
 async def retrying(work: Callable[[], Awaitable[T]], waits: str) -> T:
-    """What `work` answers; while the database is away it is called again and again. `waits`
-    names what waits for it.
+    """Returns the result of `work`; repeats it while the database is away. `waits` names the work
+    for the log.
     """
     while True:
         try:

@@ -2,7 +2,7 @@
 
 A write (chassis/write/writer.py) inserts the keys of its commands. The operators' requests that
 change no record (chassis/publish/republish.py, chassis/consume/replays.py and others) insert their
-own. A worker deletes old keys.
+own keys. A worker deletes old keys.
 """
 
 from collections.abc import Collection, Mapping, Sequence

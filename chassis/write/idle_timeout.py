@@ -1,8 +1,8 @@
-"""A PostgreSQL connection that gives a silent server up.
+"""A PostgreSQL connection that closes when the server does not answer.
 
 The server bounds its statements itself, and the kernel notices a network that is gone. Neither
-helps where the other side still takes bytes and never answers: a server that is frozen, a middlebox
-that has forgotten the connection. Then we hang up ourselves.
+helps where the other side still takes bytes and never answers: a frozen server, or a middlebox that
+has dropped the connection's state. Then the client closes the connection.
 """
 
 import asyncio
@@ -16,16 +16,18 @@ from psycopg import AsyncConnection
 
 
 class IdleTimeout(AsyncConnection[Any]):
-    """Hangs up where the server has not answered for `silence_s`: whoever waits gets the error
-    of a connection that was lost.
+    """Closes the connection where the server has not answered for `silence_s`. The waiting caller
+    gets the error of a lost connection.
     """
 
     silence_s = 15.0
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
         # Not a timeout of asyncio's: it cancels, and psycopg then waits ten seconds more for the
-        # server's word.
-        timer = asyncio.get_running_loop().call_later(self.silence_s, _hang_up, self.pgconn.socket)
+        # server's answer.
+        timer = asyncio.get_running_loop().call_later(
+            self.silence_s, _shut_down, self.pgconn.socket
+        )
         try:
             return await super().wait(*args, **kwargs)
         finally:
@@ -33,15 +35,17 @@ class IdleTimeout(AsyncConnection[Any]):
 
 
 def connection_opener(silence_s: float) -> Callable[..., Awaitable[IdleTimeout]]:
-    """What opens connections with that much patience: SQLAlchemy's `async_creator_fn`."""
+    """Returns a function that opens connections with this time-out: SQLAlchemy's
+    `async_creator_fn`.
+    """
 
     async def opened(*args: Any, **kwargs: Any) -> IdleTimeout:
         opening = asyncio.ensure_future(IdleTimeout.connect(*args, **kwargs))
         try:
             connection = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # psycopg, cancelled itself, leaves the server in the middle of the greeting until our
-            # garbage is collected.
+            # psycopg, when it is cancelled, leaves the connection half-open until the garbage is
+            # collected.
             opening.add_done_callback(_close)
             raise
         connection.silence_s = silence_s
@@ -55,8 +59,10 @@ def _close(opening: asyncio.Future[IdleTimeout]) -> None:
         opening.result().pgconn.finish()
 
 
-def _hang_up(number: int) -> None:
-    """Ends the connection under the file descriptor, which stays its owner's to close."""
-    # it may have ended in this moment
+def _shut_down(number: int) -> None:
+    """Ends the connection under the file descriptor. The descriptor's owner still closes the
+    descriptor.
+    """
+    # it may have ended at this moment
     with suppress(OSError), socket.socket(fileno=os.dup(number)) as ours:
         ours.shutdown(socket.SHUT_RDWR)

@@ -1,8 +1,8 @@
-"""Whether a write is under way where this runs: what may not happen inside one asks here, and fails
-at its first try, not at a deadlock.
+"""Whether a write is in progress in this context. Code that must not run inside a write checks it,
+and fails at its first try, not at a deadlock.
 
-What lives here: one context variable, known to chassis/write/writer.py, which writes, and to
-chassis/rpc/client.py, which calls peers.
+This module has one context variable. chassis/write/writer.py sets it, and chassis/rpc/client.py,
+which calls peers, reads it.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ _inside: Final[ContextVar[bool]] = ContextVar("inside a write", default=False)
 
 @contextmanager
 def write_in_progress() -> Iterator[None]:
-    """Surrounds a write: rows are locked in it. Raises RuntimeError inside another one."""
-    never("write")
+    """Surrounds a write, in which rows are locked. Raises RuntimeError inside another one."""
+    refuse_inside("write")
     here = _inside.set(True)
     try:
         yield
@@ -24,7 +24,7 @@ def write_in_progress() -> Iterator[None]:
         _inside.reset(here)
 
 
-def never(what: str) -> None:
-    """Raises RuntimeError inside a write: `what` (a noun) has no place there."""
+def refuse_inside(what: str) -> None:
+    """Raises RuntimeError inside a write: `what` (a noun) is not allowed there."""
     if _inside.get():
         raise RuntimeError(f"no {what} inside a write")

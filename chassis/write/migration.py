@@ -110,8 +110,8 @@ def create_shared_tables_v1() -> None:
 def migrate(url: str, service: str) -> None:
     """Upgrades the database at `url` to the newest revision of `service`, a package: "order_svc".
 
-    Concurrent calls wait for each other: the first one upgrades, the others find nothing to do.
-    The replicas of the release before still serve meanwhile: a migration adds, and a later release
+    Concurrent calls wait for each other: the first one upgrades, the others find nothing to do. The
+    replicas of the release before still serve meanwhile: a migration adds, and a later release
     removes. docs/operations.md lists the exceptions.
     """
     package = importlib.import_module(f"{service}.migrations")

@@ -1,7 +1,7 @@
-"""Append: facts become rows of the outbox, in the order in which they came to be, in the
-transaction that they tell of.
+"""Appends events: stores domain events as rows of the outbox, in their order, in the transaction of
+their change.
 
-Publishing them is the relay's work.
+The relay publishes them.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write.rows import row_arrays
 from chassis.write.tables import EVENT_SEQUENCES, SHARDS, unnest_rows
 
-# The largest payload of an event: what a message may have, less what its headers may have.
+# The largest payload of an event: the largest message less its headers.
 EVENT_BYTES_MAX = MESSAGE_BYTES_MAX - 16 * 2**10
 CAUSATION_MAX = 256  # characters; a request_id or an event's id has 36
 SEQUENCE_DIGITS = 19  # of the highest bigint: CloudEvents asks that sequences sort as texts
@@ -51,7 +51,8 @@ COLUMNS = (
 
 
 class Outbox:
-    """`encode` makes of a fact its event; the message's option names the subject.
+    """The outbox of a service. `encode` makes the outgoing event of a domain event; an option of
+    its message names the subject.
 
     `appended` is set after each commit that has appended: the relay waits for it.
     """
@@ -63,11 +64,10 @@ class Outbox:
     async def append(
         self, connection: AsyncConnection, facts: Sequence[object], causes: Sequence[str]
     ) -> None:
-        """Stores the facts' events; each has its id and its sequence from here on, whatever happens
-        to it.
+        """Stores the events of domain events. Each has its id and its sequence from here on.
 
-        `causes` says for each fact what led to it. The aggregates of the events are locked by the
-        caller: so their sequences have no gap, and follow the order of the ids. Raises ValueError
+        `causes` has the cause of each domain event. The caller has locked the aggregates of the
+        events, so their sequences have no gap and follow the order of the ids. Raises ValueError
         for an event of more than EVENT_BYTES_MAX: it could never be published, and would hold back
         all later events of its aggregate.
         """
@@ -82,8 +82,8 @@ class Outbox:
 
 
 def _insert(table: Table, sequences: Table) -> Insert:
-    """One statement: raises the counter of each aggregate by its number of events, in one order,
-    and inserts the rows.
+    """Returns one statement: it raises the counter of each aggregate by its number of events, in
+    one order, and inserts the rows.
 
     `place` is a row's place among the rows, `later` how many rows of the same aggregate follow it.
     """
@@ -108,7 +108,7 @@ def _insert(table: Table, sequences: Table) -> Insert:
 
 
 def _later_of_aggregate(events: Sequence[OutgoingEvent]) -> list[int]:
-    """For each event, how many later ones there are of the same aggregate."""
+    """Returns for each event how many later ones of the same aggregate there are."""
     left = Counter(event.aggregate for event in events)
     later = []
     for event in events:
@@ -125,7 +125,7 @@ def _row(event: OutgoingEvent, cause: str, traceparent: str | None) -> dict[str,
             f"{message.DESCRIPTOR.full_name} of {event.aggregate} has {len(payload)} bytes, and an"
             f" event may have {EVENT_BYTES_MAX}"
         )
-    # Some commands name as their cause the key of their request:
+    # Some commands have as their cause the key of their request:
     # `/package.Service/Method:request_id`.
     causation = cause.rpartition(":")[2] if cause.startswith("/") else cause
     return {
@@ -142,13 +142,13 @@ def _row(event: OutgoingEvent, cause: str, traceparent: str | None) -> dict[str,
 
 
 def shard_of(aggregate: UUID) -> int:
-    """All events of an aggregate stand in one shard, and a shard has one publisher at a time."""
+    """Returns the shard of an aggregate's events. A shard has one publisher at a time."""
     return aggregate.int % SHARDS
 
 
 def headers(row: Row[*tuple[Any, ...]], source: str) -> dict[str, str]:
-    """The NATS headers of a row with HEADER_COLUMNS: CloudEvents attributes, the same at each
-    publication. `source` is the name of the service. `Nats-Msg-Id`, by which the stream
+    """Returns the NATS headers of a row with HEADER_COLUMNS: CloudEvents attributes, the same at
+    each publication. `source` is the name of the service. `Nats-Msg-Id`, by which the stream
     recognises a repeat, is the event's id.
     """
     attributes = {
@@ -166,7 +166,7 @@ def headers(row: Row[*tuple[Any, ...]], source: str) -> dict[str, str]:
     }
     optional = {
         "ce-correlationid": row.correlation_id and str(row.correlation_id),
-        # A carrier's or a processor's id of its report: in any characters.
+        # A carrier's or a processor's id of its report may have any characters.
         "ce-causationid": row.causation_id and quote(row.causation_id, safe=":/"),
         "traceparent": row.traceparent,
     }

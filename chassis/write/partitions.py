@@ -1,7 +1,7 @@
-"""The outbox's partitions, one for each day of creation (UTC): made some days ahead, dropped when
-old and all published.
+"""The outbox's partitions, one for each day of creation (UTC): made some days ahead, and dropped
+when they are old and all their events are published.
 
-A worker calls `maintain` now and then. Nothing is lost if it does not: rows of a day without a
+A worker calls `maintain` now and then. Without a call nothing is lost: rows of a day without a
 partition go to the default one, and are moved when their day gets its own.
 """
 
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.write.error_classification import deferring_outages
 
-# As long as a stream keeps its messages: a stream that was lost can be published again as a whole.
+# As long as a stream keeps its messages, so that a lost stream can be published again as a whole.
 KEPT_DAYS = 14
 AHEAD_DAYS = 3
 
@@ -31,19 +31,19 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The days that need a partition, and those whose partition has had its time."""
+    """The days that need a partition, and those whose partition is due to be dropped."""
 
     make: tuple[date, ...]
     drop: tuple[date, ...]
 
 
 async def maintain(engine: AsyncEngine, table: Table) -> Work:
-    """Makes and drops partitions of the outbox; answers what was done. Cheap when there is nothing
-    to do; several may call it at once.
+    """Makes and drops partitions of the outbox; returns the days of both. Cheap when there is
+    nothing to do; several replicas may call it at once.
 
     A partition is dropped when its day ended KEPT_DAYS ago or more and no row in it still waits.
-    Raises Deferred where the database is away, or the lock, which stops the writes for some
-    milliseconds, cannot be had within a second: call again later.
+    Raises Deferred where the database is away, or where the lock is not free within a second: call
+    again later. The lock stops the writes for some milliseconds.
     """
     with deferring_outages():
         async with engine.connect() as connection:
@@ -54,7 +54,7 @@ async def maintain(engine: AsyncEngine, table: Table) -> Work:
 async def _do(engine: AsyncEngine, table: Table) -> Work:
     async with engine.begin() as connection:
         await connection.execute(text("set local lock_timeout = '1s'"))
-        # Whoever appends waits here, and not at a partition that is about to change under him.
+        # An append waits here, and not at a partition that is about to change.
         await connection.execute(text("lock table outbox in access exclusive mode"))
         work = await _plan(connection)
         for day in work.make:

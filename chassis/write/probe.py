@@ -1,4 +1,4 @@
-"""Whether the database answers, asked every few seconds for the metrics: `database_up`."""
+"""Sets the metric `database_up` every few seconds: whether the database answers."""
 
 import asyncio
 from typing import NoReturn
@@ -10,15 +10,15 @@ from chassis.observe import telemetry
 from chassis.write.error_classification import LATER, TROUBLE, classify
 
 PROBE_S = 5.0
-# A database that has not answered for so long counts as away. The probe itself goes on until the
-# engine gives it up.
+# A database that has not answered for so long counts as away. The probe itself waits until the
+# engine's time-out.
 ANSWER_S = 2.0
 
 _TAKES_WRITES = select(~func.pg_is_in_recovery())
 
 
 async def run(engine: AsyncEngine) -> NoReturn:
-    """Asks until it is cancelled."""
+    """Probes the database until it is cancelled."""
     up = telemetry.reading(
         "database_up", "Whether the database answers and takes writes (1) or not (0)"
     )
@@ -32,7 +32,7 @@ async def run(engine: AsyncEngine) -> NoReturn:
 
 
 async def _takes_writes(engine: AsyncEngine) -> bool:
-    """Whether the database answers, and is no standby."""
+    """Returns whether the database answers, and is no standby."""
     try:
         async with engine.connect() as connection:
             return bool((await connection.execute(_TAKES_WRITES)).scalar_one())

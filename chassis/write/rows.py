@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class RecordRows(Generic[R]):
-    """How the records of one class stand in the columns of a table.
+    """The mapping of the records of one class to the columns of a table.
 
     kind     the class, a dataclass. A field whose type is another dataclass is stored in the
              columns of that class's own fields

@@ -1,5 +1,5 @@
-"""What an operator sets right where a version of another service's record was stored that is not
-true: every event up to it is skipped.
+"""Sets a false stored version of another service's record right, for an operator. Every event up to
+a stored version is skipped.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class StoredVersions:
     async def set(
         self, request: RequestContext, order_id: UUID, fulfillment_id: UUID | None, version: int
     ) -> int:
-        """Stores this version of an order, or of one of its fulfilments; answers with the one that
-        stands then. A withdrawal above it is lowered to it. A repeat of the request changes
+        """Stores this version of an order, or of one of its fulfilments; returns the version that
+        is stored then. A withdrawal above it is lowered to it. A repeat of the request changes
         nothing.
 
         Raises Invalid REQUEST_ID_REUSED, NotFound STORED_VERSION_NOT_FOUND, Deferred.

@@ -1,8 +1,8 @@
-"""The tables that every service has, and set-based SQL: arrays in, one statement whatever the set's
-size.
+"""The tables that every service has, and set-based SQL: arrays as parameters, one statement for a
+set of any size.
 
-Tables are declared here and join each service's metadata; their DDL for migrations stands frozen in
-chassis.write.migration.
+Tables are declared here and join each service's metadata. chassis.write.migration has their frozen
+DDL for migrations.
 """
 
 from collections.abc import Callable
@@ -45,19 +45,19 @@ EVENT_SEQUENCES = "event_sequences"
 
 
 class FailedState(StrEnum):
-    """Where a failed event stands."""
+    """The state of a failed event."""
 
-    # parked: tried again from here, until its time is up -> failed, or it succeeds -> the row goes
+    # parked and tried again: its time is up -> failed, it succeeds -> the row is deleted
     DEFERRED = "deferred"
-    FAILED = "failed"  # nobody tries again by himself -> replayed, discarded
-    REPLAYED = "replayed"  # has had its effect after all
+    FAILED = "failed"  # no automatic try -> replayed, discarded
+    REPLAYED = "replayed"  # has had its effect in a replay
     DISCARDED = "discarded"  # an operator has decided against it
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """Where a service stores the version of another service's record: of an order, or (with the
-    column of its id) of a fulfilment. Events up to it are skipped.
+    """The column in which a service stores the version of another service's record: of an order, or
+    (with the column of its id) of a fulfilment. Events up to it are skipped.
 
     `withdraw_version` is the column with the version at which the fulfilment withdrew its shipment:
     shipments of versions up to it are skipped.
@@ -70,8 +70,8 @@ class StoredVersion:
 
 
 def new_metadata() -> MetaData:
-    """A service's metadata: every constraint and index has a name that a migration, or a person,
-    can rely on.
+    """Returns a service's metadata: every constraint and index has a stable name, for migrations
+    and for people.
     """
     return MetaData(
         naming_convention={
@@ -85,7 +85,7 @@ def new_metadata() -> MetaData:
 
 
 def enum(of: type[StrEnum], name: str, metadata: MetaData) -> Enum:
-    """The PostgreSQL type of one of our enums: its values are what we call them."""
+    """Returns the PostgreSQL type of one of the project's enums, with the enum's values."""
     return Enum(
         of,
         name=name,
@@ -119,18 +119,18 @@ def idempotency_keys(metadata: MetaData) -> Table:
 
 
 def outbox(metadata: MetaData) -> Table:
-    """Events, waiting to be published (no stream_seq yet) or published: within an aggregate, the
-    order of ids is the order of events.
+    """Returns the table of events that wait to be published (no stream_seq yet) or were published.
+    Within an aggregate, the order of ids is the order of events.
 
-    aggregate       the versioned record that the event tells of
+    aggregate       the versioned record that the event concerns
     sequence        numbers the events of one aggregate, from 1, without a gap; counted in the table
                     event_sequences
     correlation_id  the order that the event concerns, if it concerns one
     causation_id    the request or event that led to it
     refusal         why the stream refuses the event; its aggregate's later events wait behind it
 
-    One partition for each day of creation (UTC), made and dropped by chassis.write.partitions; rows
-    of a day that has none go to the default one.
+    One partition for each day of creation (UTC), made and dropped by chassis.write.partitions. Rows
+    of a day without a partition go to the default one.
     """
     table = Table(
         "outbox",
@@ -161,15 +161,15 @@ def outbox(metadata: MetaData) -> Table:
         Column("refusal", Text),
         postgresql_partition_by="RANGE (create_time)",
     )
-    # In the order of reading: by any other index a long backlog would be sorted anew, or published
-    # rows be looked through.
+    # In the order of reading: with any other index, a long backlog would be sorted again or
+    # published rows would be read.
     Index(
         "outbox_waiting", table.c.id, table.c.shard, postgresql_where=table.c.stream_seq.is_(None)
     )
     Index("outbox_published", table.c.stream_seq, postgresql_where=table.c.stream_seq.is_not(None))
     Index("outbox_aggregate", table.c.aggregate)
     Index("outbox_refused", table.c.id, postgresql_where=table.c.refusal.is_not(None))
-    # Outlives the outbox's rows: a record's events are numbered for ever.
+    # It outlives the outbox's rows, because a record's events are numbered for ever.
     Table(
         EVENT_SEQUENCES,
         metadata,
@@ -183,8 +183,8 @@ def outbox(metadata: MetaData) -> Table:
 
 
 def stream_positions(metadata: MetaData) -> Table:
-    """For each shard of the outbox, up to where its marks were compared with the stream:
-    chassis.publish.stream_rebuild.Position.
+    """Returns the table with the position, for each shard of the outbox, up to which its marks were
+    compared with the stream: chassis.publish.stream_rebuild.Position.
     """
     return Table(
         "stream_positions",
@@ -200,9 +200,10 @@ def stream_positions(metadata: MetaData) -> Table:
 
 
 def failed_events(metadata: MetaData) -> Table:
-    """Events that a consumer could not handle: for the time being, or until an operator decides.
+    """Returns the table of events that a consumer could not handle: for the time being, or until an
+    operator decides.
 
-    A row says all that a replay needs. `digest` is chassis.consume.failed_events.digest_of: two
+    A row has all that a replay needs. `digest` is chassis.consume.failed_events.digest_of: two
     bodies under one event id are two rows. `first_time` is when the consumer first stored the
     event. A deferred event is parked here: it has a `next_try_time`, and `waits_for` is the record
     of this service whose next change may help it, where a write has named one.
@@ -260,7 +261,7 @@ def failed_events(metadata: MetaData) -> Table:
 
 
 def failed_state() -> Enum:
-    """The PostgreSQL type of FailedState."""
+    """Returns the PostgreSQL type of FailedState."""
     return Enum(
         FailedState,
         name="failed_event_state",
@@ -269,8 +270,8 @@ def failed_state() -> Enum:
 
 
 def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:
-    """Rows to come, as a relation: unnest(a::uuid[], b::text[], ...). Statements over it are
-    built once; see chassis.write.rows.
+    """Returns rows that are parameters, as a relation: unnest(a::uuid[], b::text[], ...).
+    Statements over it are built once; see chassis.write.rows.
     """
     rows = func.unnest(*(bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns))
     typed = (column(c.name, c.type) for c in columns)
@@ -278,7 +279,7 @@ def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:
 
 
 def is_any_of(of: Column[Any]) -> ColumnElement[bool]:
-    """of = any(array)"""
+    """Returns the condition: of = any(array)"""
     return of == any_(bindparam(f"given_{of.name}", type_=ARRAY(of.type)))
 
 
@@ -292,5 +293,7 @@ def conditions(
 
 
 def insert_rows(*columns: Column[Any]) -> Insert:
-    """insert into ... select from the rows to come, in their order."""
+    """Returns the statement: insert into ... select from rows that are parameters, in their
+    order.
+    """
     return insert(columns[0].table).from_select(list(columns), select(*unnest_rows(*columns).c))

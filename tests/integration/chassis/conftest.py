@@ -77,7 +77,7 @@ def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
     than that.
     """
     monkeypatch.setattr(stream, "DUPLICATE_WINDOW_S", 0.5)
-    monkeypatch.setattr(relay, "FORGET_S", 0.2)
+    monkeypatch.setattr(relay, "REPEAT_RETRY_S", 0.2)
 
 
 @pytest.fixture

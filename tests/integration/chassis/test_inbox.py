@@ -443,7 +443,7 @@ async def test_unknown_event_waits_for_the_newer_version(
         [row] = await failed(engine)
         assert (row.reason, row.error.partition(":")[0]) == (
             "EVENT_AHEAD",
-            "nobody handles events of type 'ordermesh.sample.events.v1.SampleNoted' here",
+            "no handler here takes events of type 'ordermesh.sample.events.v1.SampleNoted'",
         )
     async with consuming(broker, engine, {SampleStatusChanged: newer, SampleNoted: newer}):
         await eventually(lambda: newer.settled == [event_id], timeout_s=30)

@@ -130,7 +130,7 @@ def test_signal_ends_the_process_in_order(tmp_path: Path, number: signal.Signals
         code, out, log = service.end()
     assert code == 0
     assert out == ["down", "task second", "task first", "closed"]
-    assert [line["event"] for line in log] == ["started", "told to end", "ended"]
+    assert [line["event"] for line in log] == ["started", "ending on a signal", "ended"]
 
 
 def test_signal_during_the_start_ends_the_process(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_end_of_a_task_ends_the_process(tmp_path: Path, task: str, cause: str | 
     assert out == ["task first"]
     last = log[-1]
     assert last["level"] == "critical"
-    assert "second ended although nobody asked it to" in last["exception"]
+    assert "second ended before the process" in last["exception"]
     assert cause is None or cause in last["exception"]
 
 
@@ -285,7 +285,7 @@ def test_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         service.process.terminate()
         code, _, log = service.end()
     assert code == 1
-    assert log[-1]["why"] == "told twice (SIGTERM)"
+    assert log[-1]["why"] == "second signal (SIGTERM)"
 
 
 async def test_tasks_end_one_after_the_other() -> None:

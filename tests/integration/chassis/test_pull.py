@@ -40,7 +40,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     dead connection come again soon.
     """
     monkeypatch.setattr(streams, "ACK_WAIT_S", 1.0)
-    monkeypatch.setattr(inboxes, "TICK_S", 0.3)
+    monkeypatch.setattr(inboxes, "IN_PROGRESS_S", 0.3)
 
 
 async def test_an_event_is_handled_as_soon_as_it_arrives(

@@ -335,16 +335,16 @@ async def test_expired_events_are_read_once_in_pages(
     )
     before = republished()
     async with engine.connect() as connection:
-        while not looks.whole:
+        while not looks.complete:
             read = await rows_read(connection)
-            looks.hurry()
+            looks.compare_now()
             await looks.advance(connection, shards)
             assert await rows_read(connection) - read < 1_500, "two pages at most, and the ends"
         assert republished() - before == 1
         read = await rows_read(connection)
-        looks.hurry()
+        looks.compare_now()
         await looks.advance(connection, shards)
-        assert looks.whole
+        assert looks.complete
         assert await rows_read(connection) - read < 50
 
 

@@ -379,10 +379,7 @@ async def test_slow_answer_leaves_the_client_reading(
 
     async def unanswered() -> bool:
         # for four beats
-        return (
-            broker._question is not None
-            and not (await asyncio.wait([broker._question], timeout=0.2))[0]
-        )
+        return broker._ping is not None and not (await asyncio.wait([broker._ping], timeout=0.2))[0]
 
     async with Proxy(own_nats.port).serving() as proxy:
         broker = await connect(
