@@ -25,7 +25,7 @@ from chassis.rpc.client import ask, connect
 from chassis.values.errors import Deferred, Refused
 from devstack.stack import Stack
 from omctl.audit import differences
-from omctl.audit.facts import Witnesses
+from omctl.audit.facts import FactsReader
 from simulator.services import verb
 from simulator.staff import next_step
 from tests.facts import complete
@@ -274,7 +274,7 @@ class Counter:
 
     async def _agrees(self, order_id: str, available: Sequence[int], refunded: int) -> bool:
         with retrying():
-            facts = await complete(Witnesses(self.channels))
+            facts = await complete(FactsReader(self.channels))
         mine = [
             d
             for d in differences(facts)

@@ -66,7 +66,7 @@ async def order_paid(services: Services, sku: str) -> str:
 
 async def findings(omctl: Omctl) -> list[dict[str, str]]:
     """Returns the audit's findings, in its order."""
-    process = await omctl.start("audit", "--settle", "1", "--patience", "2", "--json")
+    process = await omctl.start("audit", "--settle", "1", "--stuck-after", "2", "--json")
     out, err = await process.communicate()
     assert process.returncode in (0, 1), (out + err).decode()
     return [json.loads(line) for line in out.decode().splitlines()]

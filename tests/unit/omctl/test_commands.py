@@ -452,7 +452,7 @@ def test_watch_past_its_timeout_exits_with_code_4(omctl: Omctl) -> None:
         (
             Defect(ValueError("secret")),
             1,
-            "INTERNAL. Next: it is the service's own fault: look at its log.",
+            "INTERNAL. Next: the service has a bug: see its log.",
         ),
     ],
 )
@@ -527,4 +527,4 @@ def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> No
     """The help of every command lists the exit codes."""
     result = omctl(*command, "--help")
     assert result.exit_code == 0
-    assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())
+    assert "0 done; 1 refused, or failed; 2 invalid command line" in " ".join(result.stdout.split())

@@ -323,7 +323,7 @@ def test_single_replay_shows_the_event_afterwards(omctl: Omctl) -> None:
     again = omctl("replay", "order-payments", event(2).event_id, "--request-id", REQUEST_ID)
     assert (again.exit_code, again.stderr) == (
         1,
-        f"request_id {REQUEST_ID}\nomctl: It has failed again: No order \ufffd7.\n",
+        f"request_id {REQUEST_ID}\nomctl: The event failed again: No order \ufffd7.\n",
     )
     assert omctl.asked[-1].request_id == REQUEST_ID
 
@@ -349,7 +349,7 @@ def test_batch_replay_calls_all_services_with_the_filter(omctl: Omctl) -> None:
         f"request_id {omctl.asked[-1].request_id}",
         "2 of 3 replayed.",
     ]
-    assert "More match" in result.stderr
+    assert "More events match" in result.stderr
     assert numbers(result) == [3]  # the events that failed again
     [line] = omctl(*which, "--json").stdout.splitlines()
     assert json.loads(line)["eventId"] == event(3).event_id
@@ -370,7 +370,7 @@ def test_batch_discard_calls_each_service_once(omctl: Omctl) -> None:
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.splitlines()[1:] == [
         "3 discarded.",
-        "More match: the same command goes on, or raise --limit.",
+        "More events match: repeat the command, or raise --limit.",
     ]
     asked = [request for request in omctl.asked if not request.dry_run]
     assert [(request.filter.type, request.limit) for request in asked] == [("a.b.C", 9)] * 2
@@ -637,4 +637,4 @@ def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> No
     """The help of every command lists the exit codes."""
     result = omctl(*command, "--help")
     assert result.exit_code == 0
-    assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())
+    assert "0 done; 1 refused, or failed; 2 invalid command line" in " ".join(result.stdout.split())
