@@ -24,7 +24,7 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from ordermesh.warehouse.v1 import inventory_service_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 CALL_S = 10.0
 SKU = f"client {uuid.uuid4()}"
 
@@ -130,7 +130,7 @@ def deliver(shipping: ShippingServiceStub, order_id: str) -> None:
 
 
 def await_that(look: Callable[[], Found | None]) -> Found:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not come in time"
         time.sleep(0.1)
