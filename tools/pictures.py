@@ -129,7 +129,7 @@ def architecture() -> str:
     lines += [f"    {service} -->|gRPC| {peer}" for service in SERVICES for peer in _peers(service)]
     publishers = {_stream(event.subject): event.publisher for event in events()}
     lines += [f"    {publishers[stream]} ==> {stream}" for stream in STREAMS]
-    heard = {
+    consumed = {
         (_stream(subject_of(kind)), service)
         for service in SERVICES
         for kind in consumed_events(service)
@@ -138,7 +138,7 @@ def architecture() -> str:
         f"    {stream} -.-> {service}"
         for stream in STREAMS
         for service in SERVICES
-        if (stream, service) in heard
+        if (stream, service) in consumed
     ]
     return _mermaid(lines)
 

@@ -47,10 +47,10 @@ def main(addresses: Sequence[str]) -> None:
     PaymentServiceStub(payment).CreatePayment(pay, timeout=CALL_S)
     work(FulfillmentServiceStub(fulfillment), order.order_id)
     deliver(ShippingServiceStub(shipping), order.order_id)
-    asked = order_service_pb2.GetOrderRequest(order_id=order.order_id)
+    get = order_service_pb2.GetOrderRequest(order_id=order.order_id)
     await_that(
         lambda: (
-            orders.GetOrder(asked, timeout=CALL_S).order.status == order_pb2.ORDER_STATUS_DELIVERED
+            orders.GetOrder(get, timeout=CALL_S).order.status == order_pb2.ORDER_STATUS_DELIVERED
             or None
         )
     )
