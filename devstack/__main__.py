@@ -1,6 +1,6 @@
-"""`make run`: starts the whole, shows it at work, says how to reach it, and stays up until Ctrl-C.
+"""`make run`: starts the stack, runs the demo, prints the addresses, and runs until Ctrl-C.
 
-What a person at a terminal sees stands here; what runs stands in stack.py.
+This module has the terminal's output; stack.py runs the servers.
 """
 
 import argparse
@@ -29,7 +29,7 @@ DEMO = (sys.executable, "-m", "simulator", "demo")
 DEMO_GRACE_S = 5.0
 LIST_ORDERS = "ordermesh.order.v1.OrderService/ListOrders"
 COULD_NOT = "The stack could not run."
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+INTERRUPTED = 130  # a shell's exit code of a program that Ctrl-C ended
 
 
 class Reported(DevstackError):
@@ -37,7 +37,7 @@ class Reported(DevstackError):
 
 
 class Screen:
-    """What is said to the user: with colour and movement on a terminal, line by line in a pipe."""
+    """Prints to the user: with colours and a spinner on a terminal, plain lines in a pipe."""
 
     def __init__(self) -> None:
         self._out = Console(highlight=False, soft_wrap=True)
@@ -48,12 +48,12 @@ class Screen:
         self._out.print(text, markup=False)
 
     def fail(self, text: str) -> None:
-        """Prints what went wrong."""
+        """Prints an error."""
         self._err.print(text, markup=False, style="red")
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """Shows that `what` is being done, and how long it took once it is done."""
+        """Shows that `what` is in progress, then the time that it took."""
         started = time.monotonic()
         with self._out.status(what) if self._out.is_terminal else nullcontext(), self.reporting():
             yield
@@ -61,25 +61,25 @@ class Screen:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Shows a failure as soon as it happens, and not when all else has been stopped. Raises
-        Reported in its place.
+        """Prints a failure at once, before everything is stopped, and raises Reported in its
+        place.
         """
         try:
             yield
         except (DevstackError, OSError) as error:
-            self.fail(_told(error))
+            self.fail(_message(error))
             self.say("Stopping everything ...")
             raise Reported(str(error)) from error
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the stack; returns the exit code: 0 after Ctrl-C, 1 when something failed."""
+    """Runs the stack; returns the exit code: 0 after Ctrl-C, 1 after a failure."""
     parser = argparse.ArgumentParser(
         prog="python -m devstack",
         description="Runs PostgreSQL, NATS and the five services on this machine.",
     )
     parser.add_argument(
-        "--no-demo", action="store_true", help="start everything, and leave the shop empty"
+        "--no-demo", action="store_true", help="start everything without the demo's order"
     )
     parser.add_argument(
         "--folder", type=Path, default=FOLDER, help="where data and logs go (.ordermesh)"
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--clean",
         action="store_true",
-        help="remove the data and the logs, wherever they are, and end",
+        help="remove the data and the logs, and end",
     )
     options = parser.parse_args(arguments)
     screen = Screen()
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
     except Reported:
         return 1
     except (DevstackError, OSError) as error:
-        screen.fail(_told(error))
+        screen.fail(_message(error))
     return 1
 
 
@@ -135,8 +135,8 @@ def _clean(folder: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path, *, up: str) -> Iterator[None]:
-    """Holds the folder against a second `make run`; where one is up already, whoever comes is
-    told who has it, and to do `up`.
+    """Locks the folder against a second `make run`. If one is up, raises DevstackError with its
+    process and the advice `up`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,17 +158,17 @@ def _alone(folder: Path, *, up: str) -> Iterator[None]:
 
 
 def _stop_on_signals(stack: Stack, screen: Screen) -> None:
-    """Lets the first Ctrl-C (or SIGTERM, or the end of the terminal) stop the stack in order,
-    and the second one kill it.
+    """Makes the first Ctrl-C (or SIGTERM, or SIGHUP) stop the stack in order, and the second one
+    kill it.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    asked: list[int] = []
+    received: list[int] = []
 
     def stop(number: int) -> None:
-        if asked:
+        if received:
             stack.kill()
             return
-        asked.append(number)
+        received.append(number)
         screen.say("Stopping (Ctrl-C again: at once) ...")
         if task is not None:
             task.cancel()
@@ -178,7 +178,7 @@ def _stop_on_signals(stack: Stack, screen: Screen) -> None:
 
 
 async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:
-    """Shows the demo and the addresses, and ends only with an error, or cancelled."""
+    """Runs the demo and prints the addresses. Ends only with an error, or if it is cancelled."""
 
     async def watch() -> None:
         with screen.reporting():
@@ -195,13 +195,13 @@ async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:
     await watch()
 
 
-def _told(failed: Exception) -> str:
-    """What kept the stack from running, in words for people."""
+def _message(failed: Exception) -> str:
+    """Returns the message of the error that stopped the stack."""
     return str(refused(COULD_NOT, failed) if isinstance(failed, OSError) else failed)
 
 
 async def _show(stack: Stack, demo: Sequence[str]) -> None:
-    """Runs the demo on this terminal. Raises DevstackError when it fails."""
+    """Runs the demo on this terminal. Raises DevstackError if it fails."""
     command = tethered(demo, dies_with=signal.SIGTERM)
     process = await asyncio.create_subprocess_exec(
         *command, env=os.environ | stack.environment, start_new_session=True
@@ -217,7 +217,7 @@ async def _show(stack: Stack, demo: Sequence[str]) -> None:
                 process.kill()
                 await process.wait()
     if code != 0:
-        stack.check()  # a part that has died is the cause
+        stack.check()  # raises if a server or a service has died, which is the cause
         raise DevstackError(
             f"The demo failed (exit code {code}); what it printed stands above, the services' logs"
             f" are in {_shown(stack.folder / 'logs')}. `.venv/bin/python -m devstack --no-demo`"
@@ -226,7 +226,7 @@ async def _show(stack: Stack, demo: Sequence[str]) -> None:
 
 
 def _directions(stack: Stack) -> Iterator[str]:
-    """How to reach what runs, ready to paste."""
+    """Yields the addresses and commands to paste."""
     yield ""
     yield "ordermesh is up:"
     for name in reversed(SERVICES):
@@ -267,7 +267,7 @@ def _at_default(stack: Stack, name: str) -> bool:
 
 
 def _shown(path: Path) -> str:
-    """The path as somebody in this folder would type it."""
+    """Returns the path relative to the working folder if it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 

@@ -1,6 +1,4 @@
-"""One process of ours: started, watched, stopped; its output in a file. What it serves is not
-known here.
-"""
+"""Starts, watches and stops one child process, with its output in a file."""
 
 import os
 import signal
@@ -33,8 +31,8 @@ def tethered(
     account: Account | None = None,
     dies_with: signal.Signals = signal.SIGKILL,
 ) -> list[str]:
-    """The command line that runs `command`, as `account` (None: as we are), and lets it die with
-    the thread that starts it.
+    """Returns the command line that runs `command` as `account` (None: the current user), and makes
+    it die with the thread that starts it.
     """
     as_user = account or Account(-1, -1)
     tie = [os.getpid(), int(dies_with), as_user.uid, as_user.gid]
@@ -42,11 +40,11 @@ def tethered(
 
 
 class Child:
-    """A running process, in a session of its own (Ctrl-C does not reach it), that dies when its
-    parent dies (Linux).
+    """A running process in its own session (Ctrl-C does not reach it), which dies with its parent
+    (Linux).
 
-    To be exact, when the thread that started it ends: start children from a thread that lives as
-    long as they do.
+    It dies when the thread that started it ends: start children from a thread that lives as long as
+    they do.
     """
 
     def __init__(
@@ -60,13 +58,14 @@ class Child:
         keeps: Sequence[int] = (),
         folder: Path = Path("/"),
     ) -> None:
-        """Starts `command` in `folder`, with `environment` (None: ours) and the open files `keeps`.
+        """Starts `command` in `folder`, with `environment` (None: this process's) and the open
+        files `keeps`.
 
-        `log` gets what it prints; `dies_with` is what it gets when we die. Raises DevstackError
-        when it cannot be started.
+        `log` gets its output; `dies_with` is its signal when this process dies. Raises
+        DevstackError if it cannot be started.
         """
         self.log = log
-        self.wanted = True  # until somebody ends it, or waits for its end
+        self.wanted = True  # until `stop`, `kill` or `wait`
         try:
             if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
                 log.replace(log.with_name(log.name + ".1"))
@@ -92,17 +91,17 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """What it ended with (negative: by that signal); None while it runs."""
+        """The exit code (negative: the signal that ended it); None while it runs."""
         return self._process.poll()
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended. A frozen process runs."""
+        """Whether the process runs. A frozen process runs."""
         return self.exit_code is None
 
     def check(self, what: str) -> None:
-        """Raises DevstackError with its last words when it has ended although nobody wanted
-        that; `what` names it.
+        """Raises DevstackError with the end of its output if it ended unexpectedly; `what` names
+        it.
         """
         code = self.exit_code
         if code is not None and self.wanted:
@@ -114,8 +113,8 @@ class Child:
             raise failure(f"{what} {how}; its log is {self.log}.", self.output())
 
     def wait_until(self, ready: Callable[[], bool], what: str, *, timeout_s: float) -> None:
-        """Waits until `ready` answers true. Raises DevstackError when it ends instead, or
-        `timeout_s` seconds are over.
+        """Waits until `ready` returns True. Raises DevstackError if the process ends first, or
+        after `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
@@ -126,41 +125,41 @@ class Child:
                 raise failure(
                     f"{what} was not ready within {timeout_s:.0f} s; its log is {self.log}.", output
                 )
-            time.sleep(POLL_S)  # another process: nothing to wait on; the deadline bounds the loop
+            time.sleep(POLL_S)  # the process sends no event; the deadline bounds the loop
 
     def output(self) -> str:
-        """What this process has printed, the last 32 KiB of it."""
+        """Returns the last 32 KiB of the process's output."""
         try:
             with self.log.open("rb") as printed:
                 end = printed.seek(0, os.SEEK_END)
                 printed.seek(max(self._log_start, end - LAST_WORDS_BYTES_MAX))
                 return printed.read().decode(errors="replace")
         except FileNotFoundError:
-            return ""  # somebody tidied up: an error report must not fail for want of a log
+            return ""  # the log was removed; an error report must not fail for that
 
     def wait(self) -> int:
-        """Waits until it ends by itself; returns its exit code."""
+        """Waits until the process ends; returns its exit code."""
         self.wanted = False
         return self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal; nothing happens when the process has ended."""
+        """Sends a signal. Does nothing if the process has ended."""
         self._process.send_signal(number)
 
     def stop(self, polite: signal.Signals = signal.SIGTERM, *, grace_s: float) -> int:
-        """Asks it to end, and kills it when it has not after `grace_s` seconds; returns its exit
+        """Sends `polite`, and SIGKILL if the process runs after `grace_s` seconds; returns its exit
         code.
         """
         self.wanted = False
         self.send(polite)
-        self.send(signal.SIGCONT)  # a frozen process hears nothing else
+        self.send(signal.SIGCONT)  # a frozen process handles no other signal
         try:
             return self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
             return self.kill()
 
     def kill(self) -> int:
-        """Kills it (SIGKILL), and waits until it is gone; returns its exit code."""
+        """Kills the process (SIGKILL) and waits for its end; returns its exit code."""
         self.wanted = False
         self.send(signal.SIGKILL)
         return self._process.wait()

@@ -1,5 +1,5 @@
-"""What `make run` leaves behind, removed: the folder, and what root's PostgreSQL keeps outside
-it. Whoever calls holds the folder.
+"""Removes the data and logs of `make run`: the folder, and the data that root's PostgreSQL keeps
+elsewhere. The caller holds the folder's lock.
 """
 
 import os
@@ -10,13 +10,13 @@ from devstack import lock, rooms
 from devstack.errors import DevstackError, refused
 from devstack.postgres import ORPHANS_GONE_S
 
-# What the names in a stack's folder begin with.
+# Prefixes of the names in a stack's folder.
 OURS = ("chaos", "lock", "logs", "nats", "pid", "postgres")
 
 
 def clean(folder: Path) -> None:
-    """Removes all data and logs of a stack in `folder`. Raises DevstackError where a server
-    still uses them, or they are not ours alone.
+    """Removes all data and logs of a stack in `folder`. Raises DevstackError if a server still uses
+    them, or if the folder has other files.
     """
     if foreign := sorted(path.name for path in folder.iterdir() if not path.name.startswith(OURS)):
         raise DevstackError(
@@ -38,7 +38,7 @@ def clean(folder: Path) -> None:
 
 
 def _need_unused(data: Path) -> None:
-    """Waits for the server of a run that was killed: it still writes while it ends."""
+    """Waits for the server of a killed run, which still writes while it ends."""
     mark = data.with_name(data.name + ".lock")
     if mark.exists():
         os.close(

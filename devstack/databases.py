@@ -1,5 +1,5 @@
-"""The databases of the services on one PostgreSQL server, made when they are missing. Their
-tables are the services' own.
+"""Creates the services' missing databases on one PostgreSQL server. The services create their
+tables.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ def ensure(server: str, names: Mapping[str, str]) -> dict[str, str]:
     """Creates the databases `names` (by service) that are missing on the server at the URL
     `server`; returns their URLs.
 
-    The URL may name any database, or one that does not exist yet: `postgres` is asked then. Raises
-    DevstackError.
+    The URL may name any database. If that one does not exist, the function connects to `postgres`.
+    Raises DevstackError.
     """
     try:
         url = make_url(server).set(drivername="postgresql+psycopg")
@@ -55,8 +55,8 @@ def ensure(server: str, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _connect(url: URL) -> psycopg.Connection[tuple[str, ...]]:
-    # A database that is missing gives an OperationalError without a code, as a server that is away
-    # does: so the sure one first.
+    # A missing database and an unreachable server both give an OperationalError without a code, so
+    # the database that always exists comes first.
     errors: list[psycopg.OperationalError] = []
     for database in (url.database or "postgres", "postgres"):
         target = url.set(drivername="postgresql", database=database).render_as_string(

@@ -1,23 +1,19 @@
-"""What goes wrong with servers on one machine, and the words that say what to do about it. No
-processes here.
-"""
+"""Errors of servers on one machine, with advice for the user."""
 
 import errno
 import re
 
 
 class DevstackError(Exception):
-    """Something on this machine keeps the stack from running; the message says what happened and
-    what to do.
-    """
+    """The stack cannot run on this machine; the message has the cause and the remedy."""
 
 
 class PortTaken(DevstackError):
     """The address that a server was to listen on is in use."""
 
 
-# What a server's last words mean, for the causes that a user can do something about. The first that
-# matches wins.
+# Advice by a pattern in a server's last output, for causes that a user can remove. The first match
+# wins.
 CAUSES = (
     (
         re.compile(r"shared memory segment.*No space left on device"),
@@ -64,21 +60,19 @@ ADDRESS_IN_USE = re.compile(r"address already in use", re.IGNORECASE)
 
 
 def advice(output: str) -> str:
-    """What to do about the first known cause in a server's output; empty when none is known."""
+    """Returns the advice for the first known cause in a server's output; empty if none matches."""
     return next((what_to_do for pattern, what_to_do in CAUSES if pattern.search(output)), "")
 
 
 def failure(what: str, output: str) -> DevstackError:
-    """`what` failed, and this is the output that says why: one error with the advice and the
-    last lines.
-    """
+    """Returns an error for the failure `what`, with advice and the last lines of the output."""
     tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-LINES_MAX:])
     kind = PortTaken if ADDRESS_IN_USE.search(output) else DevstackError
     return kind("\n".join(part for part in (f"{what} {advice(output)}".strip(), tail) if part))
 
 
 def refused(what: str, error: OSError) -> DevstackError:
-    """The operating system refused something that `what` names."""
+    """Returns an error for `what`, which the operating system refused."""
     known = advice(error.strerror or "")
     if error.errno == errno.EADDRINUSE:
         return PortTaken(what)

@@ -1,4 +1,4 @@
-"""Whether a gRPC service serves, as grpc.health.v1 tells it. Nothing of ours is called here."""
+"""Checks with grpc.health.v1 whether a gRPC service is SERVING."""
 
 import asyncio
 
@@ -11,8 +11,8 @@ ANSWER_TIMEOUT_S = 2.0
 
 
 async def serving(address: str) -> bool:
-    """Whether the server at `address` (host:port) answers that it is SERVING; False where nobody
-    answers in two seconds.
+    """Returns whether the server at `address` (host:port) is SERVING; False without an answer in
+    two seconds.
     """
     host, _, port = address.rpartition(":")
     try:

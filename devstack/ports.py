@@ -1,4 +1,4 @@
-"""Free ports of 127.0.0.1, and who may have one. No servers here."""
+"""Chooses free ports of 127.0.0.1; concurrent processes get different ones."""
 
 import fcntl
 import itertools
@@ -26,7 +26,7 @@ _walk = itertools.islice(
 
 
 def taken(port: int) -> bool:
-    """Whether something listens on this port of 127.0.0.1."""
+    """Returns whether a process listens on this port of 127.0.0.1."""
     with socket.socket() as probe:
         # A port whose last connections are in TIME_WAIT is free for a server.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,16 +39,16 @@ def taken(port: int) -> bool:
 
 @cache
 def _claims() -> int:
-    """The file of which each port's byte is locked by the process that has chosen it. One for
-    each user: nobody can lock another's.
+    """Returns a file in which a process locks one byte for each port that it has chosen. Each user
+    has a file: users cannot lock each other's ports.
     """
     path = Path(tempfile.gettempdir()) / f"ordermesh-ports-{os.geteuid()}"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def claimed(port: int) -> bool:
-    """Whether the port is this process's now, until its end: while a server of its own is down
-    there, nobody else who chooses like this is given it.
+    """Returns whether this process now holds the port, until its end. Other processes do not choose
+    it, even while its server is down.
     """
     claims = _claims()
     try:
@@ -59,8 +59,8 @@ def claimed(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that were free a moment ago; who does not choose here may
-    take one meanwhile, see `on_free_port`.
+    """Returns different free ports of 127.0.0.1. A process that does not use this function may take
+    one first: see `on_free_port`.
     """
     candidates = itertools.islice(_walk, len(CHOSEN))
     found = list(
@@ -75,7 +75,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def on_free_port(start: Callable[[int], None]) -> int:
-    """Calls `start` with free ports until one is not taken by somebody else first; returns the
+    """Calls `start` with free ports until no other process has taken one first; returns the
     port.
     """
     for _ in range(ATTEMPTS_MAX):

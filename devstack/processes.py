@@ -1,5 +1,5 @@
-"""The processes of the five services: migrated, started, watched, tormented by tests, stopped.
-No servers of data here.
+"""Migrates, starts, watches and stops the processes of the five services; tests also freeze and
+kill them.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from devstack.health import serving
 
 START_TIMEOUT_S = 60.0
 MIGRATE_TIMEOUT_S = 120.0
-# a service finishes the calls that it is in, for at most 10 s, and closes what it holds
+# a service finishes its running calls, for at most 10 s, and closes its connections
 STOP_GRACE_S = 20.0
 POLL_S = 0.05
 
-# The command line of a service, by its name: tests put programs of their own here.
+# Returns the command line of a service, by its name; tests replace it.
 Program = Callable[[str], Sequence[str]]
 
 
@@ -39,8 +39,8 @@ class Service:
         environment: Mapping[str, str],
         log: Path,
     ) -> None:
-        """`command` runs it, `command migrate` its migrations, both with `environment`; at
-        `address` (host:port) it serves.
+        """`command` runs the service at `address` (host:port), `command migrate` its migrations,
+        both with `environment`.
         """
         self.name = name
         self.address = address
@@ -50,8 +50,8 @@ class Service:
         self._environment = dict(environment)
 
     async def migrate(self) -> None:
-        """Brings its database to the newest schema. Raises DevstackError with what the migration
-        printed when it fails.
+        """Migrates the database to the newest schema. Raises DevstackError with the migration's
+        output if it fails.
         """
         child = Child([*self._command, "migrate"], log=self.log, environment=self._environment)
         try:
@@ -84,8 +84,8 @@ class Service:
         self.child = Child(self._command, log=self.log, environment=self._environment | environment)
 
     async def ready(self) -> None:
-        """Waits until the process is SERVING. Raises DevstackError when it dies instead, or is
-        not after a minute.
+        """Waits until the process is SERVING. Raises DevstackError if it dies first, or after a
+        minute.
         """
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -99,33 +99,29 @@ class Service:
                 f" {self.log}.",
                 output,
             ) from None
-        self.check()  # it may have been somebody else who answered
+        self.check()  # another process may have answered
 
     def check(self) -> None:
-        """Raises DevstackError when the process has ended although nobody stopped it."""
+        """Raises DevstackError if the process ended unexpectedly."""
         if self.child is not None:
             self.child.check(f"The {self.name} service")
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Lets the process drain (SIGTERM), and kills it when it has not ended after `grace_s`
-        seconds.
-        """
+        """Drains the process (SIGTERM), and kills it if it runs after `grace_s` seconds."""
         if self.child is not None:
             await asyncio.to_thread(self.child.stop, grace_s=grace_s)
 
     def kill(self) -> None:
-        """Kills the process (SIGKILL), as a crash would, and waits until it is gone."""
+        """Kills the process (SIGKILL), as a crash would, and waits for its end."""
         if self.child is not None:
             self.child.kill()
 
     def freeze(self) -> None:
-        """Stops the process in its tracks (SIGSTOP): its connections stay open, and nobody
-        answers.
-        """
+        """Freezes the process (SIGSTOP): its connections stay open without answers."""
         self._live().send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Lets a frozen process go on."""
+        """Resumes a frozen process (SIGCONT)."""
         self._live().send(signal.SIGCONT)
 
     async def restart(self, **environment: str) -> None:
@@ -134,10 +130,10 @@ class Service:
         await self.start(**environment)
 
     async def wait(self, timeout_s: float) -> int:
-        """Waits until the process ends by itself, as one does that is to crash (CRASH_AT); returns
-        its exit code.
+        """Waits until the process ends, for example at a crash point (CRASH_AT); returns its exit
+        code.
 
-        Raises TimeoutError when it has not after `timeout_s` seconds.
+        Raises TimeoutError after `timeout_s` seconds.
         """
         child = self._live()
         child.wanted = False

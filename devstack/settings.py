@@ -1,5 +1,5 @@
-"""What `make run` reads from the environment: ports, and servers of the user's own. All faults
-are told at once.
+"""The settings of `make run`, from the environment: ports, and the user's own servers. All faults
+are reported together.
 """
 
 import time
@@ -34,14 +34,14 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the stack listens, and the servers that it uses in place of its own."""
+    """The stack's ports, and the user's servers that it uses in place of its own."""
 
     ports: Ports
     database_url: str | None
     nats_url: str | None
 
     def used_ports(self) -> Iterator[tuple[int, str]]:
-        """Every port that the stack will listen on, with the variable that changes it."""
+        """Yields every port that the stack will listen on, with the variable that changes it."""
         for name in SERVICES:
             yield self.ports.services[name], f"{name.upper()}_PORT"
             yield self.ports.metrics[name], f"{name.upper()}_METRICS_PORT"
@@ -52,7 +52,7 @@ class Settings:
 
 
 def read(environment: Mapping[str, str]) -> Settings:
-    """The settings in `environment`. Raises DevstackError with every fault in them."""
+    """Returns the settings in `environment`. Raises DevstackError with every fault in them."""
     faults: list[str] = []
 
     def port(variable: str, default: int) -> int:
@@ -100,8 +100,8 @@ def read(environment: Mapping[str, str]) -> Settings:
 
 
 def _is_of_nats(url: str) -> bool:
-    """Whether it names a server: without a scheme, `localhost:4222` would be a scheme and a
-    path.
+    """Returns whether the URL names a server: `localhost:4222` without a scheme would parse as a
+    scheme and a path.
     """
     try:
         parts = urlsplit(url.strip())
@@ -124,4 +124,4 @@ def need_ports(settings: Settings) -> None:
                 f"These ports of 127.0.0.1 are taken:\n{ports}\nStop what listens there (`ss -ltnp`"
                 " shows it), or choose others in the environment."
             )
-        time.sleep(POLL_S)  # a port announces nothing when it is free; the deadline bounds the loop
+        time.sleep(POLL_S)  # a free port gives no event; the deadline bounds the loop

@@ -1,7 +1,6 @@
-"""The whole on one machine: PostgreSQL, NATS and the five services, started and stopped together.
+"""Starts and stops PostgreSQL, NATS and the five services together on one machine.
 
-What a server or a service is stands in the other modules; what a person sees of it stands in
-__main__.
+The other modules run one server or service each; __main__ has the terminal's output.
 """
 
 import asyncio
@@ -23,8 +22,7 @@ from devstack.ports import free_ports
 from devstack.postgres import Postgres
 from devstack.processes import Program, Service, program
 
-# In the order in which they start: whoever is called starts before its callers, and stops after
-# them.
+# In start order: a service starts before its callers and stops after them.
 SERVICES = ("warehouse", "payment", "shipping", "fulfillment", "order")
 DATABASES = {
     "warehouse": "warehouse",
@@ -36,23 +34,23 @@ DATABASES = {
 FREE_BYTES_MIN = 256 * 1024 * 1024
 WATCH_S = 0.25
 CONNECT_TIMEOUT_S = 5.0
-NATS_PORT = 4222  # where a URL names none
+NATS_PORT = 4222  # of a URL without a port
 
-# Called with what is about to be done; the work is done inside the context manager that it returns.
+# Called with the name of a step; the step runs inside the returned context manager.
 Step = Callable[[str], AbstractContextManager[object]]
 
-# Given a service's name and the environment that tells it where everything is, answers the one that
-# it gets: tests put proxies between.
+# Called with a service's name and its environment with all addresses; returns the environment that
+# the service gets. Tests insert proxies.
 Route = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
 
 def silently(_what: str) -> AbstractContextManager[object]:
-    """A Step that tells nobody."""
+    """A Step without output."""
     return nullcontext()
 
 
 def directly(_service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """A Route without detours."""
+    """A Route without proxies."""
     return environment
 
 
@@ -67,8 +65,8 @@ class Ports:
 
 
 class Stack:
-    """PostgreSQL, NATS and the five services: all run inside `async with`, and none after it,
-    whatever its end.
+    """PostgreSQL, NATS and the five services. All run inside `async with`, and none runs after
+    it.
     """
 
     def __init__(
@@ -89,9 +87,8 @@ class Stack:
 
         `database_url` and `nats_url` name servers of the user's own, used in place of embedded
         ones; with a `database_prefix` before the databases' names several stacks can share a
-        PostgreSQL. `settings` are for the embedded PostgreSQL, `environment` is for the services
-        beside what they need, `program` what runs as a service, `route` the way from each to
-        whatever it needs.
+        PostgreSQL. `settings` are for the embedded PostgreSQL. `environment` adds to the services'
+        variables. `program` returns a service's command line, `route` changes its environment.
         """
         wanted = ports or Ports()
         self.folder = folder.absolute()
@@ -118,8 +115,8 @@ class Stack:
         self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
-        """Starts everything, and returns when all serve. Raises DevstackError, and then nothing
-        runs any more.
+        """Starts everything, and returns when all services are SERVING. If it raises DevstackError,
+        it has stopped everything.
         """
         try:
             await self._start()
@@ -139,7 +136,7 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where the services and the broker are, as clients are told: ORDER_ADDRESS and so on,
+        """The clients' variables for the services and the broker: ORDER_ADDRESS and so on,
         NATS_URL.
         """
         return {f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()} | {
@@ -147,34 +144,32 @@ class Stack:
         }
 
     def check(self) -> None:
-        """Raises DevstackError when something has ended that nobody stopped, or a disk is all
-        but full.
-        """
+        """Raises DevstackError if a process ended unexpectedly, or a disk is almost full."""
         self._need_disks()
         for part in (self.postgres, self.nats, *self.services.values()):
             if part is not None:
                 part.check()
 
     async def tend(self, work: Callable[[], None]) -> None:
-        """Does a server's blocking work, `stack.nats.start` say, where servers may be started
-        again: see `_start`.
+        """Runs a server's blocking work, e.g. `stack.nats.start`, in the servers' thread: see
+        `_start`.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def watch(self) -> None:
-        """Checks for as long as all is well, and so never returns. Raises what `check` raises."""
+        """Calls `check` periodically, without end. Raises what `check` raises."""
         while True:
             self.check()
             await asyncio.sleep(WATCH_S)  # the interval of the checks
 
     def kill(self) -> None:
-        """Kills everything at once: for those who will not wait for an orderly end."""
+        """Kills all processes at once."""
         for part in (*self.services.values(), self.nats, self.postgres):
             if part is not None:
                 part.kill()
 
     def _need_disks(self) -> None:
-        """The folder's, and that of PostgreSQL's data, which may live elsewhere (see
+        """Checks the disks of the folder and of PostgreSQL's data, which may be elsewhere (see
         devstack.rooms).
         """
         for folder in (self.folder, *([self.postgres.data] if self.postgres else [])):
@@ -183,9 +178,8 @@ class Stack:
     async def _start(self) -> None:
         self._need_disks()
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        # A child dies with the thread that started it, so the servers get one that lives as long as
-        # they do; and one alone, so that a stop comes after the start that was under way when
-        # somebody lost patience.
+        # A child dies with the thread that started it, so the servers have a thread that lives as
+        # long as they do. It is a single one, so that a stop runs after an interrupted start.
         self._thread = self._cleanup.enter_context(ThreadPoolExecutor(1, "devstack"))
         for name, server in (("PostgreSQL", self.postgres), ("NATS", self.nats)):
             if server is not None:
@@ -204,8 +198,8 @@ class Stack:
         self.services = {name: self._service(name) for name in SERVICES}
         with self._step("migrations"):
             await self._migrate()
-        # All are on their way before the first is waited for: importing takes each of them a second
-        # of processor time.
+        # All services start before the first is awaited: each needs a second of processor time for
+        # its imports.
         for service in self.services.values():
             self._cleanup.push_async_callback(service.stop)
             service.spawn()
@@ -221,7 +215,7 @@ class Stack:
                     group.create_task(service.migrate())
         except* DevstackError as failed:
             failures += failed.exceptions
-        # raised here: before Python 3.11.4 `except*` raises a group, whatever is raised in it
+        # raised here: before Python 3.11.4 an error raised inside `except*` becomes a group
         if failures:
             raise DevstackError("\n".join(map(str, failures)))
 
@@ -245,7 +239,7 @@ class Stack:
 
 
 async def beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
-    """Does `work`, and ends it when `watch` fails first. Raises what failed."""
+    """Runs `work`, and cancels it if `watch` fails first. Raises the failure."""
     tasks = [asyncio.create_task(watch), asyncio.create_task(work)]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -258,8 +252,8 @@ async def beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, Non
 
 
 def need_disk(folder: Path) -> None:
-    """Raises DevstackError when the disk of `folder` has less than 256 MiB to spare: servers
-    fail in worse ways when it is full.
+    """Raises DevstackError if the disk of `folder` has less than 256 MiB free: servers fail less
+    clearly on a full disk.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
@@ -272,7 +266,7 @@ def need_disk(folder: Path) -> None:
 
 
 async def _need_answer(nats_url: str) -> None:
-    """Raises DevstackError when nobody listens at any of the addresses of a NATS URL."""
+    """Raises DevstackError if no server listens at any address of a NATS URL."""
     servers = [urlsplit(part.strip()) for part in nats_url.split(",")]
     for server in servers:
         try:

@@ -1,9 +1,8 @@
-"""Becomes another program that does not outlive the process that started it, and that has not its
-rights.
+"""Executes another program that dies with the process that started it, and drops its rights.
 
-Run as a script (`python -I -S tether.py PARENT SIGNAL UID GID COMMAND...`), so the standard library
-alone. A wrapper, and not `preexec_fn`: Python code between fork and exec may deadlock where the
-parent has threads, and gRPC's parent always has.
+It runs as a script (`python -I -S tether.py PARENT SIGNAL UID GID COMMAND...`), so it imports only
+the standard library. It replaces `preexec_fn`: Python code between fork and exec may deadlock in a
+parent with threads, and a parent that uses gRPC has threads.
 """
 
 import ctypes
@@ -14,10 +13,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, death_signal: int, uid: int, gid: int, command: list[str]) -> None:
-    """Drops to `uid` and `gid` (-1: stays), asks the kernel for `death_signal` at the parent's
-    death, and becomes `command`.
+    """Changes to `uid` and `gid` (-1: unchanged), requests `death_signal` at the parent's death,
+    and executes `command`.
     """
-    # before the rights are dropped: its file may be out of reach then
+    # loaded before the change of user, after which its file may be unreadable
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if uid != -1:
         os.setgroups([])

@@ -1,1 +1,1 @@
-"""The operators' command line: a client like any other, by public RPCs alone."""
+"""The operators' command line. It calls public RPCs only."""

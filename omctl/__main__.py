@@ -1,4 +1,4 @@
-"""`omctl` (`.venv/bin/omctl`), or `python -m omctl`: the commands put together."""
+"""`omctl` (`.venv/bin/omctl`), or `python -m omctl`: registers the commands."""
 
 import sys
 
@@ -18,9 +18,9 @@ app = typer.Typer(
         "Orders, stock, money and events, from the command line.\n\nThe services are found by"
         " ORDER_ADDRESS (127.0.0.1:15051), WAREHOUSE_ADDRESS (127.0.0.1:15052), FULFILLMENT_ADDRESS"
         " (...:15053), SHIPPING_ADDRESS (...:15054) and PAYMENT_ADDRESS (...:15055)."
-        " ORDERMESH_ACTOR (staff:7f3a) is whom you act for: the history of each change names it, as"
-        " claimed. Tables are for people; with --json every command speaks ProtoJSON. What goes"
-        " wrong is one line on stderr."
+        " ORDERMESH_ACTOR (staff:7f3a) is the person that you act for: the history of each change"
+        " names it as the claimed actor. Commands print tables, or ProtoJSON with --json. An error"
+        " is one line on stderr."
     ),
     epilog=EXIT_CODES,
 )
@@ -31,7 +31,6 @@ app.add_typer(events.app, name="events")
 app.command(epilog=EXIT_CODES)(audit)
 
 if __name__ == "__main__":
-    # The libraries' lesser lines are not for people; an error's line shows nobody's data, and
-    # stands not among the output.
+    # Libraries log only errors, without personal data, and on stderr: stdout has the output only.
     configure_log("omctl", "error", sys.stderr)
     app(prog_name="omctl")

@@ -1,5 +1,5 @@
-"""What people type, as values: items, amounts, statuses, ids. Pure; what cannot be understood is
-a usage error that says what can.
+"""Parses arguments of the command line: items, amounts, statuses, ids. Pure. An argument that does
+not parse is a usage error that shows the accepted form.
 """
 
 from datetime import UTC, datetime
@@ -21,8 +21,8 @@ TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT
 
 
 def amount(text: str, currency: str) -> MoneyMessage:
-    """An amount such as 12.50, exactly. Raises typer.BadParameter where it has more digits than
-    the currency, or is none.
+    """Returns an amount such as 12.50, exactly. Raises typer.BadParameter if the text is no amount
+    or has more digits than the currency.
     """
     try:
         digits = minor_digits(currency)
@@ -41,7 +41,7 @@ def amount(text: str, currency: str) -> MoneyMessage:
 
 
 def order_item(text: str, currency: str) -> order_service_pb2.NewOrderItem:
-    """SKU:QUANTITY:PRICE. The SKU may hold colons itself."""
+    """Parses SKU:QUANTITY:PRICE. The SKU may contain colons."""
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
         raise typer.BadParameter(
@@ -53,7 +53,7 @@ def order_item(text: str, currency: str) -> order_service_pb2.NewOrderItem:
 
 
 def stock_item(text: str) -> inventory_service_pb2.ReceivedLine:
-    """SKU:QUANTITY. The SKU may hold colons itself."""
+    """Parses SKU:QUANTITY. The SKU may contain colons."""
     sku, _, quantity = text.rpartition(":")
     if not sku:
         raise typer.BadParameter(
@@ -63,7 +63,7 @@ def stock_item(text: str) -> inventory_service_pb2.ReceivedLine:
 
 
 def cancelled_line(text: str) -> order_service_pb2.CancelledLine:
-    """LINE:QUANTITY."""
+    """Parses LINE:QUANTITY."""
     number, colon, quantity = text.partition(":")
     if not colon:
         raise typer.BadParameter(
@@ -73,36 +73,36 @@ def cancelled_line(text: str) -> order_service_pb2.CancelledLine:
 
 
 def units(text: str) -> int:
-    """A number of units; its bounds are the contract's."""
+    """Parses a number of units. The service checks the contract's bounds."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise typer.BadParameter(f"{text!r} is no number of units.")
     return int(text)
 
 
 def status(text: str) -> int:
-    """An order's status by its name."""
+    """Returns an order status by its name."""
     return _value(order_pb2.OrderStatus, text)
 
 
 def stock_status(text: str) -> int:
-    """An order's stock status by its name."""
+    """Returns a stock status by its name."""
     return _value(order_pb2.StockStatus, text)
 
 
 def failed_state(text: str) -> int:
-    """A failed event's state by its name."""
+    """Returns a failed event's state by its name."""
     return _value(ops_service_pb2.FailedEventState, text)
 
 
 def service(text: str) -> str:
-    """One of the five services by its name."""
+    """Returns the name of one of the five services, in lower case."""
     if text.lower() not in SERVICES:
         raise typer.BadParameter(f"{text!r} is none of {', '.join(SERVICES)}.")
     return text.lower()
 
 
 def consumer(text: str) -> str:
-    """A consumer's name, which begins with its service's: order-payments."""
+    """Returns a consumer's name. It begins with its service's: order-payments."""
     if text.partition("-")[0] not in SERVICES:
         known = f"{SERVICES[0]}-payments"
         raise typer.BadParameter(
@@ -119,7 +119,7 @@ def _value(enum: object, text: str) -> int:
 
 
 def uuid(text: str) -> str:
-    """A UUID, in its usual form."""
+    """Returns a UUID in its canonical form."""
     try:
         return str(UUID(text))
     except ValueError as error:
@@ -127,7 +127,7 @@ def uuid(text: str) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether it is an id, and not a number for people."""
+    """Returns whether the text is an order's id, and not an order number."""
     try:
         UUID(text)
     except ValueError:
@@ -136,10 +136,10 @@ def is_uuid(text: str) -> bool:
 
 
 def moment(time: datetime | None) -> Timestamp | None:
-    """A time that was typed; without a zone it is the local one."""
+    """Returns a typed time as a Timestamp; a time without a zone is local."""
     return timestamp(time.astimezone(UTC)) if time else None
 
 
 def order_status_name(value: int) -> str:
-    """An order's status as people write it."""
+    """Returns the name of an order status, as the command line accepts it."""
     return name_of(order_pb2.OrderStatus, value)

@@ -1,4 +1,4 @@
-"""One run of a command: its connection, its deadline, and what becomes of its failures."""
+"""One run of a command: its channels, its deadline, and its failures as messages and exit codes."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -23,7 +23,7 @@ Question = Callable[[Channel], Coroutine[Any, Any, T]]
 
 
 def settings() -> Settings:
-    """The settings from the environment. With faults it says all of them, and ends the program."""
+    """Returns the settings from the environment. Prints all faults and exits if there are any."""
     try:
         return Settings()
     except ValidationError as error:
@@ -31,8 +31,8 @@ def settings() -> Settings:
 
 
 def run(address: str, work: Work, *, timeout_s: float | None = None) -> None:
-    """Does the work over a channel to `address`, in `timeout_s` seconds where given. Failures
-    end the program, with a line and a code.
+    """Runs `work` with a channel to `address`, for at most `timeout_s` seconds if given. A failure
+    ends the program with one line on stderr and an exit code.
     """
     try:
         asyncio.run(_work(address, work, timeout_s))
@@ -46,15 +46,15 @@ def run(address: str, work: Work, *, timeout_s: float | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[T]):
-    """What several services have answered, by name, and why the others have not."""
+    """The answers of several services, by name, and the failures of the others."""
 
     found: Mapping[str, T]
     failures: Mapping[str, Failure]
     addresses: Mapping[str, str]
 
     def end(self) -> None:
-        """Where a service has not answered, says so of each, and ends the program: what was
-        found has been shown before.
+        """Prints each failure and ends the program, if a service did not answer. The command has
+        already shown what it found.
         """
         for name, failure in self.failures.items():
             typer.echo(
@@ -66,7 +66,9 @@ class Answers(Generic[T]):
 
 
 def ask_each(addresses: Mapping[str, str], question: Question[T]) -> Answers[T]:
-    """Asks several services the same, at once. One that fails keeps no other from being heard."""
+    """Calls several services concurrently with the same question. A failure of one does not affect
+    the others.
+    """
 
     async def one(address: str) -> T | Failure:
         try:
@@ -91,7 +93,7 @@ def ask_each(addresses: Mapping[str, str], question: Question[T]) -> Answers[T]:
 
 
 def fail(text: str, code: int) -> NoReturn:
-    """Says what went wrong, and ends the program."""
+    """Prints the error and ends the program."""
     typer.echo(f"omctl: {printable(text)}", err=True)
     raise typer.Exit(code)
 
@@ -102,6 +104,6 @@ async def _work(address: str, work: Work, timeout_s: float | None) -> None:
 
 
 def connected(address: str) -> AbstractAsyncContextManager[Channel]:
-    """A channel whose calls claim the actor of the settings."""
+    """Returns a channel whose calls claim the actor of the settings."""
     set_claimed_actor(settings().ordermesh_actor)
     return connect(address)

@@ -1,4 +1,4 @@
-"""Where the services are: from the environment, by default where `make run` puts them."""
+"""The addresses of the services, from the environment; by default those of `make run`."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     ordermesh_actor: str | None = Field(
         default=None,
         pattern=f"^(?:{PATTERN.pattern})$",
-        description="whom you act for, e.g. staff:7f3a: it stands in the history of each change",
+        description="the person that you act for, e.g. staff:7f3a: the history of changes names it",
     )
 
     @property

@@ -1,6 +1,4 @@
-"""What went wrong, in one line: the reason, what exactly, and what to do next; and the exit code
-that scripts see. Pure.
-"""
+"""Describes a failed call in one line: reason, detail and next step; and its exit code. Pure."""
 
 from typing import Final
 
@@ -17,23 +15,23 @@ UNAVAILABLE: Final = 4
 INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = (
-    "Exit codes: 0 done; 1 refused, or failed; 2 not understood (the command line or the"
-    " environment); 3 not found; 4 unavailable, or out of time: may be tried again; 130"
+    "Exit codes: 0 done; 1 refused, or failed; 2 invalid command line or environment; 3 not"
+    " found; 4 unavailable, or timed out: may be tried again; 130"
     " interrupted."
 )
 
-# What an operator types next. For any other reason the contract's own next step is shown.
+# An operator's next command, by reason. Any other reason has the next step of its contract.
 NEXT: Final = {
     "INSUFFICIENT_STOCK": "see `omctl stock list`, or book what arrives with `omctl stock receive`",
     "REQUEST_ID_REUSED": (
-        "repeat exactly what this --request-id stood for, or leave it out for something new"
+        "repeat the request of this --request-id unchanged, or omit the option for a new request"
     ),
     "ORDER_NOT_FOUND": "see `omctl order list`",
     "FAILED_EVENT_NOT_FOUND": (
-        "see `omctl events failed`; one that came right by itself leaves no trace"
+        "see `omctl events failed`; an event that a later try handled is no longer listed"
     ),
     "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
-    "FAILED_EVENT_AMBIGUOUS": "see both with `omctl events show ... --digest`, and name one",
+    "FAILED_EVENT_AMBIGUOUS": "see both with `omctl events show ... --digest`, and choose one",
     "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",
     "ORDER_NOT_CANCELLABLE": (
         "return what has arrived, recall what is on its way, cancel the units that have not left"
@@ -45,22 +43,22 @@ NEXT: Final = {
     ),
     "STORED_VERSION_NOT_FOUND": "name another service, or the fulfilment",
     "DATABASE_NOT_READY": "migrate the service's database, with `python -m NAME_svc migrate`",
-    "INTERNAL": "it is the service's own fault: look at its log",
+    "INTERNAL": "the service has a bug: see its log",
 }
 
 
 def exit_code(failure: Failure) -> int:
-    """The code for a failed call."""
+    """Returns the exit code for a failed call."""
     if isinstance(failure, NotFound):
         return NOT_FOUND
     return UNAVAILABLE if isinstance(failure, Deferred) else FAILED
 
 
 def line(failure: Failure, address: str) -> str:
-    """What people are told of a failed call to the service at `address`."""
+    """Returns the message of a failed call to the service at `address`."""
     reason = failure.metadata.get("peer_reason", failure.reason)
-    said = str(failure).rstrip(".")
-    parts = [f"{reason}: {said}" if said != failure.reason else reason]
+    text = str(failure).rstrip(".")
+    parts = [f"{reason}: {text}" if text != failure.reason else reason]
     if failure.violations:
         parts.append(
             "; ".join(
@@ -92,9 +90,7 @@ def _next(failure: Failure, address: str) -> str:
 
 
 def next_step(reason: str) -> str:
-    """The next step that the contract gives for a reason; empty for a reason that it does not
-    have.
-    """
+    """Returns the contract's next step for a reason; empty for an unknown reason."""
     value = ErrorReason.DESCRIPTOR.values_by_name.get(f"ERROR_REASON_{reason}")
     if value is None:
         return ""

@@ -15,7 +15,7 @@ from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import ask_each, run, settings
 from omctl.errors import EXIT_CODES, FAILED
-from omctl.options import Json, Note, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, print_request_id
 
 if TYPE_CHECKING:  # they are types alone
     from ordermesh.ops.v1.ops_service_pb2_grpc import (
@@ -28,7 +28,7 @@ BATCH_MAX = 10_000
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="See the events that services could not handle, and have events handled again.",
+    help="List events that services could not handle, replay them, and inspect outboxes.",
     epilog=EXIT_CODES,
 )
 
@@ -38,7 +38,7 @@ Services = Annotated[
         "--service",
         parser=arguments.service,
         metavar="SERVICE",
-        help="Only this service. Again for each; all five by default.",
+        help="Only this service. Repeatable; all five by default.",
     ),
 ]
 State = Annotated[
@@ -47,8 +47,7 @@ State = Annotated[
         parser=arguments.failed_state,
         metavar="STATE",
         help=(
-            "deferred, failed, replayed or discarded. Again for each; deferred and failed by"
-            " default."
+            "deferred, failed, replayed or discarded. Repeatable; deferred and failed by default."
         ),
     ),
 ]
@@ -78,7 +77,7 @@ Before = Annotated[
     typer.Option(formats=arguments.TIME_FORMATS, help="Failed first before this time."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Change nothing; show what would be concerned.")
+    bool, typer.Option("--dry-run", help="Change nothing; count the events that match.")
 ]
 Consumer = Annotated[
     str,
@@ -99,14 +98,14 @@ AnyEvent = Annotated[
     str | None, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")
 ]
 Digest = Annotated[
-    str | None, typer.Option(help="Which body, where two came under one event id: see `show`.")
+    str | None, typer.Option(help="The body's digest, if two came under one event id: see `show`.")
 ]
 All = Annotated[
     bool,
-    typer.Option("--all", help="All that the filters leave, the oldest first, instead of one."),
+    typer.Option("--all", help="All events that match the filters, oldest first, instead of one."),
 ]
 Limit = Annotated[
-    int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most so many of each service.")
+    int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most this many of each service.")
 ]
 
 
@@ -121,12 +120,12 @@ def failed(
     aggregate: Aggregate = None,
     since: Since = None,
     before: Before = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many; 0: all.")] = 50,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Lists events that could not be handled, the oldest failure first. Filters that are given
-    must all hold.
+    """Lists events that services could not handle, oldest failure first. An event is listed if it
+    matches all given filters.
     """
     wanted = _filter(state, consumer, subject, type_, reason, aggregate, since, before)
 
@@ -161,7 +160,7 @@ def show(
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Shows one failed event: what went wrong, and what it says."""
+    """Shows one failed event: its error and its content."""
 
     async def work(channel: Channel) -> None:
         found = await _get(channel, consumer, event, digest, timeout)
@@ -198,12 +197,12 @@ def replay(
     json: Json = False,
     timeout: Timeout = 60.0,
 ) -> None:
-    """Hands a failed event to its handler again, or all that match the filters. What had its effect
-    has no second one.
+    """Hands a failed event to its handler again, or all that match the filters. An event takes
+    effect once only.
 
-    Exit code 1 where one of them has failed again: it stays, with the new error. The request_id is
-    printed on stderr before anything is sent: the same command with --request-id tries the same
-    events, and no others.
+    The exit code is 1 if an event fails again: it stays, with the new error. The command prints the
+    request_id on stderr before it sends the request. The same command with --request-id tries the
+    same events, and no others.
     """
     wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
     _one_or_all(consumer, event, all_, service, wanted)
@@ -222,7 +221,11 @@ def replay(
             )
         return
     request = api.BatchReplayFailedEventsRequest(
-        request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note
+        request_id=print_request_id(request_id),
+        filter=wanted,
+        limit=limit,
+        dry_run=dry_run,
+        note=note,
     )
 
     async def work(channel: Channel) -> api.BatchReplayFailedEventsResponse:
@@ -241,7 +244,7 @@ def replay(
     typer.echo(
         f"{tried} would be tried." if dry_run else f"{replayed} of {tried} replayed.", err=True
     )
-    _tell_more(any(answer.more for answer in found))
+    _print_more(any(answer.more for answer in found))
     answers.end()
     if not dry_run and replayed < tried:
         raise typer.Exit(FAILED)
@@ -269,11 +272,11 @@ def discard(
     json: Json = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Gives a failed event up, or all that match the filters: none is delivered again. (`replay`
-    can still bring them back.)
+    """Discards a failed event, or all that match the filters: the service does not try them again.
+    `replay` still hands them to their handler.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id
-    discards nothing more.
+    The command prints the request_id on stderr before it sends the request. The same command with
+    --request-id discards no further event.
     """
     wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
     _one_or_all(consumer, event, all_, service, wanted)
@@ -293,11 +296,15 @@ def discard(
         return
     if not (service or wanted.ByteSize()):
         raise typer.BadParameter(
-            "Say which with at least one filter: all failed events of all services would be"
-            " given up."
+            "Give at least one filter: without one, all failed events of all services would be"
+            " discarded."
         )
     request = api.BatchDiscardFailedEventsRequest(
-        request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note
+        request_id=print_request_id(request_id),
+        filter=wanted,
+        limit=limit,
+        dry_run=dry_run,
+        note=note,
     )
 
     async def work(channel: Channel) -> api.BatchDiscardFailedEventsResponse:
@@ -313,7 +320,7 @@ def discard(
         _show(sorted(shown, key=_oldest_first), json=False)
     count = sum(answer.discarded_count for answer in answers.found.values())
     typer.echo(f"{count} would be discarded." if dry_run else f"{count} discarded.", err=True)
-    _tell_more(any(answer.more for answer in answers.found.values()))
+    _print_more(any(answer.more for answer in answers.found.values()))
     answers.end()
 
 
@@ -329,14 +336,14 @@ def set_version(
         str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="The order's id.")
     ],
     version: Annotated[
-        int, typer.Argument(min=1, help="The version: events above it count from then on.")
+        int, typer.Argument(min=1, help="The version: later events above it are applied.")
     ],
     fulfillment: Annotated[
         str | None,
         typer.Option(
             parser=arguments.uuid,
             metavar="UUID",
-            help="Of this fulfilment of the order, not of the order itself.",
+            help="Set the version of this fulfilment of the order, not of the order.",
         ),
     ] = None,
     note: Note = None,
@@ -344,13 +351,13 @@ def set_version(
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Sets the version that a service has stored of an order, or of a fulfilment: where it is too
-    high, true events are skipped.
+    """Sets the version that a service has stored of an order or of a fulfilment. If it is too high,
+    the service skips valid events.
 
-    The request_id is printed on stderr before anything is sent.
+    The command prints the request_id on stderr before it sends the request.
     """
     request = api.SetStoredVersionRequest(
-        request_id=told(request_id),
+        request_id=print_request_id(request_id),
         order_id=order,
         fulfillment_id=fulfillment,
         version=version,
@@ -375,7 +382,7 @@ def republish(
         typer.Option(
             parser=arguments.uuid,
             metavar="UUID",
-            help="The events of this record, or all that concern this order.",
+            help="The events of this record, or all events of this order.",
         ),
     ] = None,
     since: Annotated[
@@ -392,16 +399,16 @@ def republish(
     json: Json = False,
     timeout: Timeout = 60.0,
 ) -> None:
-    """Publishes events again, by record, by time or by both. They keep their ids: who has had them
-    changes nothing.
+    """Publishes events again, by record, by time or by both. They keep their ids, so a consumer
+    that has handled them skips them.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id
-    publishes nothing once more.
+    The command prints the request_id on stderr before it sends the request. The same command with
+    --request-id publishes nothing again.
     """
     if aggregate is None and since is None:
-        raise typer.BadParameter("Say which events: --aggregate, or --since.")
+        raise typer.BadParameter("Choose the events: give --aggregate or --since.")
     request = api.RepublishEventsRequest(
-        request_id=told(request_id),
+        request_id=print_request_id(request_id),
         aggregate_id=aggregate,
         create_time_from=arguments.moment(since),
         create_time_before=arguments.moment(before),
@@ -424,10 +431,10 @@ def republish(
 def adopt(
     service: Services = None, note: Note = None, json: Json = False, timeout: Timeout = 60.0
 ) -> None:
-    """Stores the events that a service's stream has and its outbox does not: its database was
+    """Stores the events that a service's stream has and its outbox lacks, after its database was
     restored.
 
-    It changes no order, payment or other record. Repeated, it stores nothing twice.
+    It changes no order, payment or other record. A repeat stores nothing twice.
     """
 
     async def work(channel: Channel) -> tuple[int, int]:
@@ -459,8 +466,8 @@ def adopt(
 
 @app.command(epilog=EXIT_CODES)
 def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0) -> None:
-    """Shows how each service's publishing stands: what waits, since when, how far its stream is,
-    and what the stream refuses.
+    """Shows each service's outbox: the number and age of unpublished events, the last published
+    sequence, and the events that the stream refuses.
     """
 
     async def work(channel: Channel) -> api.GetOutboxStatsResponse:
@@ -485,7 +492,7 @@ def _one_or_all(
     services: Sequence[str] | None,
     wanted: api.FailedEventFilter,
 ) -> None:
-    """Raises BadParameter unless one event is named, or all of a filter."""
+    """Raises BadParameter unless the arguments name one event, or --all is given."""
     if all_ == (event is not None) or (all_ and consumer):
         raise typer.BadParameter(
             "Name one event by CONSUMER and EVENT, or give --all, with filters."
@@ -494,9 +501,9 @@ def _one_or_all(
         raise typer.BadParameter("Filters go with --all.")
 
 
-def _tell_more(more: bool) -> None:
+def _print_more(more: bool) -> None:
     if more:
-        typer.echo("More match: the same command goes on, or raise --limit.", err=True)
+        typer.echo("More events match: repeat the command, or raise --limit.", err=True)
 
 
 def _show_one(consumer: str, event: str, digest: str | None, *, json: bool, timeout: float) -> None:
@@ -517,7 +524,11 @@ def _replay_one(
     timeout: float,
 ) -> None:
     request = api.ReplayFailedEventRequest(
-        request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note
+        request_id=print_request_id(request_id),
+        consumer=consumer,
+        event_id=event,
+        digest=digest,
+        note=note,
     )
 
     async def work(channel: Channel) -> None:
@@ -527,7 +538,7 @@ def _replay_one(
         _show([found], json=json)
         if found.state != api.FAILED_EVENT_STATE_REPLAYED:
             typer.echo(
-                f"omctl: It has failed again: {output.printable(found.error or found.reason)}",
+                f"omctl: The event failed again: {output.printable(found.error or found.reason)}",
                 err=True,
             )
             raise typer.Exit(FAILED)
@@ -546,7 +557,11 @@ def _discard_one(
     timeout: float,
 ) -> None:
     request = api.DiscardFailedEventRequest(
-        request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note
+        request_id=print_request_id(request_id),
+        consumer=consumer,
+        event_id=event,
+        digest=digest,
+        note=note,
     )
 
     async def work(channel: Channel) -> None:
@@ -599,7 +614,7 @@ def _oldest_first(event: api.FailedEvent) -> tuple[int, str, str]:
 
 
 def _addresses(services: Sequence[str] | None, consumer: str | None = None) -> Mapping[str, str]:
-    """Where to ask: the services that were named, or the one whose consumer it is, or all."""
+    """Returns the addresses of the named services, or of the consumer's service, or of all."""
     wanted = set(services or ()) or ({_service(consumer)} if consumer else None)
     return {
         name: address

@@ -1,19 +1,20 @@
-"""The values of the contracts' enums as people write them. Pure."""
+"""Names of the contracts' enum values on the command line. Pure."""
 
 import re
 from typing import Any
 
 
 def name_of(enum: Any, value: int) -> str:
-    """The value's name without its enum's prefix, in lower case: "in_transit"; the number itself
-    where it is newer than this program.
+    """Returns the value's name without its enum's prefix, in lower case: "in_transit".
+
+    A value that this program's contracts lack is returned as a number.
     """
     known = enum.DESCRIPTOR.values_by_number.get(value)
     return known.name.removeprefix(_prefix(enum)).lower() if known else str(value)
 
 
 def values_of(enum: Any) -> dict[str, int]:
-    """Every value but "unspecified" by its name."""
+    """Returns every value except "unspecified", by its name."""
     return {name_of(enum, number): number for number in enum.DESCRIPTOR.values_by_number if number}
 
 

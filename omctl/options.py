@@ -1,4 +1,4 @@
-"""The options that many commands have, and what is said of a request's id."""
+"""Options of several commands."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -9,28 +9,28 @@ from omctl import arguments
 
 Json = Annotated[
     bool,
-    typer.Option(
-        "--json", help="ProtoJSON: one document, or one on each line where there may be many."
-    ),
+    typer.Option("--json", help="Print ProtoJSON: one document, or one on each line for a list."),
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the answer.")
 ]
 Note = Annotated[
-    str | None, typer.Option(help="Why, for the history: 1 to 500 characters, no personal data.")
+    str | None, typer.Option(help="A note for the history: 1 to 500 characters, no personal data.")
 ]
 RequestId = Annotated[
     str | None,
     typer.Option(
         parser=arguments.uuid,
         metavar="UUID",
-        help="The same on each try, so that nothing is done twice; made up where not given.",
+        help="Use the same id on each try, so that nothing is done twice; random by default.",
     ),
 ]
 
 
-def told(request_id: str | None) -> str:
-    """The request's id, told before anything is sent: where the answer is lost, the same one is
+def print_request_id(request_id: str | None) -> str:
+    """Prints the request's id on stderr and returns it; a new one if None.
+
+    Commands call it before they send a request: if the answer is lost, a repeat with this id is
     safe.
     """
     chosen = request_id or str(uuid4())

@@ -16,26 +16,26 @@ from chassis.values.errors import Failure, NotFound
 from omctl import arguments, output, views
 from omctl.calls import connected, fail, run, settings
 from omctl.errors import EXIT_CODES, FAILED, exit_code
-from omctl.options import Json, Note, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, print_request_id
 from omctl.undo import Undo
 from omctl.watching import timeline, transitions
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub
 
-# Nothing more happens by itself to an order that stands there.
+# Statuses after which no automatic step of an order follows.
 ENDS = frozenset({"delivered", "cancelled", "refunded", "failed"})
 PAGE = 100
 
-app = typer.Typer(
-    no_args_is_help=True, help="Place orders, look at them, and undo them.", epilog=EXIT_CODES
-)
+app = typer.Typer(no_args_is_help=True, help="Create, show and cancel orders.", epilog=EXIT_CODES)
 
-Which = Annotated[str, typer.Argument(metavar="ORDER", help="Its id, or its number (OM-...).")]
+OrderArgument = Annotated[
+    str, typer.Argument(metavar="ORDER", help="Its id, or its number (OM-...).")
+]
 Reason = Annotated[
     str | None,
     typer.Option(
-        metavar="REASON", help="In capitals, e.g. OUT_OF_SEASON; CUSTOMER_REQUEST where not given."
+        metavar="REASON", help="In capitals, e.g. OUT_OF_SEASON; CUSTOMER_REQUEST by default."
     ),
 ]
 
@@ -44,15 +44,13 @@ Reason = Annotated[
 def create(
     item: Annotated[
         list[str],
-        typer.Option(
-            metavar="SKU:QUANTITY:PRICE", help="A line, e.g. TEAPOT:2:18.95. Again for each line."
-        ),
+        typer.Option(metavar="SKU:QUANTITY:PRICE", help="A line, e.g. TEAPOT:2:18.95. Repeatable."),
     ],
     currency: Annotated[str, typer.Option(help="ISO 4217, e.g. GBP.")],
-    name: Annotated[str, typer.Option(help="Who receives it: the full name.")],
+    name: Annotated[str, typer.Option(help="The recipient's full name.")],
     country: Annotated[str, typer.Option(help="ISO 3166-1 alpha-2, e.g. GB.")],
     address_line: Annotated[
-        list[str], typer.Option(help="Street and house. Again for up to four lines.")
+        list[str], typer.Option(help="Street and house. Repeatable, up to four lines.")
     ],
     locality: Annotated[str, typer.Option(help="City.")] = "",
     postal_code: Annotated[str, typer.Option()] = "",
@@ -69,22 +67,24 @@ def create(
         bool,
         typer.Option(
             "--unique-reference",
-            help="Refuse where another order of the customer's holds this number alone.",
+            help="Refuse if another order of the customer reserves this number.",
         ),
     ] = False,
     discount: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="Off the whole order.")
+        str | None, typer.Option(metavar="AMOUNT", help="Discount on the whole order.")
     ] = None,
-    tax: Annotated[str | None, typer.Option(metavar="AMOUNT", help="On the whole order.")] = None,
+    tax: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Tax on the whole order.")
+    ] = None,
     shipping: Annotated[str | None, typer.Option(metavar="AMOUNT")] = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Places an order: reserves its stock, and leaves it pending for its payment.
+    """Creates an order and reserves its stock; the order is pending until it is paid.
 
-    The request_id is printed on stderr before anything is sent: where the answer is lost, the same
-    command with --request-id gets the same order, and never a second one.
+    The command prints the request_id on stderr before it sends the request. If the answer is lost,
+    the same command with --request-id returns the same order and creates no second one.
     """
     currency = currency.upper()
     request = order_service_pb2.CreateOrderRequest(
@@ -105,7 +105,7 @@ def create(
             email=email,
             phone=phone,
         ),
-        request_id=told(request_id),  # last: nothing is told of what was not understood
+        request_id=print_request_id(request_id),  # last: an invalid command line prints no id
     )
 
     async def work(channel: Channel) -> None:
@@ -116,8 +116,8 @@ def create(
 
 
 @app.command(epilog=EXIT_CODES)
-def get(order: Which, json: Json = False, timeout: Timeout = 10.0) -> None:
-    """Shows one order: where it stands, its lines, its parcels."""
+def get(order: OrderArgument, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Shows one order: its status, its lines, its parcels."""
 
     async def work(channel: Channel) -> None:
         _show(await _find(_stub(channel), order, timeout), json=json)
@@ -129,7 +129,7 @@ def get(order: Which, json: Json = False, timeout: Timeout = 10.0) -> None:
 def list_(
     status: Annotated[
         list[int] | None,
-        typer.Option(parser=arguments.status, metavar="STATUS", help="Only these. Again for each."),
+        typer.Option(parser=arguments.status, metavar="STATUS", help="Only this. Repeatable."),
     ] = None,
     stock_status: Annotated[
         int | None,
@@ -138,16 +138,17 @@ def list_(
     customer_id: Annotated[str | None, typer.Option()] = None,
     external_reference: Annotated[str | None, typer.Option()] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed then or later.")
+        datetime | None,
+        typer.Option(formats=arguments.TIME_FORMATS, help="Placed at this time, or later."),
     ] = None,
     before: Annotated[
         datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed before.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many; 0: all.")] = 50,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Lists orders, newest first. Filters that are given must all hold."""
+    """Lists orders, newest first. An order is listed if it matches all given filters."""
     request = order_service_pb2.ListOrdersRequest(
         statuses=cast("Any", status or []),
         customer_id=customer_id,
@@ -167,42 +168,42 @@ def list_(
 
 
 @app.command("timeline", epilog=EXIT_CODES)
-def timeline_(order: Which, json: Json = False, timeout: Timeout = 10.0) -> None:
-    """Shows what has happened to an order so far, oldest first."""
+def timeline_(order: OrderArgument, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Shows an order's transitions so far, oldest first."""
 
     async def work(channel: Channel) -> None:
         orders = _stub(channel)
         order_id = (await _find(orders, order, timeout)).order_id
         async for change in transitions(orders, order_id, timeout):
-            _tell(change, json=json)
+            _print_transition(change, json=json)
 
     run(settings().order_address, work)
 
 
 @app.command(epilog=EXIT_CODES)
 def watch(
-    order: Which,
+    order: OrderArgument,
     until: Annotated[
         int | None,
         typer.Option(
             parser=arguments.status,
             metavar="STATUS",
-            help="Wait for this status; exit code 1 when the order ends elsewhere.",
+            help="Wait for this status; exit code 1 if the order ends in another one.",
         ),
     ] = None,
     json: Json = False,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds to watch at most; exit code 4 when they are over."),
+        typer.Option(min=0.1, help="Seconds to watch at most; exit code 4 after them."),
     ] = None,
-    patience: Annotated[
+    idle_timeout: Annotated[
         float,
         typer.Option(
-            min=1, help="Seconds without any answer from the service, before it counts as away."
+            min=1, help="Seconds without an answer after which the service counts as unavailable."
         ),
     ] = 60.0,
 ) -> None:
-    """Shows what has happened to an order, then what happens, until it is delivered, cancelled,
+    """Shows an order's transitions, then each new one, until the order is delivered, cancelled,
     refunded or failed.
     """
     awaited = None if until is None else arguments.order_status_name(until)
@@ -211,13 +212,13 @@ def watch(
     async def work(channel: Channel) -> None:
         orders = _stub(channel)
         order_id = (await _find(orders, order, 10.0)).order_id
-        async with aclosing(timeline(orders, order_id, patience)) as changes:
+        async with aclosing(timeline(orders, order_id, idle_timeout)) as changes:
             async for change in changes:
-                _tell(change, json=json)
+                _print_transition(change, json=json)
                 status = arguments.order_status_name(change.new_status)
                 if status == awaited:
                     return
-                if status in ends and not await _lives_on(orders, order_id, change):
+                if status in ends and not await _has_later_transition(orders, order_id, change):
                     if awaited:
                         fail(f"The order is {status} ({change.reason}), and not {awaited}.", FAILED)
                     return
@@ -227,21 +228,24 @@ def watch(
 
 @app.command(epilog=EXIT_CODES)
 def cancel(
-    order: Which,
+    order: OrderArgument,
     reason: Reason = None,
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Cancels an order that nothing of was delivered: stock and money go back by themselves, and
-    parcels on their way are recalled.
+    """Cancels an order of which nothing was delivered. The services release its stock, refund its
+    payment and recall its parcels.
     """
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
         request = order_service_pb2.CancelOrderRequest(
-            request_id=told(request_id), order_id=found.order_id, reason=reason, note=note
+            request_id=print_request_id(request_id),
+            order_id=found.order_id,
+            reason=reason,
+            note=note,
         )
         _show((await ask(_stub(channel).CancelOrder, request, timeout_s=timeout)).order, json=json)
 
@@ -253,11 +257,12 @@ def undo(
     order: Annotated[str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="Its id.")],
     timeout: Timeout = 15.0,
 ) -> None:
-    """Takes back what the services do for an order that the order service has lost by a
-    restoration.
+    """Undoes the services' work for an order that the order service lost when its database was
+    restored.
 
-    Work on it is cancelled, parcels are recalled, money and stock go back. An order that exists is
-    refused: cancel it. Repeated, nothing is done twice. Exit code 1 where a service refuses a step.
+    It cancels fulfilments, recalls parcels, refunds payments and releases stock. It refuses an
+    order that exists: cancel that one. A repeat does nothing twice. The exit code is 1 if a service
+    refuses a step.
     """
     addresses = settings().addresses
     try:
@@ -284,12 +289,12 @@ async def _undo(addresses: Mapping[str, str], order_id: str, timeout_s: float) -
 
 @app.command("cancel-items", epilog=EXIT_CODES)
 def cancel_items(
-    order: Which,
+    order: OrderArgument,
     item: Annotated[
         list[str],
         typer.Option(
             metavar="LINE:QUANTITY",
-            help="How many more units of a line, e.g. 2:1. Again for each line.",
+            help="A line and the units of it to cancel, e.g. 2:1. Repeatable.",
         ),
     ],
     reason: Reason = None,
@@ -298,7 +303,7 @@ def cancel_items(
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Cancels some units that are not with a carrier yet, all lines or none; the last unit
+    """Cancels units that are not with a carrier yet, all lines or none. Cancelling the last unit
     cancels the order.
     """
     lines = [arguments.cancelled_line(each) for each in item]
@@ -306,7 +311,7 @@ def cancel_items(
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
         request = order_service_pb2.CancelOrderItemsRequest(
-            request_id=told(request_id),
+            request_id=print_request_id(request_id),
             order_id=found.order_id,
             lines=lines,
             reason=reason,
@@ -322,18 +327,18 @@ def cancel_items(
 
 @app.command(epilog=EXIT_CODES)
 def retry(
-    order: Which,
+    order: OrderArgument,
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Tries a failed order again: its stock is reserved anew, and it waits for its payment."""
+    """Retries a failed order: reserves its stock again; the order is pending until it is paid."""
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
         request = order_service_pb2.RetryOrderRequest(
-            request_id=told(request_id), order_id=found.order_id, note=note
+            request_id=print_request_id(request_id), order_id=found.order_id, note=note
         )
         _show((await ask(_stub(channel).RetryOrder, request, timeout_s=timeout)).order, json=json)
 
@@ -345,7 +350,7 @@ def _stub(channel: Channel) -> "OrderServiceAsyncStub":
 
 
 async def _find(orders: "OrderServiceAsyncStub", which: str, timeout_s: float) -> order_pb2.Order:
-    """The order with this id or number. Raises NotFound."""
+    """Returns the order with this id or number. Raises NotFound."""
     if arguments.is_uuid(which):
         by_id = order_service_pb2.GetOrderRequest(order_id=arguments.uuid(which))
         return (await ask(orders.GetOrder, by_id, timeout_s=timeout_s)).order
@@ -357,10 +362,10 @@ async def _find(orders: "OrderServiceAsyncStub", which: str, timeout_s: float) -
     return found[0]
 
 
-async def _lives_on(
+async def _has_later_transition(
     orders: "OrderServiceAsyncStub", order_id: str, change: order_pb2.OrderTransition
 ) -> bool:
-    """Whether the order went on after this change, which is only read up on."""
+    """Returns whether the order has a later transition than this one, which the watch replays."""
     now = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
     return now.version > change.order_version
 
@@ -379,7 +384,7 @@ def _show(order: order_pb2.Order, *, json: bool) -> None:
         output.show(views.parcels(order), screen)
 
 
-def _tell(change: order_pb2.OrderTransition, *, json: bool) -> None:
+def _print_transition(change: order_pb2.OrderTransition, *, json: bool) -> None:
     if json:
         output.line(change)
     else:

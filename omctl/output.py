@@ -1,5 +1,5 @@
-"""How answers are shown: tables with lines and colours on a terminal, aligned text in a pipe,
-ProtoJSON for scripts.
+"""Prints answers: tables with lines and colours on a terminal, aligned text in a pipe, ProtoJSON
+for scripts.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -26,9 +26,7 @@ WIDTH_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text below their headings. `right`: the columns whose figures stand to the right,
-    by number.
-    """
+    """Rows of text with headings. `right` are the indexes of the right-aligned columns."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -36,7 +34,7 @@ class Table:
 
 
 def show(table: Table, screen: Console) -> None:
-    """Shows the table as fits where it goes."""
+    """Prints the table: with lines on a terminal, as aligned text elsewhere."""
     if not screen.is_terminal:
         for text in aligned(table):
             typer.echo(text)
@@ -48,14 +46,13 @@ def show(table: Table, screen: Console) -> None:
         )
     for row in table.rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
-    # As wide as it is: a terminal that is narrower folds lines, and not what is to be copied from
-    # them.
+    # At full width: a narrower terminal then wraps whole lines, and ids stay intact for copying.
     drawn.width = Measurement.get(screen, screen.options.update(max_width=WIDTH_MAX), drawn).maximum
     screen.print(drawn, soft_wrap=True)
 
 
 def answer(message: Message, table: Table, *, json: bool) -> None:
-    """Shows an answer: as one JSON document, or as the table."""
+    """Prints an answer as one JSON document, or as the table."""
     if json:
         document(message)
     else:
@@ -69,8 +66,8 @@ async def listing(
     *,
     json: bool,
 ) -> None:
-    """Shows the records of a List method: each as a line of JSON as soon as its page is there, or
-    all as one table. Afterwards the request's page_token says whether there are more.
+    """Prints the records of a List method: a line of JSON each as its page arrives, or one table.
+    Afterwards the request's page_token is set if there are more.
     """
     found: list[Any] = []
     async for page in pages:
@@ -83,13 +80,13 @@ async def listing(
 
 
 def more(left: bool) -> None:
-    """Says on stderr that a list was cut, where it was."""
+    """Prints a hint on stderr if --limit cut the list."""
     if left:
         typer.echo("There are more: --limit 0 lists all.", err=True)
 
 
 def aligned(table: Table) -> Iterator[str]:
-    """The table as plain text, a line a row, columns two blanks apart."""
+    """Returns the table as plain text, one line for each row, columns two blanks apart."""
     rows = [[printable(cell) for cell in row] for row in (table.headings, *table.rows)]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -102,22 +99,24 @@ def aligned(table: Table) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """The text without what would move the cursor, or end the line: names may hold anything."""
+    """Returns the text without control characters and line ends: names may contain any
+    character.
+    """
     return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def document(message: Message) -> None:
-    """One JSON document, over several lines."""
+    """Prints the message as one JSON document of several lines."""
     typer.echo(dumps(proto_json(message), indent=2, ensure_ascii=False))
 
 
 def line(message: Message, **beside: str) -> None:
-    """A JSON document on one line, at once; `beside`: what it does not say itself."""
+    """Prints the message as JSON on one line and flushes it; `beside` are additional fields."""
     typer.echo(dumps(beside | proto_json(message), ensure_ascii=False))
 
 
 def proto_json(message: Message) -> dict[str, Any]:
-    """The message as ProtoJSON says, zeros and empty lists included, so that scripts find their
+    """Returns the message as ProtoJSON, with zeros and empty lists, so that scripts find all
     fields.
     """
     return MessageToDict(message, always_print_fields_with_no_presence=True)
@@ -129,6 +128,6 @@ def money(message: MoneyMessage) -> str:
 
 
 def time(message: Timestamp) -> str:
-    """In the time zone of whoever looks, with milliseconds."""
+    """Returns the time in the local time zone, with milliseconds."""
     local = message.ToDatetime(tzinfo=UTC).astimezone()
     return local.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -11,12 +11,12 @@ from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
-from omctl.options import Json, Note, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, print_request_id
 
 PAGE = 1_000
 
 app = typer.Typer(
-    no_args_is_help=True, help="Look at an order's money, and give some back.", epilog=EXIT_CODES
+    no_args_is_help=True, help="List and refund an order's payments.", epilog=EXIT_CODES
 )
 
 Payment = Annotated[
@@ -35,7 +35,7 @@ def list_(
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Lists an order's payments, the newest first, with what went back of each."""
+    """Lists an order's payments, newest first, with the refunded amount of each."""
     request = payment_service_pb2.ListPaymentsRequest(order_id=order)
 
     async def work(channel: Channel) -> None:
@@ -58,7 +58,7 @@ def contradictions(
     ],
     timeout: Timeout = 10.0,
 ) -> None:
-    """Lists what processors said of an order's payments against what they had said before."""
+    """Lists reports on an order's payments in which a processor contradicts its earlier report."""
     request = payment_service_pb2.ListPaymentsRequest(order_id=order)
 
     async def work(channel: Channel) -> None:
@@ -86,17 +86,20 @@ def resolve(
         ),
     ],
     note: Annotated[
-        str, typer.Option(metavar="TEXT", help="What was found at the processor, and done.")
+        str, typer.Option(metavar="TEXT", help="The finding at the processor, and the remedy.")
     ],
     request_id: RequestId = None,
     timeout: Timeout = 15.0,
 ) -> None:
     """Marks a processor's contradiction as resolved. No money moves.
 
-    The request_id is printed on stderr before anything is sent.
+    The command prints the request_id on stderr before it sends the request.
     """
     request = payment_service_pb2.ResolveContradictionRequest(
-        request_id=told(request_id), payment_id=payment, contradiction_id=contradiction, note=note
+        request_id=print_request_id(request_id),
+        payment_id=payment,
+        contradiction_id=contradiction,
+        note=note,
     )
 
     async def work(channel: Channel) -> None:
@@ -116,13 +119,13 @@ def void(
     json: Json = False,
     timeout: Timeout = 15.0,
 ) -> None:
-    """Gives back what is set aside on the card, and not captured.
+    """Voids an authorised payment that is not captured.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id
-    voids nothing twice.
+    The command prints the request_id on stderr before it sends the request. The same command with
+    --request-id voids nothing twice.
     """
     request = payment_service_pb2.VoidPaymentRequest(
-        request_id=told(request_id), payment_id=payment, note=note
+        request_id=print_request_id(request_id), payment_id=payment, note=note
     )
 
     async def work(channel: Channel) -> None:
@@ -137,16 +140,16 @@ def refund(
     payment: Payment,
     amount: Annotated[
         str | None,
-        typer.Option(metavar="AMOUNT", help="How much; all that is left where not given."),
+        typer.Option(metavar="AMOUNT", help="The amount; all that is not refunded by default."),
     ] = None,
-    currency: Annotated[str | None, typer.Option(help="ISO 4217, e.g. GBP: of the amount.")] = None,
+    currency: Annotated[str | None, typer.Option(help="The amount's, e.g. GBP (ISO 4217).")] = None,
     return_: Annotated[
         str | None,
         typer.Option(
             "--return",
             parser=arguments.uuid,
             metavar="RETURN",
-            help="Try again what the processor has refused to refund of this return.",
+            help="Retry the refund of this return that the processor has refused.",
         ),
     ] = None,
     expected_version: Annotated[
@@ -154,7 +157,7 @@ def refund(
         typer.Option(
             min=1,
             metavar="VERSION",
-            help="Refuse where the payment has changed since it had this version.",
+            help="Refuse if the payment has another version than this one.",
         ),
     ] = None,
     note: Note = None,
@@ -162,15 +165,15 @@ def refund(
     json: Json = False,
     timeout: Timeout = 15.0,
 ) -> None:
-    """Gives captured money back. Nothing happens to goods: a refund of goods is a return.
+    """Refunds captured money. It does not return goods: create a return for that.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id
-    refunds nothing twice.
+    The command prints the request_id on stderr before it sends the request. The same command with
+    --request-id refunds nothing twice.
     """
     if (amount is None) != (currency is None):
-        raise typer.BadParameter("--amount and --currency belong together.")
+        raise typer.BadParameter("Give --amount and --currency together.")
     request = payment_service_pb2.RefundPaymentRequest(
-        request_id=told(request_id),
+        request_id=print_request_id(request_id),
         payment_id=payment,
         amount=arguments.amount(amount, currency.upper()) if amount and currency else None,
         return_id=return_,

@@ -10,7 +10,7 @@ from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
-from omctl.options import Json, Note, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, print_request_id
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
@@ -19,31 +19,31 @@ PAGE = 1_000
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Book goods that arrive, correct counts, and see what is there.",
+    help="Receive goods, correct stock levels after a count, and list them.",
     epilog=EXIT_CODES,
 )
 
 
 @app.command(epilog=EXIT_CODES)
 def receive(
-    warehouse: Annotated[str, typer.Argument(help="Where, e.g. london-1.")],
+    warehouse: Annotated[str, typer.Argument(help="The warehouse, e.g. london-1.")],
     item: Annotated[
         list[str],
-        typer.Option(metavar="SKU:QUANTITY", help="What, e.g. TEAPOT:100. Again for each SKU."),
+        typer.Option(metavar="SKU:QUANTITY", help="The goods, e.g. TEAPOT:100. Repeatable."),
     ],
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Books goods that arrived, all lines or none.
+    """Posts goods that arrived, all lines or none.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id
-    books nothing twice.
+    The command prints the request_id on stderr before it sends the request. The same command with
+    --request-id posts nothing twice.
     """
     lines = [arguments.stock_item(each) for each in item]
     request = inventory_service_pb2.ReceiveStockRequest(
-        request_id=told(request_id), warehouse_id=warehouse, lines=lines, note=note
+        request_id=print_request_id(request_id), warehouse_id=warehouse, lines=lines, note=note
     )
 
     async def work(channel: Channel) -> None:
@@ -55,24 +55,24 @@ def receive(
 
 @app.command(epilog=EXIT_CODES)
 def adjust(
-    warehouse: Annotated[str, typer.Argument(help="Where, e.g. london-1.")],
-    sku: Annotated[str, typer.Argument(help="What, e.g. TEAPOT.")],
+    warehouse: Annotated[str, typer.Argument(help="The warehouse, e.g. london-1.")],
+    sku: Annotated[str, typer.Argument(help="The SKU, e.g. TEAPOT.")],
     delta: Annotated[
         int,
-        typer.Option(help="How many more units there are than AVAILABLE says; negative: fewer."),
+        typer.Option(help="The counted units minus AVAILABLE; negative if units are missing."),
     ],
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Corrects what is available by a count.
+    """Corrects the available units of a stock level after a count.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id
-    changes nothing twice.
+    The command prints the request_id on stderr before it sends the request. The same command with
+    --request-id changes nothing twice.
     """
     request = inventory_service_pb2.AdjustStockRequest(
-        request_id=told(request_id),
+        request_id=print_request_id(request_id),
         warehouse_id=warehouse,
         sku=sku,
         delta=delta,
@@ -89,12 +89,12 @@ def adjust(
 @app.command("list", epilog=EXIT_CODES)
 def list_(
     warehouse: Annotated[str | None, typer.Option(help="Only there.")] = None,
-    sku: Annotated[list[str] | None, typer.Option(help="Only these. Again for each.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0: all.")] = 0,
+    sku: Annotated[list[str] | None, typer.Option(help="Only this. Repeatable.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many lines; 0: all.")] = 0,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Lists what is in stock, by warehouse and SKU."""
+    """Lists the stock levels, by warehouse and SKU."""
     request = inventory_service_pb2.ListStockLevelsRequest(warehouse_id=warehouse, skus=sku or [])
 
     async def work(channel: Channel) -> None:

@@ -1,8 +1,7 @@
-"""`omctl order undo`: takes back what the other services do for an order that the order service
-lacks.
+"""`omctl order undo`: undoes the services' work for an order that the order service lacks.
 
-Its database was restored to an older state. Each step is an RPC that a person could make one by
-one.
+The order service lacks it when its database was restored to an older state. Each step is a public
+RPC.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -22,7 +21,7 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 
 from chassis.rpc.client import Channel, ask, pages
 from chassis.values.errors import NotFound, Refused
-from omctl.audit.money import kept
+from omctl.audit.money import retained
 from omctl.audit.orders import AT_REST, OVER
 from omctl.names import name_of
 
@@ -31,10 +30,10 @@ NOTE = "the order service has no such order"
 
 
 class Undo:
-    """One order, over channels to the five services by name. `steps` says what was done, line by
-    line.
+    """Undoes one order, over channels to the five services by name. `steps` returns one line for
+    each step.
 
-    A repeat goes on where the last run ended: each request's id is made of what it asks.
+    Each request's id is derived from its content, so a repeat continues where the last run ended.
     """
 
     def __init__(self, channels: Mapping[str, Channel], order_id: str, timeout_s: float) -> None:
@@ -45,11 +44,11 @@ class Undo:
         self._payments = PaymentServiceStub(channels["payment"])
         self._reservations = ReservationServiceStub(channels["warehouse"])
         self.refused = False
-        # Where a fulfilment works on units of an attempt: its event takes their commit back.
+        # Warehouses and attempts with a fulfilment: its event uncommits their units.
         self._worked_on: set[tuple[str, int]] = set()
 
     async def exists(self) -> bool:
-        """Whether the order service has the order after all."""
+        """Returns whether the order service has the order."""
         request = order_service_pb2.GetOrderRequest(order_id=self._order_id)
         try:
             await ask(self._orders.GetOrder, request, timeout_s=self._timeout_s)
@@ -58,8 +57,8 @@ class Undo:
         return True
 
     async def steps(self) -> AsyncIterator[str]:
-        """Does everything, and says of each step what came of it. Raises Failure where a service is
-        away; what one refuses is said, and the rest goes on.
+        """Takes every step and yields its result. After a refused step the others follow. Raises
+        Failure if a service does not answer.
         """
         async for line in self._works():
             yield line
@@ -71,7 +70,7 @@ class Undo:
         async for line in self._recalls(shipments):
             yield line
         if any(each.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED for each in shipments):
-            yield "payments: kept, for a parcel was delivered. `omctl payment refund` gives back"
+            yield "payments: not refunded: a parcel was delivered. `omctl payment refund` refunds"
         else:
             async for line in self._gives_back():
                 yield line
@@ -105,7 +104,7 @@ class Undo:
     async def _gives_back(self) -> AsyncIterator[str]:
         request = payment_service_pb2.ListPaymentsRequest(order_id=self._order_id)
         for payment in await self._all(self._payments.ListPayments, request, "payments"):
-            if not kept(payment):
+            if not retained(payment):
                 continue
             request_id = self._id("payment", payment.payment_id, payment.version)
             names = {"request_id": request_id, "payment_id": payment.payment_id}
@@ -136,8 +135,8 @@ class Undo:
             units = sum(line.committed for line in each.lines)
             if units and (each.warehouse_id, each.attempt) not in self._worked_on:
                 yield (
-                    f"reservation {each.reservation_id}: {units} units stay committed, for no"
-                    " fulfilment works on them. `omctl audit` names the counts that make them"
+                    f"reservation {each.reservation_id}: {units} units stay committed: no"
+                    " fulfilment picks them. `omctl audit` names the counts that make them"
                     " available"
                 )
 

@@ -1,4 +1,4 @@
-"""Orders, their timelines, stock levels and events as people read them. Pure."""
+"""Orders, timelines, payments, stock levels and events as tables and lines of text. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,7 +14,7 @@ SECONDS = len("2026-01-31 09:00:00")
 
 
 def orders(found: Sequence[order_pb2.Order]) -> Table:
-    """A line an order; its number serves wherever its id does."""
+    """Returns one row for each order. Commands accept its number in place of its id."""
     headings = ("ORDER", "STATUS", "TOTAL", "UNITS", "CUSTOMER", "REFERENCE", "PLACED")
     rows = [
         (
@@ -32,7 +32,7 @@ def orders(found: Sequence[order_pb2.Order]) -> Table:
 
 
 def facts(order: order_pb2.Order) -> Iterator[str]:
-    """What there is to know of an order but its lines."""
+    """Returns an order's fields, except its lines, as lines of text."""
     yield f"order      {order.order_number} ({order.order_id})"
     yield (
         f"status     {_status(order.status)}: {order.status_reason}; version {order.version},"
@@ -60,13 +60,13 @@ def facts(order: order_pb2.Order) -> Iterator[str]:
     yield f"placed     {time(order.create_time)}, changed {time(order.update_time)}{expires}"
     for late in order.late_events:
         yield (
-            f"late       {time(late.occur_time)} {late.reason} (by {late.actor}): came after the"
-            " order's end"
+            f"late       {time(late.occur_time)} {late.reason} (by {late.actor}): consumed after"
+            " the order's end"
         )
 
 
 def items(order: order_pb2.Order) -> Table:
-    """Its lines, and where their units come from."""
+    """Returns one row for each line of the order, with its allocations."""
     rows = [
         (
             str(item.line_number),
@@ -86,7 +86,7 @@ def items(order: order_pb2.Order) -> Table:
 
 
 def parcels(order: order_pb2.Order) -> Table:
-    """What each warehouse does for it; empty until it is confirmed."""
+    """Returns one row for each warehouse that serves the order; none until it is confirmed."""
     rows = [
         (
             part.warehouse_id,
@@ -102,7 +102,7 @@ def parcels(order: order_pb2.Order) -> Table:
 
 
 def transition(change: order_pb2.OrderTransition) -> str:
-    """A line of the timeline, with the claimed actor and the note where there are any."""
+    """Returns a line of the timeline, with the claimed actor and the note if there are any."""
     actor = f"{change.actor} for {change.claimed_actor}" if change.claimed_actor else change.actor
     note = f"  {change.note}" if change.note else ""
     why = f"{change.reason}  (by {actor}, version {change.order_version}){note}"
@@ -110,7 +110,7 @@ def transition(change: order_pb2.OrderTransition) -> str:
 
 
 def payments(found: Sequence[payment_pb2.Payment]) -> Table:
-    """A line a payment."""
+    """Returns one row for each payment."""
     headings = ("PAYMENT", "ATTEMPT", "STATUS", "AMOUNT", "CAPTURED", "REFUNDED", "PENDING")
     amounts = ("amount", "captured_amount", "refunded_amount", "refund_pending_amount")
     rows = [
@@ -126,7 +126,7 @@ def payments(found: Sequence[payment_pb2.Payment]) -> Table:
 
 
 def contradictions(found: Sequence[payment_pb2.Payment]) -> Table:
-    """A line for each report in which a processor contradicts what it said before."""
+    """Returns one row for each report in which a processor contradicts its earlier report."""
     headings = (
         "PAYMENT",
         "CONTRADICTION",
@@ -142,25 +142,25 @@ def contradictions(found: Sequence[payment_pb2.Payment]) -> Table:
     rows = [
         (
             payment.payment_id,
-            its.contradiction_id,
+            contradiction.contradiction_id,
             name_of(payment_pb2.PaymentOperationKind, operation.kind),
             operation.operation_id,
             name_of(payment_pb2.PaymentOperationOutcome, operation.outcome),
-            name_of(payment_pb2.PaymentOperationOutcome, its.outcome),
-            its.report_id,
-            its.payload_sha256,
-            time(its.report_time)[:SECONDS],
-            its.resolve_note or "-",
+            name_of(payment_pb2.PaymentOperationOutcome, contradiction.outcome),
+            contradiction.report_id,
+            contradiction.payload_sha256,
+            time(contradiction.report_time)[:SECONDS],
+            contradiction.resolve_note or "-",
         )
         for payment in found
         for operation in payment.operations
-        for its in operation.contradictions
+        for contradiction in operation.contradictions
     ]
     return Table(headings, rows)
 
 
 def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:
-    """A line a SKU and warehouse."""
+    """Returns one row for each SKU and warehouse."""
     headings = ("WAREHOUSE", "SKU", "SELLABLE", "AVAILABLE", "RESERVED", "COMMITTED", "DAMAGED")
     rows = [
         (
@@ -181,7 +181,7 @@ def _status(value: int) -> str:
 
 
 def failed_events(found: Sequence[ops_service_pb2.FailedEvent]) -> Table:
-    """A line an event; consumer and event name it in other commands."""
+    """Returns one row for each event. Other commands name it by consumer and event."""
     rows = [
         (
             event.consumer,
@@ -203,7 +203,7 @@ def failed_events(found: Sequence[ops_service_pb2.FailedEvent]) -> Table:
 
 
 def failed_event(event: ops_service_pb2.FailedEvent) -> Iterator[str]:
-    """What there is to know of a failed event but its payload."""
+    """Returns a failed event's fields, except its payload, as lines of text."""
     yield f"event      {event.event_id} at {event.consumer}"
     yield f"state      {_failed_state(event.state)}: {event.reason}; tried {event.attempts} times"
     if event.HasField("next_try_time"):
@@ -224,7 +224,7 @@ def failed_event(event: ops_service_pb2.FailedEvent) -> Iterator[str]:
 
 
 def outboxes(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Table:
-    """A line a service."""
+    """Returns one row for each service."""
     rows = [
         (
             name,
@@ -246,26 +246,26 @@ def outboxes(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Tab
 
 
 def refused_events(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Table | None:
-    """A line an event that its stream refuses; None where there is none."""
+    """Returns one row for each event that its stream refuses; None if there is none."""
     rows = [
         (
             name,
-            its.aggregate_id,
-            its.event_id,
-            its.type,
-            str(its.payload_bytes),
-            time(its.create_time)[:SECONDS],
-            its.refusal,
+            event.aggregate_id,
+            event.event_id,
+            event.type,
+            str(event.payload_bytes),
+            time(event.create_time)[:SECONDS],
+            event.refusal,
         )
         for name, stats in found.items()
-        for its in stats.refused_events
+        for event in stats.refused_events
     ]
     headings = ("SERVICE", "BLOCKED AGGREGATE", "REFUSED EVENT", "TYPE", "BYTES", "SINCE", "WHY")
     return Table(headings, rows, frozenset({4})) if rows else None
 
 
 def republished(found: Mapping[str, ops_service_pb2.RepublishEventsResponse]) -> Table:
-    """A line a service."""
+    """Returns one row for each service."""
     return Table(
         ("SERVICE", "EVENTS"),
         [(name, str(answer.event_count)) for name, answer in found.items()],

@@ -1,4 +1,4 @@
-"""An order's timeline as it happens."""
+"""Reads an order's transitions, past and new."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -16,20 +16,20 @@ PAGE = 1_000
 
 
 async def timeline(
-    orders: "OrderServiceAsyncStub", order_id: str, patience_s: float
+    orders: "OrderServiceAsyncStub", order_id: str, idle_timeout_s: float
 ) -> AsyncGenerator[order_pb2.OrderTransition, None]:
-    """The order's transitions, each once and in order: those that were, then each as it happens.
+    """Yields the order's transitions, each once and in order: the past ones, then each new one.
 
     Ends when WatchOrder does. Raises a Failure: a refusal, or Deferred when the service has not
-    answered for `patience_s` seconds.
+    answered for `idle_timeout_s` seconds.
     """
     last, request = 0, order_service_pb2.WatchOrderRequest(order_id=order_id)
-    async with aclosing(watch(orders.WatchOrder, request, patience_s=patience_s)) as news:
-        async for told in news:
-            if told.HasField("snapshot"):
+    async with aclosing(watch(orders.WatchOrder, request, patience_s=idle_timeout_s)) as responses:
+        async for response in responses:
+            if response.HasField("snapshot"):
                 new = [transition async for transition in transitions(orders, order_id)]
             else:
-                new = [told.transition] if told.HasField("transition") else []
+                new = [response.transition] if response.HasField("transition") else []
             for transition in new:
                 if transition.order_version > last:
                     last = transition.order_version
@@ -39,7 +39,7 @@ async def timeline(
 async def transitions(
     orders: "OrderServiceAsyncStub", order_id: str, timeout_s: float | None = None
 ) -> AsyncGenerator[order_pb2.OrderTransition, None]:
-    """What has happened to the order so far, oldest first."""
+    """Yields the order's transitions so far, oldest first."""
     request = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id)
     async for page in pages(
         orders.ListOrderTransitions, request, "transitions", size=PAGE, timeout_s=timeout_s

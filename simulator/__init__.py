@@ -1,3 +1,1 @@
-"""The world outside: shoppers, card holders, pickers, carriers. A client like any other: public
-RPCs and events only.
-"""
+"""Simulates shoppers, card holders, pickers and carriers. Uses public RPCs and events only."""

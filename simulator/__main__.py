@@ -1,4 +1,4 @@
-"""`python -m simulator`: what people type, and what they see."""
+"""`python -m simulator`: the command line and its output."""
 
 import asyncio
 import sys
@@ -33,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help=(
-        "Plays the world outside: shoppers, card holders, pickers, packers, carriers. By public"
+        "Simulates shoppers, card holders, pickers, packers and carriers, with public"
         " RPCs and events only.\n\nThe services are found by ORDER_ADDRESS, WAREHOUSE_ADDRESS,"
         " FULFILLMENT_ADDRESS, SHIPPING_ADDRESS, PAYMENT_ADDRESS and NATS_URL; by default where"
         " `make run` puts them."
@@ -41,24 +41,24 @@ app = typer.Typer(
 )
 console = Console(highlight=False, soft_wrap=True)
 
-Patience = Annotated[
+Timeout = Annotated[
     float,
     typer.Option(
         min=1,
-        help="Seconds to wait for an answer, or for an order to arrive, before it counts as stuck.",
+        help="Seconds to wait for an answer, or for a delivery, before the order counts as stuck.",
     ),
 ]
 Work = Callable[[Services, World], Coroutine[Any, Any, int]]
 
 
 @app.command()
-def demo(patience: Patience = 60.0) -> None:
-    """Walks one order from checkout to delivered, and prints its timeline as it happens. Exit
-    code 0 only if it was delivered.
+def demo(timeout: Timeout = 60.0) -> None:
+    """Takes one order from checkout to delivery and prints its transitions. The exit code is 0
+    only if it was delivered.
     """
 
     async def work(services: Services, world: World) -> int:
-        return OK if await demo_command.demo(services, world, _say, patience) else FAILED
+        return OK if await demo_command.demo(services, world, _say, timeout) else FAILED
 
     _run(work)
 
@@ -78,22 +78,23 @@ def replay(
         str,
         typer.Option(
             metavar="LABEL",
-            help="Order everything anew, under this label: a file is replayed once for each.",
+            help="Order everything again, under this label: a file is replayed once for each.",
         ),
     ] = "",
     concurrency: Annotated[
         int, typer.Option(min=1, max=256, help="Invoices that are under way at once.")
     ] = 8,
-    patience: Patience = 120.0,
+    timeout: Timeout = 120.0,
 ) -> None:
-    """Walks every invoice of a file through its whole lifetime, and accounts for every row, unit
-    and penny of it.
+    """Orders every invoice of a file, follows each order to its end, and accounts for every row,
+    unit and penny.
 
-    The stock that it needs is booked on the way. Credit notes (numbers with a C) become returns of
-    what their customers bought before, as far as the file has it: sent back, inspected, restocked,
-    refunded. What cannot be used is listed with its reason. Replaying the same file again orders
-    and returns nothing twice: it finds the same orders. Exit code 0 only if every order was
-    delivered, every return closed, and the services' books agree with the file.
+    The replay receives the stock that each invoice needs. A credit note (a number with a C) becomes
+    a return of goods that its customer bought earlier in the file. The goods are sent back,
+    inspected, restocked and refunded. Rows that cannot be used are listed with their reasons. A
+    second replay of the same file finds the same orders and returns, and creates none. The exit
+    code is 0 only if every order was delivered, every return closed, and the services' records
+    agree with the file.
     """
     try:
         ledger = read(file)
@@ -107,11 +108,11 @@ def replay(
         with Meter(console, len(ledger.invoices)) as meter:
             done = await replay_invoices(
                 services,
-                Shoppers(services, world, patience),
+                Shoppers(services, world, timeout),
                 ledger,
                 label=again,
                 concurrency=concurrency,
-                tell=meter.walked,
+                progress=meter.walked,
             )
         for line in report.lines(done):
             _say(line)
@@ -126,26 +127,28 @@ def load(
     duration: Annotated[
         float, typer.Option(min=0.1, max=86_400, help="Seconds for which orders are sent.")
     ],
-    patience: Patience = 60.0,
+    timeout: Timeout = 60.0,
 ) -> None:
-    """Sends orders at a steady rate, whoever waits, and prints how long they took. Exit code 0
-    only if all were delivered.
+    """Creates orders at a steady rate, whether or not earlier ones are done, and prints how long
+    they took. The exit code is 0 only if all were delivered.
     """
 
     async def work(services: Services, world: World) -> int:
-        shoppers = Shoppers(services, world, patience)
-        run = await load_command.load(services, shoppers, rate=rate, duration_s=duration, tell=_say)
+        shoppers = Shoppers(services, world, timeout)
+        run = await load_command.load(
+            services, shoppers, rate=rate, duration_s=duration, progress=_say
+        )
         for line in load_command.report(run):
             _say(line)
         return OK if run.healthy else FAILED
 
-    _run(work, everybody=True)
+    _run(work, all_orders=True)
 
 
-def _run(work: Work, *, everybody: bool = False) -> None:
-    """Does the work in a world that lives meanwhile, and ends the program with its exit code."""
+def _run(work: Work, *, all_orders: bool = False) -> None:
+    """Runs the work beside the simulated staff, and ends the program with its exit code."""
     try:
-        code = asyncio.run(_live(work, _settings(), everybody=everybody))
+        code = asyncio.run(_live(work, _settings(), all_orders=all_orders))
     except KeyboardInterrupt:
         _fail("Stopped. Orders that were under way stay where they are.", INTERRUPTED)
     except Unreachable as silence:
@@ -155,18 +158,18 @@ def _run(work: Work, *, everybody: bool = False) -> None:
     raise typer.Exit(code)
 
 
-async def _live(work: Work, settings: Settings, *, everybody: bool) -> int:
-    """Does the work while the world goes on around it. Without a broker it looks instead of
-    hearing, and is slower.
+async def _live(work: Work, settings: Settings, *, all_orders: bool) -> int:
+    """Runs the work beside the simulated staff; returns its exit code. Without a broker, the
+    simulator polls the services, which is slower.
     """
     async with connected(settings) as services:
         broker = await connect_broker(settings.nats_url.get_secret_value(), name="simulator")
         if not broker.answers:
             _say(
-                "No broker answers (NATS_URL): events cannot be heard, and the work goes by"
-                " looking, which is slower."
+                "No broker answers (NATS_URL): the simulator polls the services instead of"
+                " consuming events, which is slower."
             )
-        world = World(services, everybody=everybody)
+        world = World(services, all_orders=all_orders)
         background, working = (
             asyncio.create_task(world.run(broker)),
             asyncio.create_task(work(services, world)),
@@ -174,7 +177,7 @@ async def _live(work: Work, settings: Settings, *, everybody: bool) -> int:
         try:
             await asyncio.wait({background, working}, return_when=asyncio.FIRST_COMPLETED)
             if background.done():
-                # the world has no end of its own: this is a bug of ours, and says so
+                # World.run ends only with an error: a bug, which is raised here
                 background.result()
             return working.result()
         finally:
@@ -201,7 +204,6 @@ def _fail(text: str, code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    # What goes wrong is told in the program's own words, between which the libraries' log lines
-    # would stand; an error's line shows nobody's data.
+    # Libraries log only errors, without personal data, and on stderr: stdout has the output only.
     configure_log("simulator", "error", sys.stderr)
     sys.exit(app())

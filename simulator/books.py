@@ -1,5 +1,5 @@
-"""What the services themselves have booked for orders: units and money, to be held against what
-was asked for.
+"""Sums the units and the money that the services have recorded for orders, to compare with a file's
+invoices.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from chassis.values.money import from_message
 from simulator.services import Services
 
 PAGE: Final = 1_000
-# Orders that their customers have received.
+# Statuses of orders that were delivered.
 ARRIVED: Final = frozenset({order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_REFUNDED})
-# How long the books may take to show what was delivered, and a service to answer.
-PATIENCE_S: Final = 30.0
+# Time in which the stock ledger must have a delivery's movements, and a service must answer.
+TIMEOUT_S: Final = 30.0
 LOOK_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Units in pieces, money in minor units of the orders' one currency."""
+    """Sums of units, and of money in minor units of the orders' single currency."""
 
     ordered_units: int = 0
     shipped_units: int = 0
@@ -34,16 +34,16 @@ class Books:
     captured: int = 0
     returned_units: int = 0
     restocked_units: int = 0
-    worth: int = 0  # what the returned units cost, by the frozen shares of their orders
+    worth: int = 0  # the frozen shares of the returned units
     refunded: int = 0
 
     def __add__(self, other: "Books") -> "Books":
-        ours, theirs = asdict(self), asdict(other)
-        return Books(**{name: ours[name] + theirs[name] for name in ours})
+        left, right = asdict(self), asdict(other)
+        return Books(**{name: left[name] + right[name] for name in left})
 
 
 async def books(services: Services, order_ids: Sequence[str], concurrency: int) -> Books:
-    """What order, payment and warehouse services have booked for these orders."""
+    """Returns what the order, payment and warehouse services have recorded for these orders."""
     turns = asyncio.Semaphore(concurrency)
 
     async def of(order_id: str) -> Books:
@@ -86,7 +86,7 @@ async def _books_of(services: Services, order_id: str) -> Books:
 
 
 def worth(shares: Iterable[order_pb2.UnitShare], units: int) -> int:
-    """What the first `units` units of a line cost, by its frozen shares."""
+    """Returns the sum of the frozen shares of a line's first `units` units."""
     total = 0
     for share in shares:
         these = min(units, share.quantity)
@@ -100,10 +100,11 @@ async def _moved(
     kind: warehouse_pb2.StockMovementKind.ValueType,
     expected: int,
 ) -> int:
-    """Units that the stock ledger has moved for the order. The warehouse may hear of it later
-    than the customer: it is waited for.
+    """Returns the order's units in the stock ledger's movements of a kind.
+
+    Waits for `expected` units: the warehouse may consume the event after the order is delivered.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         moved = await _moved_now(services, order_id, kind)
         if moved >= expected or time.monotonic() > deadline:
@@ -127,4 +128,4 @@ async def _moved_now(
 
 
 async def _ask(services: Services, method: Any, request: Message) -> Any:
-    return await services.ask(method, request, patience_s=PATIENCE_S)
+    return await services.ask(method, request, wait_s=TIMEOUT_S)

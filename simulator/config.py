@@ -1,5 +1,5 @@
-"""Where the services and the broker are: from the environment, by default where `make run` puts
-them.
+"""The addresses of the services and the broker, from the environment; by default those of
+`make run`.
 """
 
 from pydantic import Field, SecretStr
@@ -8,7 +8,7 @@ import omctl.config
 
 
 class Settings(omctl.config.Settings):
-    """What omctl knows, and the broker."""
+    """The settings of omctl, and the broker's URL."""
 
     nats_url: SecretStr = Field(
         default=SecretStr("nats://127.0.0.1:14222"),

@@ -1,7 +1,6 @@
-"""Countries as invoices name them, and their ISO 3166-1 codes."""
+"""ISO 3166-1 codes of the country names in invoices."""
 
-# What stands for a country that is not in the table: reserved by ISO for its users, and taken to
-# mean "unknown".
+# The code of a country that is not in the table. ISO reserves it for private use.
 UNKNOWN = "ZZ"
 
 _CODES = {
@@ -48,7 +47,5 @@ _CODES = {
 
 
 def code_of(country: str) -> str:
-    """The ISO 3166-1 alpha-2 code, whatever the case; UNKNOWN where the name is not in the
-    table.
-    """
+    """Returns the ISO 3166-1 alpha-2 code of a name in any case; UNKNOWN if the table lacks it."""
     return _CODES.get(country.strip().casefold(), UNKNOWN)

@@ -1,8 +1,7 @@
-"""Credit notes: which units of which invoices come back, as far as the file has what they credit;
-and why not, row by row. Pure.
+"""Matches credit notes to the invoices whose units they return; unmatched rows have a reason. Pure.
 
-A note does not say what it credits. It is taken to give back what its customer bought before at the
-same price: of the latest invoice first, and of no unit twice.
+A note does not name the invoice that it credits. It is matched to goods that its customer bought
+before at the same price: the latest invoice first, and each unit once.
 """
 
 import hashlib
@@ -29,29 +28,30 @@ from simulator.invoices import (
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What one note gives back of one invoice; `lines`: units by the invoice's line numbers,
-    which begin at 1.
+    """The units of one invoice that one note returns. `lines` are units by the invoice's line
+    numbers, which begin at 1.
     """
 
     note: str
     invoice: Invoice
     lines: tuple[tuple[int, int], ...]
-    # how many rows of the file are in it; one that is in several is counted in the first
+    # number of the file's rows in it; a row in several credits counts in the first
     rows: int = 0
 
     @property
     def units(self) -> int:
-        """Units that come back."""
+        """The returned units."""
         return sum(units for _, units in self.lines)
 
     @property
     def amount(self) -> int:
-        """Pence, by the note: quantity × price."""
+        """The note's amount in pence: quantity × price."""
         return sum(units * self.invoice.goods[line - 1].price for line, units in self.lines)
 
     def key(self, label: str = "") -> UUID:
-        """What its requests derive their ids from: the same for the same credit in whichever
-        file, and another with another label.
+        """Returns the key from which its requests derive their ids.
+
+        The same credit in any file has the same key; another label gives another key.
         """
         return uuid5(
             self.invoice.key(label),
@@ -60,7 +60,7 @@ class Credit:
 
 
 class _Bought:
-    """What customers have bought, and how much of it has not come back yet."""
+    """The goods that customers have bought, and the units not yet returned."""
 
     def __init__(self, invoices: Iterable[Invoice]) -> None:
         self._of: defaultdict[str, list[Invoice]] = defaultdict(list)
@@ -74,7 +74,9 @@ class _Bought:
             several.sort(key=lambda invoice: invoice.time, reverse=True)
 
     def take(self, row: Row) -> list[tuple[Invoice, int, int]]:
-        """The row's units, by invoice and line. Raises Unusable where there are not so many."""
+        """Returns the row's units by invoice and line, and counts them as returned. Raises Unusable
+        if too few units are left.
+        """
         units, price, time = units_of(row), price_of(row), time_of(row)
         if not row.buyer:
             raise Unusable("a credit without a customer")
@@ -98,8 +100,8 @@ class _Bought:
         return taken
 
     def _lines(self, row: Row, time: datetime) -> Iterator[tuple[Invoice, int, int, int]]:
-        """Invoice, line, price and units left of what its customer had bought of the row's goods
-        by then, the latest first.
+        """Yields the earlier purchases of the row's goods by its customer, latest first: invoice,
+        line, price and units left.
         """
         for invoice in self._of[row.buyer]:
             for line, good in enumerate(invoice.goods, 1):
@@ -108,8 +110,8 @@ class _Bought:
 
 
 def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit], list[Left]]:
-    """What the rows of credit notes give back of these invoices, and the rows that give nothing
-    back, each with its reason.
+    """Returns the credits of these invoices, and the rows that match no invoice, each with its
+    reason.
     """
     bought, left = _Bought(invoices), list[Left]()
     lines: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
@@ -137,7 +139,7 @@ def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit
 
 
 def units_of(row: Row) -> int:
-    """Units of goods that come back, one or more. Raises Unusable for what is no such row."""
+    """Returns the row's returned units, at least one. Raises Unusable if it returns no goods."""
     units, code = -quantity_of(row), row.sku.upper()
     if code == DISCOUNT:
         raise Unusable("a discount afterwards, no goods")

@@ -1,4 +1,4 @@
-"""`demo`: one order from checkout to delivered, its timeline printed as it happens."""
+"""`demo`: takes one order from checkout to delivery and prints its transitions."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,22 +20,22 @@ from simulator.diagnosis import why_stuck
 from simulator.services import Services, reason
 from simulator.world import ENDS, World
 
-# What the demo's customer wants, and where the shop keeps it: two SKUs, two warehouses.
+# The lines of the demo's order and their warehouses: two SKUs, two warehouses.
 BASKET: Final = {"TEAPOT": (1, 1895), "CUP AND SAUCER": (4, 450)}
 SHELVES: Final = {"TEAPOT": "london-1", "CUP AND SAUCER": "leeds-1"}
 SHIPPING: Final = 395
-STOCK: Final = 100  # units of each, booked where there are too few
+STOCK: Final = 100  # units of each SKU, received if there are too few
 
 Say = Callable[[str], None]
 
 
-async def demo(services: Services, world: World, say: Say, patience_s: float) -> bool:
-    """Whether the order was delivered; where it was not, what is stuck has been said."""
+async def demo(services: Services, world: World, say: Say, wait_s: float) -> bool:
+    """Returns whether the order was delivered. If it was not, prints which step is stuck."""
     key = uuid4()
     try:
-        await _stock(services, key, say, patience_s)
+        await _stock(services, key, say, wait_s)
         order = (
-            await services.ask(services.orders.CreateOrder, checkout(key), patience_s=patience_s)
+            await services.ask(services.orders.CreateOrder, checkout(key), wait_s=wait_s)
         ).order
     except Failure as failure:
         say(f"The order could not be placed: {reason(failure)}: {failure}")
@@ -46,7 +46,7 @@ async def demo(services: Services, world: World, say: Say, patience_s: float) ->
     )
     followed = world.follow(order)
     try:
-        last = await _walk(services, order, key, say, patience_s)
+        last = await _walk(services, order, key, say, wait_s)
         order = (
             await services.ask(
                 services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order.order_id)
@@ -68,7 +68,7 @@ async def demo(services: Services, world: World, say: Say, patience_s: float) ->
 
 
 def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
-    """The demo's order."""
+    """Returns the request for the demo's order."""
     return order_service_pb2.CreateOrderRequest(
         request_id=requests.request_id(key, "CreateOrder"),
         customer_id="demo",
@@ -89,16 +89,14 @@ def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
     )
 
 
-async def _stock(services: Services, key: UUID, say: Say, patience_s: float) -> None:
-    """Books stock of what there is too little of."""
+async def _stock(services: Services, key: UUID, say: Say, wait_s: float) -> None:
+    """Receives stock of each SKU that has too few units."""
     wanted = [
         inventory_service_pb2.WantedLine(sku=sku, quantity=quantity)
         for sku, (quantity, _) in BASKET.items()
     ]
     request = inventory_service_pb2.CheckAvailabilityRequest(lines=wanted)
-    answer = await services.ask(
-        services.inventory.CheckAvailability, request, patience_s=patience_s
-    )
+    answer = await services.ask(services.inventory.CheckAvailability, request, wait_s=wait_s)
     for entry in answer.skus:
         if entry.sellable >= entry.asked:
             continue
@@ -108,38 +106,36 @@ async def _stock(services: Services, key: UUID, say: Say, patience_s: float) -> 
             warehouse_id=warehouse,
             lines=[inventory_service_pb2.ReceivedLine(sku=entry.sku, quantity=STOCK)],
         )
-        await services.ask(services.inventory.ReceiveStock, receipt, patience_s=patience_s)
+        await services.ask(services.inventory.ReceiveStock, receipt, wait_s=wait_s)
         say(f"stock {STOCK} × {entry.sku} arrive in {warehouse}")
 
 
 async def _walk(
-    services: Services, order: order_pb2.Order, key: UUID, say: Say, patience_s: float
+    services: Services, order: order_pb2.Order, key: UUID, say: Say, wait_s: float
 ) -> order_pb2.OrderTransition:
-    """Pays, and prints the timeline meanwhile; returns the last transition. Raises TimeoutError,
-    or the Failure of either.
+    """Pays the order and prints its transitions meanwhile; returns the last one. Raises
+    TimeoutError, or the Failure of either.
     """
     paying = asyncio.create_task(
-        services.ask(
-            services.payments.CreatePayment, requests.payment(order, key), patience_s=patience_s
-        )
+        services.ask(services.payments.CreatePayment, requests.payment(order, key), wait_s=wait_s)
     )
-    telling = asyncio.create_task(_print_timeline(services, order, say, patience_s))
+    printing = asyncio.create_task(_print_timeline(services, order, say, wait_s))
     try:
-        async with asyncio.timeout(patience_s):
-            done, _ = await asyncio.wait({paying, telling}, return_when=asyncio.FIRST_EXCEPTION)
+        async with asyncio.timeout(wait_s):
+            done, _ = await asyncio.wait({paying, printing}, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
-        return telling.result()
+        return printing.result()
     finally:
         paying.cancel()
-        telling.cancel()
+        printing.cancel()
 
 
 async def _print_timeline(
-    services: Services, order: order_pb2.Order, say: Say, patience_s: float
+    services: Services, order: order_pb2.Order, say: Say, wait_s: float
 ) -> order_pb2.OrderTransition:
     """Prints the order's transitions up to its end; returns the last."""
-    async with aclosing(timeline(services.orders, order.order_id, patience_s)) as transitions:
+    async with aclosing(timeline(services.orders, order.order_id, wait_s)) as transitions:
         async for transition in transitions:
             status = name_of(order_pb2.OrderStatus, transition.new_status)
             say(
@@ -156,5 +152,5 @@ def _contents(order: order_pb2.Order) -> str:
 
 
 def _time(moment: Timestamp) -> datetime:
-    """In the time zone of whoever looks."""
+    """Returns the time in the local time zone."""
     return moment.ToDatetime(tzinfo=UTC).astimezone()

@@ -1,6 +1,4 @@
-"""Why an order goes no further: which step is stuck, and what to look at. Asks the services what
-they know of it.
-"""
+"""Finds the step at which an order is stuck, from the services' records of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +21,7 @@ WITH_CARRIER = frozenset(
 
 
 async def why_stuck(services: Services, order_id: str, trouble: str = "") -> str:
-    """One or two sentences. `trouble` is the last failure that those who work for the order met."""
+    """Returns one or two sentences. `trouble` is the last failure of a step for the order."""
     try:
         order = (
             await _ask(
@@ -48,7 +46,7 @@ async def why_stuck(services: Services, order_id: str, trouble: str = "") -> str
             shipping_service_pb2.ListShipmentsRequest(order_id=order_id),
         )
     except Failure as failure:
-        return f"it cannot be looked into: {failure}"
+        return f"the services could not be read: {failure}"
     found = diagnosis(order, payments.payments, works.fulfillments, shipments.shipments)
     return f"{found}; the last failure: {trouble}" if trouble else found
 
@@ -59,7 +57,7 @@ def diagnosis(
     works: Sequence[fulfillment_pb2.Fulfillment],
     shipments: Sequence[shipping_pb2.Shipment],
 ) -> str:
-    """Which step is stuck, and where to look. Pure."""
+    """Returns which step is stuck, and the logs to read. Pure."""
     match order.status:
         case order_pb2.ORDER_STATUS_PENDING:
             return _unpaid(payments)
@@ -74,7 +72,7 @@ def diagnosis(
 
 def _unpaid(payments: Sequence[payment_pb2.Payment]) -> str:
     if any(payment.status in PAID for payment in payments):
-        return f"paid, and the order has not heard of it: {_look('payment', 'order')}"
+        return f"paid, and the order has not consumed the event: {_look('payment', 'order')}"
     if any(payment.status == payment_pb2.PAYMENT_STATUS_PENDING for payment in payments):
         return f"the processor's answer to the payment is awaited: {_look('payment')}"
     return f"pending, and not paid: {_look('payment')}"
@@ -93,9 +91,9 @@ def _unshipped(works: Sequence[fulfillment_pb2.Fulfillment]) -> str:
             )
         if work.status not in WITH_CARRIER:
             status = name_of(fulfillment_pb2.FulfillmentStatus, work.status)
-            return f"{where} is {status} and goes no further: {_look('fulfillment')}"
+            return f"{where} is stuck in {status}: {_look('fulfillment')}"
     return (
-        "every fulfilment is with its carrier, and the order has not heard of it:"
+        "every fulfilment is with its carrier, and the order has not consumed the event:"
         f" {_look('shipping', 'order')}"
     )
 
@@ -105,11 +103,11 @@ def _undelivered(shipments: Sequence[shipping_pb2.Shipment]) -> str:
         if shipment.status != shipping_pb2.SHIPMENT_STATUS_DELIVERED:
             status = name_of(shipping_pb2.ShipmentStatus, shipment.status)
             return (
-                f"the shipment from {shipment.warehouse_id} is {status} and goes no further:"
+                f"the shipment from {shipment.warehouse_id} is stuck in {status}:"
                 f" {_look('shipping')}"
             )
     return (
-        "every shipment is delivered, and the order has not heard of it:"
+        "every shipment is delivered, and the order has not consumed the event:"
         f" {_look('shipping', 'order')}"
     )
 

@@ -1,9 +1,8 @@
-"""A shop's invoices, made of the rows of a file: what can be ordered again, and row by row what
-cannot, and why. Pure.
+"""Builds a shop's invoices from the rows of a file; unusable rows have a reason. Pure.
 
-Postage and discounts stand among the goods; they become the order's shipping and discount. Amounts
-are pounds in the file and pence here. The file as a whole is ledger.py's, the credit notes are
-credits.py's.
+The file has postage and discounts as rows among the goods; they become the order's shipping and
+discount. Amounts are pounds in the file and pence here. ledger.py reads the file, credits.py the
+credit notes.
 """
 
 import hashlib
@@ -27,13 +26,13 @@ PRICE_MAX: Final = 10_000_000 * PENCE
 # Rows that are not goods, by their stock code.
 POSTAGE: Final = frozenset({"POST", "DOT", "C2"})  # postage, the carrier's charge, carriage
 DISCOUNT: Final = "D"
-FEES: Final = frozenset({"AMAZONFEE", "BANK CHARGES", "B", "CRUK"})  # the shop's own book-keeping
+FEES: Final = frozenset({"AMAZONFEE", "BANK CHARGES", "B", "CRUK"})  # entries of the shop's ledger
 
-# General categories of Unicode: control, format (but for joiners in the middle, which no edition
+# General categories of Unicode: control, format (joiners included, which no edition of the data set
 # has), surrogate, line, paragraph.
 UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
-# With strokes the month stands first: so does the data set's own edition.
+# With slashes the month comes first, as in the data set's original edition.
 TIME_FORMATS: Final = (
     "%d-%m-%y %H:%M",
     "%d-%m-%Y %H:%M",
@@ -50,14 +49,12 @@ _NAMESPACE: Final = UUID("5f0c2b0e-8d51-5b6b-9e0f-3d1f6f4b7a10")
 
 
 class Unusable(Exception):
-    """A row cannot be used; the text says why."""
+    """A row cannot be used; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the file as it stands there; `line` is its line in the file, the header being
-    line 1.
-    """
+    """A row of the file, as text. `line` is its line in the file; the header is line 1."""
 
     line: int
     invoice: str
@@ -70,23 +67,23 @@ class Row:
 
     @property
     def units(self) -> int:
-        """Its quantity; 0 where that cannot be read."""
+        """The quantity; 0 if it cannot be parsed."""
         return _whole(self.quantity) or 0
 
     @property
     def buyer(self) -> str:
-        """The customer's number; editions of the data set write it as a decimal."""
+        """The customer's number. Some editions of the data set write it as a decimal."""
         return self.customer.removesuffix(".0")
 
     @property
     def amount(self) -> Decimal:
-        """Quantity × price in pounds, exactly; 0 where they cannot be read."""
+        """Quantity × price in pounds, exactly; 0 if they cannot be parsed."""
         return self.units * (_decimal(self.price) or Decimal())
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A row that was not used, and why."""
+    """A row that was not used, with its reason."""
 
     row: Row
     reason: str
@@ -94,7 +91,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """A line of goods: `price` is pence a unit."""
+    """A line of goods; `price` is in pence for each unit."""
 
     sku: str
     quantity: int
@@ -102,28 +99,28 @@ class Good:
 
     @property
     def amount(self) -> int:
-        """What the line costs, in pence."""
+        """The line's amount in pence."""
         return self.quantity * self.price
 
 
 @dataclass(frozen=True, slots=True)
 class Postage:
-    """A row that pays for the parcel, in pence."""
+    """A row of postage, in pence."""
 
     amount: int
 
 
 @dataclass(frozen=True, slots=True)
 class Discount:
-    """A row that takes something off, in pence."""
+    """A row of a discount, in pence."""
 
     amount: int
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """What can be ordered. `postage` and `discount` are pence, both of zero or more; no
-    customer: a guest.
+    """An invoice that can be ordered. `postage` and `discount` are pence, zero or more. An invoice
+    without a customer is a guest's.
     """
 
     number: str
@@ -133,22 +130,23 @@ class Invoice:
     goods: tuple[Good, ...]
     postage: int = 0
     discount: int = 0
-    rows: int = 0  # how many rows of the file are in it
-    postage_units: int = 0  # the quantities on its rows of postage
+    rows: int = 0  # number of the file's rows in it
+    postage_units: int = 0  # sum of the quantities on its rows of postage
 
     @property
     def units(self) -> int:
-        """Units of goods."""
+        """The units of goods."""
         return sum(good.quantity for good in self.goods)
 
     @property
     def total(self) -> int:
-        """Pence to be paid."""
+        """The amount to pay, in pence."""
         return sum(good.amount for good in self.goods) + self.postage - self.discount
 
     def key(self, label: str = "") -> UUID:
-        """What its requests derive their ids from: the same for the same invoice in whichever
-        file, and another with another label.
+        """Returns the key from which its requests derive their ids.
+
+        The same invoice in any file has the same key; another label gives another key.
         """
         content = [label, self.number, self.customer, self.country, self.postage, self.discount]
         text = json.dumps(
@@ -158,9 +156,7 @@ class Invoice:
 
 
 def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]]:
-    """The order that the rows of one invoice make, if they make one, and the rows that are no
-    part of it.
-    """
+    """Returns the invoice of these rows, or None, and the rows that are not part of it."""
     left: list[Left] = []
     used: list[tuple[Row, Good | Postage | Discount]] = []
     for row in rows:
@@ -198,12 +194,12 @@ def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]
 def _of(
     used: list[tuple[Row, Good | Postage | Discount]], kind: type[Good | Postage | Discount]
 ) -> int:
-    """What the rows of one kind amount to, in pence."""
+    """Returns the sum of the rows of one kind, in pence."""
     return sum(entry.amount for _, entry in used if isinstance(entry, kind))
 
 
 def _entry(row: Row) -> Good | Postage | Discount:
-    """What the row is to the order. Raises Unusable with the reason where it is nothing to it."""
+    """Returns the row as goods, postage or a discount. Raises Unusable if it is none of them."""
     if not row.invoice:
         raise Unusable("no invoice number")
     quantity, price, code = quantity_of(row), price_of(row), row.sku.upper()
@@ -228,8 +224,8 @@ def _entry(row: Row) -> Good | Postage | Discount:
 
 
 def quantity_of(row: Row) -> int:
-    """Units, negative where they are given back. Raises Unusable, for names that are too long
-    too.
+    """Returns the row's units, negative on a credit note. Raises Unusable, also if a name is too
+    long.
     """
     if max(len(row.invoice), len(row.sku), len(row.customer)) > NAME_LENGTH_MAX:
         raise Unusable(f"a number or code of more than {NAME_LENGTH_MAX} characters")
@@ -244,7 +240,7 @@ def quantity_of(row: Row) -> int:
 
 
 def price_of(row: Row) -> int:
-    """Pence. Raises Unusable."""
+    """Returns the price in pence. Raises Unusable."""
     pounds = _decimal(row.price)
     if pounds is None:
         raise Unusable("a price that is no number")
@@ -257,10 +253,10 @@ def price_of(row: Row) -> int:
 
 
 def time_of(row: Row) -> datetime:
-    """Of the shop's clock. Raises Unusable."""
+    """Returns the row's time by the shop's clock. Raises Unusable."""
     for form in TIME_FORMATS:
         try:
-            # the file says no zone, and none is made up
+            # the file has no time zone
             return datetime.strptime(row.time, form)  # noqa: DTZ007
         except ValueError:
             continue
@@ -268,8 +264,8 @@ def time_of(row: Row) -> datetime:
 
 
 def _printable(text: str) -> bool:
-    """Whether it has no control or format characters: one in a name would have the whole invoice
-    refused.
+    """Returns whether the text has no control or format characters: the order service refuses an
+    order with one.
     """
     return not any(unicodedata.category(character) in UNPRINTABLE for character in text)
 

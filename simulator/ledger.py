@@ -1,5 +1,5 @@
-"""A file of invoices, read from CSV: what can be ordered, what comes back of that, and what is
-left. Pure but for `read`.
+"""Reads a CSV file of invoices: the orders, their returns, and the rows that are left out. Pure
+except `read`.
 
 The format is that of the Online Retail data set: one row a line, InvoiceNo, StockCode, Description,
 Quantity, InvoiceDate (day-month-year), UnitPrice, CustomerID, Country, between commas, semicolons
@@ -15,7 +15,7 @@ from typing import Final
 from simulator.credits import Credit, match
 from simulator.invoices import Invoice, Left, Row, invoice_of
 
-# Columns by the names that editions of the data set give them.
+# Columns, by their names in the editions of the data set.
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "invoice": ("InvoiceNo", "Invoice"),
     "sku": ("StockCode",),
@@ -33,14 +33,12 @@ UNCLOSED: Final = "unexpected end of data"  # as csv says it
 
 
 class FileFault(Exception):
-    """The file as a whole cannot be read as invoices; the text says why, and what to do."""
+    """The file cannot be read as invoices; the text has the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What a file holds: every row of it stands in an invoice, in a credit, or is left, with its
-    reason.
-    """
+    """The content of a file. Each row is in an invoice or a credit, or left out with its reason."""
 
     invoices: tuple[Invoice, ...]
     left: tuple[Left, ...]
@@ -49,7 +47,7 @@ class Ledger:
 
 
 def read(path: Path) -> Ledger:
-    """The invoices of a file. Raises FileFault where it cannot be read at all."""
+    """Returns the ledger of a file. Raises FileFault if the file cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -62,10 +60,9 @@ def read(path: Path) -> Ledger:
 
 
 def parse(text: str) -> Ledger:
-    """The invoices in a CSV text, in the order of their first rows, and what its credit notes give
-    back of them.
+    """Returns the invoices in a CSV text, in the order of their first rows, and their credits.
 
-    Raises FileFault where it has not the columns of invoices.
+    Raises FileFault if it lacks a column of invoices.
     """
     rows = list(_rows(text))
     by_number: dict[str, list[Row]] = {}
@@ -95,8 +92,8 @@ def parse(text: str) -> Ledger:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """How the header says that rows are to be read: the delimiter, how many fields there are,
-    and in which place each column stands.
+    """The format of rows, from the header: the delimiter, the number of fields, and the position of
+    each column.
     """
 
     delimiter: str
@@ -104,28 +101,28 @@ class _Columns:
     places: Mapping[str, int]
 
     def row(self, line: int, fields: Sequence[str]) -> Row:
-        """The row that ends on that line."""
+        """Returns the row of these fields, which ends on that line."""
         values = {
             name: fields[place].strip() if place < len(fields) else ""
             for name, place in self.places.items()
         }
-        if self.delimiter == ";":  # then a comma stands before the pence
+        if self.delimiter == ";":  # then the decimal separator is a comma
             values["price"] = values["price"].replace(",", ".", 1)
         return Row(line, **values)
 
     def fields(self, text: str) -> list[str]:
-        """The fields of one row. Raises csv.Error."""
+        """Returns the fields of one row. Raises csv.Error."""
         [fields] = csv.reader([text], delimiter=self.delimiter, strict=True)
         return fields
 
     def whole(self, fields: Sequence[str]) -> bool:
-        """Whether there are no more fields than the header has: delimiters at the end are no
-        fields.
+        """Returns whether the row has at most as many fields as the header; empty fields at the end
+        do not count.
         """
         return not any(field.strip() for field in fields[self.width :])
 
     def is_row(self, line: str) -> bool:
-        """Whether this line alone is a row with a field for each name of the header."""
+        """Returns whether this line alone is a row with a field for each name of the header."""
         try:
             fields = self.fields(line)
         except csv.Error:
@@ -134,8 +131,8 @@ class _Columns:
 
 
 def _rows(text: str) -> Iterator[Row | Left]:
-    """Every row of the file, read or left with its reason: each line that is not blank is in
-    one. Raises FileFault for the header.
+    """Yields every row of the file, parsed or left out with its reason. Each line that is not blank
+    is in one row. Raises FileFault for the header.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     columns = _columns(lines[0])
@@ -148,10 +145,10 @@ def _rows(text: str) -> Iterator[Row | Left]:
 
 
 def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row | Left | None]:
-    """How many lines the row at this place has, and the row; None where it is blank.
+    """Returns the number of lines of the row at this place, and the row; None if it is blank.
 
     A field in quotes may continue over LINES_OF_ROW_MAX lines, none of which after the first is a
-    row alone. Where a quote is not closed there, the row's first line is left, and no other line.
+    row alone. If a quote is not closed there, only the row's first line is left out.
     """
     fault = ""
     for count in range(1, 1 + min(LINES_OF_ROW_MAX, len(lines) - place)):
@@ -176,8 +173,8 @@ def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row 
 
 
 def _columns(header: str) -> _Columns:
-    """The columns of the file, by the first delimiter that yields them all. Raises FileFault
-    where none does.
+    """Returns the columns of the file, with the first delimiter that yields them all. Raises
+    FileFault if none does.
     """
     faults = []
     for delimiter, name in DELIMITERS.items():

@@ -1,6 +1,4 @@
-"""`load`: orders at a steady rate, whoever waits (open loop), each through its whole lifetime,
-and what they met with.
-"""
+"""`load`: creates orders at a steady rate (open loop), follows each to its end, and reports."""
 
 import asyncio
 import math
@@ -29,7 +27,7 @@ SHOWN_MAX: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What became of the orders of a run; `seconds` is how long they were sent."""
+    """The outcomes of a run's orders; `seconds` is the time in which they were sent."""
 
     purchases: tuple[Purchase, ...]
     troubles: Counter[str]
@@ -37,8 +35,8 @@ class Load:
 
     @property
     def healthy(self) -> bool:
-        """Every order was delivered. Stock and money are there for all, so that a refusal or a
-        cancellation is the services' own.
+        """Whether every order was delivered. Each order has stock and money, so a refusal or a
+        cancellation is a fault of the services.
         """
         return all(purchase.outcome == DELIVERED for purchase in self.purchases)
 
@@ -49,19 +47,19 @@ async def load(
     *,
     rate: float,
     duration_s: float,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> Load:
-    """Sends `rate` orders a second for `duration_s`, and waits for the end of each, as long as
-    shoppers have patience.
+    """Sends `rate` orders a second for `duration_s`, and waits for the end of each, up to the
+    shoppers' `wait_s`.
 
-    An order's times count from when it was due, so that a sender that cannot keep up hides nothing.
-    Raises a Failure where the stock for it cannot be booked.
+    An order's times count from its scheduled time, so they include the delay of a slow sender.
+    Raises a Failure if the stock cannot be received.
     """
     count, run = max(1, round(rate * duration_s)), uuid4()
-    # enough, should all of them want the same
+    # enough, even if all orders have the same SKU
     stock = dict.fromkeys(SKUS, count * LINES_MAX * UNITS_MAX)
     for receipt in requests.receipts(stock, run):
-        await services.ask(services.inventory.ReceiveStock, receipt, patience_s=shoppers.patience_s)
+        await services.ask(services.inventory.ReceiveStock, receipt, wait_s=shoppers.wait_s)
     services.troubles.clear()
     buying: list[asyncio.Task[Purchase]] = []
     began = time.monotonic()
@@ -71,9 +69,9 @@ async def load(
         key = uuid5(run, str(number))
         buying.append(asyncio.create_task(shoppers.buy(checkout(key), key, due)))
         if number and number % max(1, round(rate)) == 0:
-            tell(f"{number} of {count} sent, {sum(task.done() for task in buying)} through")
+            progress(f"{number} of {count} sent, {sum(task.done() for task in buying)} through")
     sent = time.monotonic() - began
-    tell(
+    progress(
         f"{count} sent in {sent:.1f} s; waiting for {sum(not task.done() for task in buying)} that"
         " are under way"
     )
@@ -81,7 +79,7 @@ async def load(
 
 
 def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
-    """A basket of one to three lines, always the same for a key."""
+    """Returns a request of one to three lines, always the same for a key."""
     chance = random.Random(key.int)
     skus = chance.sample(SKUS, chance.randint(1, LINES_MAX))
     return order_service_pb2.CreateOrderRequest(
@@ -100,14 +98,14 @@ def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` per cent of the values do not exceed (nearest
-    rank). Not of an empty sequence.
+    """Returns the smallest value that at least `percent` per cent of the values do not exceed
+    (nearest rank). The sequence must not be empty.
     """
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def report(run: Load) -> Iterator[str]:
-    """What a run says at its end. Pure."""
+    """Yields the report of a run. Pure."""
     outcomes = Counter(purchase.outcome for purchase in run.purchases)
     count = len(run.purchases)
     yield (

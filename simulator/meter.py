@@ -1,4 +1,4 @@
-"""How far a replay is: a bar on a terminal, a line an invoice in a pipe."""
+"""Shows the progress of a replay: a bar on a terminal, a line for each invoice in a pipe."""
 
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,7 @@ from simulator.returns import CLOSED
 
 
 class Meter:
-    """Counts the invoices that are through."""
+    """Counts the invoices that are done."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total, self._done = console, total, 0
@@ -41,7 +41,7 @@ class Meter:
         self._bar.stop()
 
     def walked(self, walked: Walked) -> None:
-        """One more is through."""
+        """Counts and shows one more invoice."""
         self._done += 1
         self._bar.advance(self._task)
         through = walked.arrived and all(each.outcome == CLOSED for each in walked.returned)
@@ -50,7 +50,7 @@ class Meter:
 
 
 def line(walked: Walked, done: int, total: int) -> str:
-    """What is said of an invoice that is through."""
+    """Returns the line for an invoice that is done."""
     invoice, purchase = walked.invoice, walked.purchase
     width = len(str(total))
     amount = str(Money(invoice.total, CURRENCY))

@@ -1,5 +1,5 @@
-"""`replay`: every invoice of a file walks through its whole lifetime, and what its credit notes
-give back comes back.
+"""`replay`: orders every invoice of a file, follows each order to its end, and returns the goods of
+its credit notes.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from simulator.shoppers import ARRIVED, REFUSED, Purchase, Shoppers
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """An invoice, how its order went, and how the returns of its credits did."""
+    """An invoice, the outcome of its order, and the outcomes of its credits' returns."""
 
     invoice: Invoice
     purchase: Purchase
@@ -29,14 +29,14 @@ class Walked:
 
     @property
     def arrived(self) -> bool:
-        """Its customer has received it, whatever came back since."""
+        """Whether its order was delivered, also if goods were returned since."""
         return self.purchase.outcome in ARRIVED
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A file that was replayed: what came of each invoice, and what the services have in their
-    books for them all.
+    """A replayed file: the outcome of each invoice, and the sums that the services have recorded
+    for all.
     """
 
     ledger: Ledger
@@ -52,12 +52,12 @@ async def replay(
     *,
     label: str,
     concurrency: int,
-    tell: Callable[[Walked], None],
+    progress: Callable[[Walked], None],
 ) -> Replay:
-    """Walks every invoice, `concurrency` of them at once, and says of each when it is through.
+    """Orders every invoice, `concurrency` of them at once, and calls `progress` with each outcome.
 
-    The same file again (with the same label) finds the same orders. Raises a Failure where the
-    books cannot be asked for at the end.
+    A second replay of the same file (with the same label) finds the same orders. Raises a Failure
+    if the services' sums cannot be read at the end.
     """
     began, turns = time.monotonic(), asyncio.Semaphore(concurrency)
 
@@ -72,7 +72,7 @@ async def replay(
                 walked = replace(
                     walked, returned=await _give_back(services, shoppers, walked, credited, label)
                 )
-        tell(walked)
+        progress(walked)
         return walked
 
     walked = await asyncio.gather(*(walk(invoice) for invoice in ledger.invoices))
@@ -89,25 +89,23 @@ async def replay(
 async def _give_back(
     services: Services, shoppers: Shoppers, walked: Walked, credited: Sequence[Credit], label: str
 ) -> tuple[Returned, ...]:
-    """One after the other, of an order that has arrived."""
+    """Returns the credited goods of a delivered order, one credit after the other."""
     order = walked.purchase.order
     if not walked.arrived or not order:
         return tuple(Returned(credit, REFUSED, "its order did not arrive") for credit in credited)
     return tuple(
         [
-            await give_back(services, credit, order, label=label, patience_s=shoppers.patience_s)
+            await give_back(services, credit, order, label=label, wait_s=shoppers.wait_s)
             for credit in credited
         ]
     )
 
 
 async def _buy(services: Services, shoppers: Shoppers, invoice: Invoice, label: str) -> Purchase:
-    """Brings the stock that the invoice needs, and buys it."""
+    """Receives the stock that the invoice needs, and orders it."""
     try:
         for receipt in requests.stock_for(invoice, label):
-            await services.ask(
-                services.inventory.ReceiveStock, receipt, patience_s=shoppers.patience_s
-            )
+            await services.ask(services.inventory.ReceiveStock, receipt, wait_s=shoppers.wait_s)
     except Failure as failure:
         return Purchase(REFUSED, f"its stock could not be booked: {reason(failure)}: {failure}")
     return await shoppers.buy(requests.checkout(invoice, label), invoice.key(label))

@@ -1,5 +1,5 @@
-"""What a replay says at its end: row by row what was left out, one by one what did not arrive or
-come back, and a summary. Pure.
+"""The report of a replay: the rows left out, the orders not delivered, the credits not returned,
+and a summary. Pure.
 """
 
 from collections import Counter
@@ -12,14 +12,14 @@ from simulator.returns import CLOSED, Returned
 
 
 def complete(replay: Replay) -> bool:
-    """Every order has arrived, every credit came back, and the services' books agree with the
-    file to the unit and to the penny.
+    """Returns whether every order was delivered, every credit was returned, and the services'
+    records agree with the file to the unit and the penny.
     """
     return _through(replay) and _agree(replay)
 
 
 def _through(replay: Replay) -> bool:
-    """Every order has arrived, and every credit came back."""
+    """Returns whether every order was delivered and every credit was returned."""
     return all(
         walked.arrived and all(each.outcome == CLOSED for each in walked.returned)
         for walked in replay.walked
@@ -27,8 +27,8 @@ def _through(replay: Replay) -> bool:
 
 
 def _agree(replay: Replay) -> bool:
-    """What was bought, and what came back. A credit of a discounted invoice is refunded with
-    what was paid for its units.
+    """Returns whether ordered and returned units and amounts agree with the file. A credit of a
+    discounted invoice is refunded with the amount paid for its units.
     """
     units, money, books = _units(replay), _money(replay), replay.books
     bought = (books.ordered_units, books.shipped_units, books.ordered, books.captured) == (
@@ -48,7 +48,7 @@ def _agree(replay: Replay) -> bool:
 
 
 def lines(replay: Replay) -> Iterator[str]:
-    """The whole report."""
+    """Yields the whole report."""
     if replay.ledger.left:
         yield "Left out, row by row:"
         yield from map(left_out, replay.ledger.left)
@@ -56,20 +56,20 @@ def lines(replay: Replay) -> Iterator[str]:
     if failed:
         yield "Not delivered:"
         yield from map(not_delivered, failed)
-    kept = [
+    unreturned = [
         returned
         for walked in replay.walked
         for returned in walked.returned
         if returned.outcome != CLOSED
     ]
-    if kept:
+    if unreturned:
         yield "Not returned:"
-        yield from map(not_returned, kept)
+        yield from map(not_returned, unreturned)
     yield from summary(replay)
 
 
 def left_out(left: Left) -> str:
-    """A row of the file that is in no order and no return, and why."""
+    """Returns the line for a row of the file that is in no order and no return."""
     row = left.row
     return (
         f"  line {row.line:>6}  {row.invoice:<10} {row.sku:<12} {row.quantity:>7} x {row.price:<8}"
@@ -78,8 +78,8 @@ def left_out(left: Left) -> str:
 
 
 def not_delivered(walked: Walked) -> str:
-    """An order that did not arrive, and why. One that ended in an earlier replay stays so,
-    however often the file is replayed.
+    """Returns the line for an order that was not delivered. An order that ended in an earlier
+    replay is not ordered again.
     """
     purchase = walked.purchase
     number = f" {purchase.order.order_number} ({purchase.order.order_id})" if purchase.order else ""
@@ -89,7 +89,7 @@ def not_delivered(walked: Walked) -> str:
 
 
 def not_returned(returned: Returned) -> str:
-    """A credit that did not come back, and why."""
+    """Returns the line for a credit that was not returned."""
     credit = returned.credit
     return (
         f"  credit note {credit.note} of invoice {credit.invoice.number}: {returned.outcome}:"
@@ -98,7 +98,7 @@ def not_returned(returned: Returned) -> str:
 
 
 def summary(replay: Replay) -> Iterator[str]:
-    """What was asked for, beside what the services say that they did."""
+    """Yields the sums of the file beside those of the services."""
     ledger, books = replay.ledger, replay.books
     outcomes = Counter(walked.purchase.outcome for walked in replay.walked)
     arrived = sum(walked.arrived for walked in replay.walked)
@@ -126,8 +126,8 @@ def summary(replay: Replay) -> Iterator[str]:
         f" ordered, {books.shipped_units:,} shipped"
     )
     yield (
-        f"  money    {_told(_money(replay))} in the file's orders: {_told(books.ordered)} ordered,"
-        f" {_told(books.captured)} captured"
+        f"  money    {_pounds(_money(replay))} in the file's orders: {_pounds(books.ordered)}"
+        f" ordered, {_pounds(books.captured)} captured"
     )
     if ledger.credits:
         yield from _returns(replay)
@@ -136,7 +136,7 @@ def summary(replay: Replay) -> Iterator[str]:
 
 
 def _returns(replay: Replay) -> Iterator[str]:
-    """What came back."""
+    """Yields the sums of the returns."""
     books, (units, amount) = replay.books, _credited(replay)
     outcomes = Counter(returned.outcome for walked in replay.walked for returned in walked.returned)
     yield f"  returns  {_counted(outcomes)}"
@@ -145,12 +145,12 @@ def _returns(replay: Replay) -> Iterator[str]:
         f" {books.restocked_units:,} restocked"
     )
     unpaid = (
-        f" ({_told(amount - books.worth)} of it was never paid, by discounts)"
+        f" ({_pounds(amount - books.worth)} of it was never paid, by discounts)"
         if amount > books.worth
         else ""
     )
     yield (
-        f"  money    {_told(amount)} in the file's credits{unpaid}: {_told(books.refunded)}"
+        f"  money    {_pounds(amount)} in the file's credits{unpaid}: {_pounds(books.refunded)}"
         " refunded"
     )
 
@@ -160,7 +160,7 @@ def _counted(outcomes: Counter[str]) -> str:
 
 
 def _credited(replay: Replay) -> tuple[int, int]:
-    """Units and pence of the credits."""
+    """Returns the units and the pence of the credits."""
     return sum(credit.units for credit in replay.ledger.credits), sum(
         credit.amount for credit in replay.ledger.credits
     )
@@ -174,5 +174,5 @@ def _money(replay: Replay) -> int:
     return sum(invoice.total for invoice in replay.ledger.invoices)
 
 
-def _told(pence: int) -> str:
+def _pounds(pence: int) -> str:
     return str(Money(pence, CURRENCY))

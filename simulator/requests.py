@@ -1,5 +1,5 @@
-"""What shoppers and the shop's staff ask for, as requests. Pure: the same words for the same
-thing, so that a repeat is a repeat.
+"""Builds the requests of shoppers and staff. Pure: the same arguments give the same request and
+request_id, so a second call is a repeat.
 """
 
 import zlib
@@ -22,26 +22,24 @@ WAREHOUSES: Final = ("london-1", "leeds-1")
 
 
 def request_id(key: UUID, step: str) -> str:
-    """The request_id of a step in what `key` stands for: the same whenever, and by whomever, the
-    step is taken.
-    """
+    """Returns the request_id of a step of `key`: always the same for the same key and step."""
     return str(uuid5(key, step))
 
 
 def pence(amount: int) -> MoneyMessage:
-    """An amount in the currency of the invoices."""
+    """Returns an amount in the currency of the invoices."""
     return to_message(Money(amount, CURRENCY))
 
 
 def home(sku: str) -> str:
-    """The warehouse that keeps the SKU: always the same, two thirds of all in the first, so that
-    many baskets need both.
+    """Returns the warehouse that keeps the SKU, always the same. The first keeps two thirds of all,
+    so many orders need both.
     """
     return WAREHOUSES[0] if zlib.crc32(sku.encode()) % 3 else WAREHOUSES[1]
 
 
 def checkout(invoice: Invoice, label: str = "") -> order_service_pb2.CreateOrderRequest:
-    """The order that an invoice tells of. Its recipient is invented: the data have none."""
+    """Returns the request for an invoice's order. The recipient is invented: the data have none."""
     name = f"Customer {invoice.customer}" if invoice.customer else "A guest"
     return order_service_pb2.CreateOrderRequest(
         request_id=request_id(invoice.key(label), "CreateOrder"),
@@ -65,7 +63,7 @@ def checkout(invoice: Invoice, label: str = "") -> order_service_pb2.CreateOrder
 
 
 def payment(order: order_pb2.Order, key: UUID) -> payment_service_pb2.CreatePaymentRequest:
-    """The whole order's payment."""
+    """Returns the request that pays the whole order."""
     return payment_service_pb2.CreatePaymentRequest(
         request_id=request_id(key, "CreatePayment"),
         order_id=order.order_id,
@@ -75,8 +73,8 @@ def payment(order: order_pb2.Order, key: UUID) -> payment_service_pb2.CreatePaym
 
 
 def stock_for(invoice: Invoice, label: str = "") -> list[inventory_service_pb2.ReceiveStockRequest]:
-    """Receipts of exactly what the invoice needs, one a warehouse: each invoice brings its own
-    stock, and brings it once.
+    """Returns receipts of exactly the units that the invoice needs, one for each warehouse. A
+    repeat receives nothing twice.
     """
     needed: Counter[str] = Counter()
     for good in invoice.goods:
@@ -87,7 +85,7 @@ def stock_for(invoice: Invoice, label: str = "") -> list[inventory_service_pb2.R
 def receipts(
     needed: Mapping[str, int], key: UUID
 ) -> list[inventory_service_pb2.ReceiveStockRequest]:
-    """Receipts of units of up to 500 SKUs, one for each of the warehouses that keep them."""
+    """Returns receipts of units of up to 500 SKUs, one for each warehouse that keeps them."""
     return [
         inventory_service_pb2.ReceiveStockRequest(
             request_id=request_id(key, f"ReceiveStock:{warehouse}"),

@@ -1,5 +1,5 @@
-"""Goods that come back: what is done with a return next (pure), and a credit note's goods given
-back, from request to refund.
+"""Returns: the next step of a return (pure), and the return of a credit note's goods from request
+to refund.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ LOOK_S: Final = 0.2
 CLOSED: Final = "closed"
 REFUSED: Final = "refused"
 STUCK: Final = "stuck"
-# The returns that wait for somebody at the desk.
+# Statuses of returns that wait for a step of the staff.
 AT_DESK: Final = (
     return_pb2.RETURN_STATUS_REQUESTED,
     return_pb2.RETURN_STATUS_APPROVED,
     return_pb2.RETURN_STATUS_IN_TRANSIT,
     return_pb2.RETURN_STATUS_RECEIVED,
 )
-# Nothing more is to be expected of a return that stands there.
+# Statuses after which no step of a return follows.
 ENDS: Final = frozenset(
     {
         return_pb2.RETURN_STATUS_CLOSED,
@@ -42,7 +42,7 @@ Step = api.ApproveReturnRequest | api.ReceiveReturnRequest | api.InspectReturnRe
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """How the return of a credit went. `outcome` is its last status (closed, say), or REFUSED or
+    """The outcome of a credit's return. `outcome` is its last status (e.g. closed), REFUSED or
     STUCK; `why` explains it.
     """
 
@@ -51,42 +51,43 @@ class Returned:
     why: str = ""
 
 
-def next_step(its: return_pb2.Return) -> Step | None:
-    """What is to be done with the goods now; None where nothing is: they have been looked at, or do
-    not come.
+def next_step(item: return_pb2.Return) -> Step | None:
+    """Returns the next step of the staff; None after the inspection, or if no goods will arrive.
 
-    Everything may come, all that was announced arrives, and all that has arrived is good. The
-    request_id is made of the return and its version: two who take the same step at once take it
-    once.
+    The staff approve every return, all announced units arrive, and all pass inspection. The
+    request_id is derived from the return and its version: two concurrent calls of one step take
+    effect once.
     """
-    id = request_id(UUID(its.return_id), f"{its.status}@{its.version}")
-    match its.status:
+    id = request_id(UUID(item.return_id), f"{item.status}@{item.version}")
+    match item.status:
         case return_pb2.RETURN_STATUS_REQUESTED:
-            return api.ApproveReturnRequest(request_id=id, return_id=its.return_id)
+            return api.ApproveReturnRequest(request_id=id, return_id=item.return_id)
         case return_pb2.RETURN_STATUS_APPROVED | return_pb2.RETURN_STATUS_IN_TRANSIT:
             arrived = [
                 api.ReceivedReturnLine(
                     line_number=line.line_number, quantity=line.announced_quantity
                 )
-                for line in its.lines
+                for line in item.lines
                 if line.announced_quantity
             ]
-            where = home(its.lines[0].sku)
+            where = home(item.lines[0].sku)
             return api.ReceiveReturnRequest(
-                request_id=id, return_id=its.return_id, warehouse_id=where, lines=arrived
+                request_id=id, return_id=item.return_id, warehouse_id=where, lines=arrived
             )
         case return_pb2.RETURN_STATUS_RECEIVED:
             looked_at = [
                 api.InspectedReturnLine(line_number=line.line_number, passed_quantity=units)
-                for line in its.lines
+                for line in item.lines
                 if (units := line.received_quantity - line.passed_quantity - line.failed_quantity)
             ]
-            return api.InspectReturnRequest(request_id=id, return_id=its.return_id, lines=looked_at)
+            return api.InspectReturnRequest(
+                request_id=id, return_id=item.return_id, lines=looked_at
+            )
     return None
 
 
 def announced(credit: Credit, order: order_pb2.Order, label: str = "") -> api.CreateReturnRequest:
-    """The return that a credit asks for, of the order that its invoice became."""
+    """Returns the request for the return of a credit, of its invoice's order."""
     lines = [api.NewReturnLine(line_number=line, quantity=units) for line, units in credit.lines]
     return api.CreateReturnRequest(
         request_id=request_id(credit.key(label), "CreateReturn"),
@@ -97,53 +98,53 @@ def announced(credit: Credit, order: order_pb2.Order, label: str = "") -> api.Cr
 
 
 async def give_back(
-    services: Services, credit: Credit, order: order_pb2.Order, *, label: str, patience_s: float
+    services: Services, credit: Credit, order: order_pb2.Order, *, label: str, wait_s: float
 ) -> Returned:
-    """Walks the return of a credit to its end; one that ended in an earlier replay is found.
-    Raises nothing but bugs.
+    """Takes a credit's return to its end, or finds one that ended in an earlier replay; returns the
+    outcome. Reports each failure in the outcome.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + wait_s
     try:
         request = announced(credit, order, label)
-        its = (
-            await services.ask(services.returns.CreateReturn, request, patience_s=patience_s)
+        item = (
+            await services.ask(services.returns.CreateReturn, request, wait_s=wait_s)
         ).order_return
-        while its.status not in ENDS:
+        while item.status not in ENDS:
             if time.monotonic() > deadline:
                 return Returned(
                     credit,
                     STUCK,
-                    f"the return is {_name(its)} ({its.status_reason}), and goes no further",
+                    f"the return is {_name(item)} ({item.status_reason}), and is stuck",
                 )
-            its = await _on(services, its, patience_s)
+            item = await _on(services, item, wait_s)
     except Failure as failure:
         return Returned(credit, REFUSED, f"{reason(failure)}: {failure}")
     return Returned(
         credit,
-        _name(its),
-        "" if its.status == return_pb2.RETURN_STATUS_CLOSED else its.status_reason,
+        _name(item),
+        "" if item.status == return_pb2.RETURN_STATUS_CLOSED else item.status_reason,
     )
 
 
-async def take_back(services: Services, its: return_pb2.Return) -> None:
-    """Takes every step that waits for somebody at the desk. Raises a Failure."""
-    while (step := next_step(its)) is not None:
-        its = (await services.ask(getattr(services.returns, verb(step)), step)).order_return
+async def take_back(services: Services, item: return_pb2.Return) -> None:
+    """Takes every step of the staff that the return waits for. Raises a Failure."""
+    while (step := next_step(item)) is not None:
+        item = (await services.ask(getattr(services.returns, verb(step)), step)).order_return
 
 
-async def _on(services: Services, its: return_pb2.Return, patience_s: float) -> return_pb2.Return:
-    """The return one step on; where it is the services' turn, as it stands after a moment."""
-    if (step := next_step(its)) is None:
+async def _on(services: Services, item: return_pb2.Return, wait_s: float) -> return_pb2.Return:
+    """Returns the return after its next step; if the services have the next step, reads it again
+    after a pause.
+    """
+    if (step := next_step(item)) is None:
         await asyncio.sleep(LOOK_S)
-        request = api.GetReturnRequest(return_id=its.return_id)
-        answer = await services.ask(services.returns.GetReturn, request, patience_s=patience_s)
+        request = api.GetReturnRequest(return_id=item.return_id)
+        answer = await services.ask(services.returns.GetReturn, request, wait_s=wait_s)
     else:
-        answer = await services.ask(
-            getattr(services.returns, verb(step)), step, patience_s=patience_s
-        )
+        answer = await services.ask(getattr(services.returns, verb(step)), step, wait_s=wait_s)
     found: return_pb2.Return = answer.order_return
     return found
 
 
-def _name(its: return_pb2.Return) -> str:
-    return name_of(return_pb2.ReturnStatus, its.status)
+def _name(item: return_pb2.Return) -> str:
+    return name_of(return_pb2.ReturnStatus, item.status)

@@ -1,6 +1,4 @@
-"""The five services as the world outside calls them, with the patience of people: what may be a
-moment's trouble is asked again.
-"""
+"""Calls the five services as clients do, and retries calls that may succeed later."""
 
 import asyncio
 import time
@@ -32,11 +30,11 @@ PROBE_S = 2.0
 
 
 class Unreachable(Exception):
-    """Services do not answer; the text says which, and what to do."""
+    """Services do not answer; the text names them and the remedy."""
 
 
 class Services:
-    """Stubs of the services, and every failure that they answered with, counted:
+    """Stubs of the services. Counts the failures that they answer with, by method and reason:
     `troubles["CreateOrder OVERLOADED"]`.
     """
 
@@ -61,13 +59,13 @@ class Services:
         method: Any,
         request: Message,
         *,
-        patience_s: float = 0.0,
+        wait_s: float = 0.0,
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
-        """The method's answer. What is Deferred is asked again, as it was, for `patience_s`
-        seconds. Raises a Failure.
+        """Returns the method's answer. Retries a Deferred call unchanged for `wait_s` seconds.
+        Raises a Failure.
         """
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + wait_s
         while True:
             try:
                 return await ask(method, request, timeout_s=timeout_s)
@@ -82,18 +80,18 @@ class Services:
 
 
 def verb(request: Message) -> str:
-    """The name of the method that takes the request."""
+    """Returns the name of the method that takes the request."""
     return request.DESCRIPTOR.name.removesuffix("Request")
 
 
 def reason(failure: Failure) -> str:
-    """The reason that the service itself gave."""
+    """Returns the reason that the service gave."""
     return failure.metadata.get("peer_reason", failure.reason)
 
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Services]:
-    """The services at their addresses. Raises Unreachable where one does not answer."""
+    """Opens channels to the services. Raises Unreachable if one does not answer."""
     addresses = {
         "order": settings.order_address,
         "warehouse": settings.warehouse_address,
@@ -113,7 +111,7 @@ async def connected(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def _probe(services: Services, addresses: dict[str, str]) -> None:
-    """Asks each service for something small."""
+    """Makes one small call of each service. Raises Unreachable if one does not answer."""
     probes: dict[str, tuple[Any, Message]] = {
         "order": (services.orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1)),
         "warehouse": (
@@ -139,10 +137,10 @@ async def _probe(services: Services, addresses: dict[str, str]) -> None:
     silent = [name for name, answered in zip(probes, answers, strict=True) if not answered]
     if silent:
         lines = [f"  {name:<12} at {addresses[name]} ({name.upper()}_ADDRESS)" for name in silent]
-        told = "\n".join(lines)
+        places = "\n".join(lines)
         raise Unreachable(
-            f"No answer from\n{told}\nStart everything with `make run`, or say in the environment"
-            " where it is."
+            f"No answer from\n{places}\nStart the services with `make run`, or set their addresses"
+            " in the environment."
         )
 
 

@@ -1,6 +1,4 @@
-"""Shoppers: each places an order, pays for it, and waits for the parcel, with a patience that
-ends.
-"""
+"""Simulates shoppers: each creates an order, pays it, and waits some time for its delivery."""
 
 import asyncio
 import time
@@ -17,9 +15,9 @@ from simulator.diagnosis import why_stuck
 from simulator.services import Services, reason
 from simulator.world import ENDS, Followed, World
 
-# Where nothing is left to pay, for somebody has paid already.
+# Reasons of CreatePayment that mean that the order is paid.
 SETTLED: Final = frozenset({"ORDER_NOT_PAYABLE"})
-# An order that stands there was confirmed.
+# Statuses of orders that were confirmed.
 CONFIRMED: Final = (
     order_pb2.ORDER_STATUS_CONFIRMED,
     order_pb2.ORDER_STATUS_PROCESSING,
@@ -27,7 +25,7 @@ CONFIRMED: Final = (
     order_pb2.ORDER_STATUS_DELIVERED,
     order_pb2.ORDER_STATUS_REFUNDED,
 )
-# What became of orders that their customers have received.
+# Outcomes of orders that were delivered.
 ARRIVED: Final = frozenset({"delivered", "refunded"})
 LOST: Final = "lost"
 STUCK: Final = "stuck"
@@ -36,11 +34,11 @@ REFUSED: Final = "refused"
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """How it went. `outcome` is the order's last status (delivered, cancelled ...), or one of LOST,
-    STUCK and REFUSED; `why` explains it.
+    """The outcome of a purchase. `outcome` is the order's last status (delivered, cancelled ...),
+    or LOST, STUCK or REFUSED; `why` explains it.
 
-    Seconds count from `began`; None: it did not come to that. `found`: the order had ended before
-    it was asked for again.
+    Seconds count from `began`; None: the order did not reach that status. `found`: the order had
+    ended in an earlier run.
     """
 
     outcome: str
@@ -53,21 +51,21 @@ class Purchase:
 
 
 class Shoppers:
-    """All of them; `patience_s` is how long one waits for an answer, and then again for each
-    order from its placing to its end.
+    """All shoppers. `wait_s` is the time that one waits for an answer, and then for the order's
+    end.
     """
 
-    def __init__(self, services: Services, world: World, patience_s: float) -> None:
-        self.services, self.world, self.patience_s = services, world, patience_s
+    def __init__(self, services: Services, world: World, wait_s: float) -> None:
+        self.services, self.world, self.wait_s = services, world, wait_s
 
     async def buy(
         self, checkout: order_service_pb2.CreateOrderRequest, key: UUID, began: float | None = None
     ) -> Purchase:
-        """Walks one order through its life. Raises nothing but bugs: what goes wrong stands in the
-        answer.
+        """Creates an order, pays it and waits for its end; returns the outcome, which reports each
+        failure.
 
-        `key` stands for this purchase; `began` is when the shopper wanted it, in monotonic seconds
-        (now, where unset).
+        `key` identifies the purchase. `began` is its scheduled time in monotonic seconds, now by
+        default.
         """
         start = time.monotonic() if began is None else began
         try:
@@ -86,7 +84,7 @@ class Shoppers:
                 order.total_amount.units or order.total_amount.nanos
             ):
                 await self._pay(order, key)
-            async with asyncio.timeout(self.patience_s):
+            async with asyncio.timeout(self.wait_s):
                 await followed.ended.wait()
         except Failure as failure:
             return replace(placed, outcome=STUCK, why=f"not paid: {reason(failure)}: {failure}")
@@ -104,13 +102,13 @@ class Shoppers:
         )
 
     async def _why(self, order_id: str) -> str:
-        """Why an order ended before it arrived, as the order itself says."""
+        """Returns the order's status reason, for an order that ended before its delivery."""
         try:
             answer = await self._ask(
                 self.services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id)
             )
         except Failure as failure:
-            return f"it cannot be asked why: {reason(failure)}: {failure}"
+            return f"its reason could not be read: {reason(failure)}: {failure}"
         return str(answer.order.status_reason)
 
     async def _pay(self, order: order_pb2.Order, key: UUID) -> None:
@@ -123,7 +121,7 @@ class Shoppers:
                 raise
 
     async def _ask(self, method: Any, request: Any) -> Any:
-        return await self.services.ask(method, request, patience_s=self.patience_s)
+        return await self.services.ask(method, request, wait_s=self.wait_s)
 
 
 def _ended(placed: Purchase, followed: Followed, start: float) -> Purchase:
@@ -131,12 +129,12 @@ def _ended(placed: Purchase, followed: Followed, start: float) -> Purchase:
         return replace(
             placed,
             outcome=LOST,
-            why="it was placed, and the order service does not know it any more",
+            why="it was placed, and the order service no longer has it",
         )
-    heard = followed.times
-    delivered = heard.get(order_pb2.ORDER_STATUS_DELIVERED)
-    # Where the news of a step did not come, the news of a later one tells of it.
-    confirmed = min((heard[status] for status in CONFIRMED if status in heard), default=None)
+    times = followed.times
+    delivered = times.get(order_pb2.ORDER_STATUS_DELIVERED)
+    # If the event of a step was missed, that of a later step gives its time.
+    confirmed = min((times[status] for status in CONFIRMED if status in times), default=None)
     return replace(
         placed,
         outcome=name_of(order_pb2.OrderStatus, followed.status),

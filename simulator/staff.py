@@ -1,7 +1,7 @@
-"""What pickers, packers, inspectors and carriers do next, by what they see. Pure.
+"""The next step of pickers, packers, inspectors and carriers, from the record. Pure.
 
-Each step's request_id is made of what stands there and its version: two who take the same step at
-once take it once, and a repeat is a repeat.
+Each step's request_id is derived from the record's id and version: two concurrent calls of one step
+take effect once.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from omctl.names import name_of
 from simulator.requests import request_id
 
-# The work that waits for somebody in the warehouse, and the parcels that are on their way.
+# Statuses of fulfilments that wait for a step of the staff.
 AT_WORK: Final = (
     fulfillment_pb2.FULFILLMENT_STATUS_PLANNING,
     fulfillment_pb2.FULFILLMENT_STATUS_PICKING,
@@ -22,7 +22,7 @@ AT_WORK: Final = (
     fulfillment_pb2.FULFILLMENT_STATUS_PACKING,
     fulfillment_pb2.FULFILLMENT_STATUS_PACKED,
 )
-# What a carrier reports of a parcel that stands there, and where it was.
+# The carrier's next report for each status of a shipment, and its location.
 REPORTS: Final = {
     shipping_pb2.SHIPMENT_STATUS_CREATED: (
         shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT,
@@ -36,7 +36,7 @@ REPORTS: Final = {
     shipping_pb2.SHIPMENT_STATUS_DELIVERY_FAILED: (shipping_pb2.SHIPMENT_STATUS_DELIVERED, ""),
 }
 
-# A parcel of the shop: a box, and what the units in it weigh.
+# A parcel: its box, and the weight of each unit.
 BOX_MM: Final = (400, 300, 200)
 BOX_GRAMS: Final = 150
 UNIT_GRAMS: Final = 50
@@ -53,8 +53,8 @@ Step = (
 
 
 def next_step(work: fulfillment_pb2.Fulfillment) -> Step | None:
-    """What is to be done with the goods now; None where nothing is, or not yet (the stock is not
-    committed).
+    """Returns the next step of the staff; None if there is none, or not until the stock is
+    committed.
     """
     match work.status:
         case fulfillment_pb2.FULFILLMENT_STATUS_PLANNING if work.stock_committed:
@@ -85,11 +85,10 @@ def next_step(work: fulfillment_pb2.Fulfillment) -> Step | None:
 def next_report(
     shipment: shipping_pb2.Shipment,
 ) -> shipping_service_pb2.RecordTrackingEventRequest | None:
-    """What the carrier reports next; None where the parcel has come to rest, or is not with the
-    carrier.
+    """Returns the carrier's next report; None if the shipment has ended or the carrier does not
+    have the parcel.
 
-    A parcel that is wanted back is brought back; one that was not fetched yet is not fetched any
-    more.
+    The carrier returns a recalled parcel, and does not pick up one that was recalled before.
     """
     if shipment.status not in REPORTS:
         return None
@@ -105,7 +104,7 @@ def next_report(
         tracking_number=shipment.tracking_number,
         carrier_event_id=f"{shipment.shipment_id}:{name}",
         status=status,
-        occur_time=shipment.update_time,  # and not "now": the same report twice says the same
+        occur_time=shipment.update_time,  # not the current time: a repeat has the same content
         location=location,
     )
 
@@ -115,7 +114,7 @@ def _id(work: fulfillment_pb2.Fulfillment, step: str) -> str:
 
 
 def _scan(work: fulfillment_pb2.Fulfillment) -> api.ScanItemRequest | api.CompletePickingRequest:
-    """Every unit that is still on the shelf; the end of picking where there is none."""
+    """Returns a scan of all units not yet picked; the end of picking if there are none."""
     scans = [
         api.Scan(sku=line.sku, quantity=line.quantity - line.picked_quantity)
         for line in work.picklist
@@ -131,7 +130,7 @@ def _scan(work: fulfillment_pb2.Fulfillment) -> api.ScanItemRequest | api.Comple
 
 
 def _parcel(work: fulfillment_pb2.Fulfillment) -> fulfillment_pb2.Package:
-    """Everything that was picked, in one box."""
+    """Returns one package with all picked units."""
     length, width, height = BOX_MM
     items = [
         fulfillment_pb2.PackedItem(line_number=line.line_number, quantity=line.picked_quantity)

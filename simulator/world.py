@@ -1,8 +1,7 @@
-"""What goes on in the background: events are heard, pickers and carriers work, and whoever waits
-for an order is told.
+"""Consumes events in the background, takes the steps of pickers and carriers, and tracks orders.
 
-Events make it quick, and looking makes it sure: what no event tells of within seconds is looked up,
-so that a lost event strands nothing. Every step may be taken twice (see staff.py).
+Orders without an event for some seconds are polled, so a lost event blocks no order. A step may be
+taken twice (see staff.py).
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from simulator.returns import AT_DESK, take_back
 from simulator.services import Services, reason, verb
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
 
-# Nothing more is to be expected of an order that stands there.
+# Statuses after which no step of an order follows.
 ENDS: Final[frozenset[int]] = frozenset(
     {
         order_pb2.ORDER_STATUS_DELIVERED,
@@ -37,8 +36,8 @@ ENDS: Final[frozenset[int]] = frozenset(
         order_pb2.ORDER_STATUS_FAILED,
     }
 )
-PAGE: Final = 1_000  # as much as a list method gives at once
-LOOK_MAX: Final = 100  # orders that are asked for at once
+PAGE: Final = 1_000  # the most records that a List method returns in a page
+LOOK_MAX: Final = 100  # orders in one BatchGetOrders
 LOOK_S: Final = 1.0
 SILENT_S: Final = 2.0
 HANDS: Final = 32
@@ -46,44 +45,45 @@ HANDS: Final = 32
 
 @dataclass(slots=True)
 class Followed:
-    """An order that somebody waits for, as last heard of; `times`: when each status was heard
-    of, in monotonic seconds of this process.
+    """An order that a shopper waits for, in its last known status. `times` is when each status was
+    received, in monotonic seconds.
     """
 
     order_id: str
     status: int = order_pb2.ORDER_STATUS_UNSPECIFIED
     version: int = 0
-    heard: float = 0.0
+    updated_at: float = 0.0
     times: dict[int, float] = field(default_factory=dict)
-    trouble: str = ""  # the last failure of a step that was taken for it
-    lost: bool = False  # it was acknowledged, and the service does not know it any more
+    trouble: str = ""  # the last failure of a step for it
+    lost: bool = False  # the order service acknowledged it and no longer has it
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hear(self, status: int, version: int) -> None:
-        """Takes in where the order stands; older news is no news."""
+    def update(self, status: int, version: int) -> None:
+        """Stores the order's status, unless the version is not higher than the stored one."""
         if version <= self.version:
             return
-        self.status, self.version, self.heard = status, version, time.monotonic()
-        self.times.setdefault(status, self.heard)
+        self.status, self.version, self.updated_at = status, version, time.monotonic()
+        self.times.setdefault(status, self.updated_at)
         if status in ENDS:
             self.ended.set()
 
-    def lose(self) -> None:
-        """The service says that there is no such order."""
+    def mark_lost(self) -> None:
+        """Marks the order as lost: the order service no longer has it."""
         self.lost = True
         self.ended.set()
 
 
 class World:
-    """Pickers, carriers, and those who wait. `everybody`: work for all orders there are, and not
-    only for those that are followed.
+    """Simulates pickers and carriers, and tracks the followed orders.
+
+    With `all_orders` the staff work for all orders, otherwise only for the followed ones.
     """
 
-    def __init__(self, services: Services, *, everybody: bool = False) -> None:
-        """Looks every LOOK_S seconds for orders of which no event has come for SILENT_S; HANDS
-        steps are under way at once.
+    def __init__(self, services: Services, *, all_orders: bool = False) -> None:
+        """Every LOOK_S seconds, polls orders without an event for SILENT_S seconds. At most HANDS
+        steps run concurrently.
         """
-        self.services, self.everybody = services, everybody
+        self.services, self.all_orders = services, all_orders
         self._hands = asyncio.Semaphore(HANDS)
         self._followed: dict[str, Followed] = {}
         self._busy: set[str] = set()
@@ -92,46 +92,48 @@ class World:
     def follow(self, order: order_pb2.Order) -> Followed:
         """Follows the order until it ends."""
         followed = Followed(order.order_id)
-        followed.hear(order.status, order.version)
+        followed.update(order.status, order.version)
         if not followed.ended.is_set():
             self._followed[order.order_id] = followed
         return followed
 
     async def run(self, broker: Broker) -> None:
         """Works until it is cancelled."""
-        hear: dict[type[Message], EventCallback] = {
-            order_events_pb2.OrderStatusChanged: self._hear_order,
-            fulfillment_events_pb2.FulfillmentStatusChanged: self._hear_fulfillment,
-            shipping_events_pb2.ShipmentCreated: self._hear_shipment,
-            shipping_events_pb2.ShipmentStatusChanged: self._hear_shipment,
+        handlers: dict[type[Message], EventCallback] = {
+            order_events_pb2.OrderStatusChanged: self._on_order_status,
+            fulfillment_events_pb2.FulfillmentStatusChanged: self._on_fulfillment_status,
+            shipping_events_pb2.ShipmentCreated: self._on_shipment,
+            shipping_events_pb2.ShipmentStatusChanged: self._on_shipment,
         }
         async with self._group as group:
-            group.create_task(subscribe(broker, hear))
-            group.create_task(self._look_forever(broker))
+            group.create_task(subscribe(broker, handlers))
+            group.create_task(self._poll_forever(broker))
 
-    # --- what is heard
+    # --- events
 
-    def _hear_order(self, event: order_events_pb2.OrderStatusChanged) -> None:
+    def _on_order_status(self, event: order_events_pb2.OrderStatusChanged) -> None:
         if followed := self._followed.get(event.order_id):
-            followed.hear(event.new_status, event.order_version)
+            followed.update(event.new_status, event.order_version)
             if followed.ended.is_set():
                 del self._followed[event.order_id]
 
-    def _hear_fulfillment(self, event: fulfillment_events_pb2.FulfillmentStatusChanged) -> None:
-        # The later steps are those that the work itself takes: their events bring nothing new.
+    def _on_fulfillment_status(
+        self, event: fulfillment_events_pb2.FulfillmentStatusChanged
+    ) -> None:
+        # The simulated staff take the later steps: their events carry no new information.
         if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_PLANNING:
             self._take_up(event.fulfillment)
 
-    def _hear_shipment(
+    def _on_shipment(
         self, event: shipping_events_pb2.ShipmentCreated | shipping_events_pb2.ShipmentStatusChanged
     ) -> None:
-        # Of the changes only a recall is news: the others are what the carrier itself has reported.
+        # Of the changes only a recall matters: the simulated carrier has reported the others.
         if isinstance(event, shipping_events_pb2.ShipmentCreated) or event.shipment.HasField(
             "recall_time"
         ):
             self._carry(event.shipment)
 
-    # --- what is done
+    # --- steps
 
     def _take_up(self, work: fulfillment_pb2.Fulfillment) -> None:
         self._start(work.fulfillment_id, work.order_id, lambda: self._pick(work))
@@ -140,14 +142,14 @@ class World:
         self._start(shipment.shipment_id, shipment.order_id, lambda: self._report(shipment))
 
     def _start(self, id: str, order_id: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Works on it in the background, unless somebody does already, or it is none of ours."""
-        if id in self._busy or not (self.everybody or order_id in self._followed):
+        """Runs `work` in the background, unless it runs already or the order is not followed."""
+        if id in self._busy or not (self.all_orders or order_id in self._followed):
             return
         self._busy.add(id)
         self._group.create_task(self._do(id, order_id, work))
 
     async def _do(self, id: str, order_id: str, work: Callable[[], Awaitable[None]]) -> None:
-        """A step that fails is remembered, and taken again when next looked at."""
+        """Takes the steps. Stores a failure; the next poll tries again."""
         try:
             async with self._hands:
                 await work()
@@ -168,38 +170,38 @@ class World:
                 await self.services.ask(self.services.shipping.RecordTrackingEvent, report)
             ).shipment
 
-    async def _fetch_back(self, its: return_pb2.Return) -> None:
-        """Takes back what nobody has asked to return: goods of cancelled orders and units, once
-        all parcels have come to rest.
+    async def _fetch_back(self, item: return_pb2.Return) -> None:
+        """Takes the steps of a recall, for goods of cancelled orders and units, when no parcel is
+        in transit.
         """
-        listed = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, order_id=its.order_id)
+        listed = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, order_id=item.order_id)
         shipments = (
             await self.services.ask(self.services.shipping.ListShipments, listed)
         ).shipments
         if not any(shipment.status in REPORTS for shipment in shipments):
-            await take_back(self.services, its)
+            await take_back(self.services, item)
 
-    # --- what is looked for
+    # --- polling
 
-    async def _look_forever(self, broker: Broker) -> None:
+    async def _poll_forever(self, broker: Broker) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            # Where nothing can be heard, all are silent.
+            # Without a broker, every order is polled.
             silent_s = SILENT_S if broker.answers else 0.0
             silent = [
                 each
                 for each in self._followed.values()
-                if time.monotonic() - each.heard >= silent_s
+                if time.monotonic() - each.updated_at >= silent_s
             ]
-            work_of = [None] if self.everybody else [each.order_id for each in silent]
+            work_of = [None] if self.all_orders else [each.order_id for each in silent]
             looks = [*map(self._look_for_work, work_of), *map(self._look_at, batched(silent))]
-            # A look that fails is counted by Services, and the next one comes soon.
+            # Services counts a failed poll, and the next one follows.
             for fault in await asyncio.gather(*looks, return_exceptions=True):
                 if fault is not None and not isinstance(fault, Failure):
                     raise fault
 
     async def _look_at(self, silent: Sequence[Followed]) -> None:
-        """How far these orders are."""
+        """Reads the status of these orders."""
         request = order_service_pb2.BatchGetOrdersRequest(
             order_ids=[each.order_id for each in silent], view=VIEW_SUMMARY
         )
@@ -212,20 +214,20 @@ class World:
             }
         except NotFound:
             if len(silent) > 1:
-                for each in silent:  # all or none: one by one, then
+                for each in silent:  # BatchGetOrders returns all or none
                     await self._look_at([each])
                 return
-            silent[0].lose()
+            silent[0].mark_lost()
         else:
             for each in silent:
-                each.hear(found[each.order_id].status, found[each.order_id].version)
+                each.update(found[each.order_id].status, found[each.order_id].version)
         for each in silent:
             if each.ended.is_set():
                 self._followed.pop(each.order_id, None)
 
     async def _look_for_work(self, order_id: str | None) -> None:
-        """What waits for hands, of one order or of all. One page is enough: what is done leaves
-        it, and the next look comes soon.
+        """Starts the steps that one order, or all, wait for. One page is enough: work that is done
+        leaves the list, and the next poll follows.
         """
         waiting = fulfillment_service_pb2.ListFulfillmentsRequest(
             page_size=PAGE, order_id=order_id, statuses=AT_WORK
@@ -244,11 +246,11 @@ class World:
         coming = return_service_pb2.ListReturnsRequest(
             page_size=PAGE, order_id=order_id, statuses=AT_DESK
         )
-        for its in (await self.services.ask(self.services.returns.ListReturns, coming)).returns:
-            if its.kind == return_pb2.RETURN_KIND_RECALL:
-                self._start(its.return_id, its.order_id, partial(self._fetch_back, its))
+        for item in (await self.services.ask(self.services.returns.ListReturns, coming)).returns:
+            if item.kind == return_pb2.RETURN_KIND_RECALL:
+                self._start(item.return_id, item.order_id, partial(self._fetch_back, item))
 
 
 def batched(orders: Sequence[Followed]) -> Iterator[Sequence[Followed]]:
-    """As many at once as make an answer of a reasonable size."""
+    """Yields the orders in groups of at most LOOK_MAX, to bound the size of an answer."""
     return (orders[start : start + LOOK_MAX] for start in range(0, len(orders), LOOK_MAX))

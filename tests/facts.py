@@ -1,11 +1,11 @@
 """The facts of all services, for tests that need each of them. No tests here."""
 
-from omctl.audit.facts import Facts, Witnesses
+from omctl.audit.facts import Facts, FactsReader
 
 
-async def complete(witnesses: Witnesses) -> Facts:
+async def complete(facts_reader: FactsReader) -> Facts:
     """Returns the present facts of all services. Raises the Failure of the first absent one."""
-    facts = await witnesses.read()
+    facts = await facts_reader.read()
     for gap in facts.gaps:
         raise gap.failure
     return facts

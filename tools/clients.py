@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "ordermesh-client"
-# What stands in the archive as the time of every file: the earliest that it can hold.
+# The time of every file in the archive: the earliest that the format allows.
 EPOCH = "315532800"
 GRPC_VERSION = re.compile(r"^GRPC_GENERATED_VERSION = '([^']+)'", re.MULTILINE)
 # Generated code runs under its own major version of protobuf and under the next one: protobuf's
@@ -76,7 +76,7 @@ with grpc.insecure_channel("127.0.0.1:15051") as channel:
 
 
 def build(output: Path) -> Path:
-    """Builds the wheel into `output`; returns its path. Raises CalledProcessError when a tool
+    """Builds the wheel into `output`; returns its path. Raises CalledProcessError if a tool
     fails.
     """
     with tempfile.TemporaryDirectory(prefix="ordermesh-client-") as folder:
@@ -108,19 +108,19 @@ def build(output: Path) -> Path:
 
 
 def _run(*command: str | Path) -> None:
-    """Runs a tool, and says what it said where it fails."""
+    """Runs a tool; prints its output if it fails."""
     environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
-    told = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, env=environment, umask=0o022, capture_output=True, text=True, check=False
     )
-    if told.returncode != 0:
-        sys.stderr.write(told.stdout + told.stderr)
-        told.check_returncode()
+    if result.returncode != 0:
+        sys.stderr.write(result.stdout + result.stderr)
+        result.check_returncode()
 
 
 def _packages(source: Path) -> Iterator[str]:
-    """The packages below `source`, each made one by an __init__.py; the first is marked as
-    typed, and all below it with it.
+    """Creates an __init__.py in each folder below `source`, and yields the packages' names. Marks
+    the root package, and so all, as typed.
     """
     (source / "ordermesh" / "py.typed").touch()
     for folder in sorted(path for path in source.rglob("*") if path.is_dir()):
@@ -130,8 +130,8 @@ def _packages(source: Path) -> Iterator[str]:
 
 
 def _pyproject(source: Path, packages: list[str]) -> str:
-    """The wheel's own project file. Its bounds are what the generated code itself asks for when
-    it is imported.
+    """Returns the wheel's project file. Its version bounds are those that the generated code
+    checks when it is imported.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     grpc = {

@@ -1,9 +1,8 @@
-"""Is what was generated what would be generated now? Compares, changes nothing, and says which
-command mends a difference.
+"""Checks that generated files are up to date, and names the command that updates them.
 
-gen/ against proto/; requirements.lock against pyproject.toml: every requirement pinned within its
-bounds, every package that these need pinned too, and nothing pinned that nobody needs. Needs no
-network.
+Compares gen/ with proto/, and requirements.lock with pyproject.toml. The lock pins every
+requirement within its bounds, every package that these need, and no other package. The checks
+change nothing and need no network.
 """
 
 import filecmp
@@ -26,8 +25,8 @@ PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", re.MULTILINE
 
 
 def generated_differences() -> Iterator[str]:
-    """Files of gen/ that differ from what `make generate` writes, are missing, or are of no use
-    any more.
+    """Yields the files of gen/ that differ from those of `make generate`, are missing, or are left
+    over.
     """
     with tempfile.TemporaryDirectory() as folder:
         buf = ROOT / ".venv/bin/buf"
@@ -39,13 +38,13 @@ def generated_differences() -> Iterator[str]:
         yield from differences(Path(folder, "gen"), ROOT / "gen")
 
 
-def differences(fresh: Path, ours: Path) -> Iterator[str]:
-    """What `ours` has otherwise than `fresh`, what it lacks, and what it has too much."""
-    for path in sorted(_files(fresh) | _files(ours)):
+def differences(fresh: Path, present: Path) -> Iterator[str]:
+    """Yields the files in which `present` differs from `fresh`, those it lacks, and extra ones."""
+    for path in sorted(_files(fresh) | _files(present)):
         if not (fresh / path).exists():
             yield f"gen/{path} comes from no contract"
-        elif not (ours / path).exists() or not filecmp.cmp(
-            fresh / path, ours / path, shallow=False
+        elif not (present / path).exists() or not filecmp.cmp(
+            fresh / path, present / path, shallow=False
         ):
             yield f"gen/{path} is not what its contract makes of it"
 
@@ -56,22 +55,21 @@ def _files(folder: Path) -> set[Path]:
 
 
 def lock_differences() -> Iterator[str]:
-    """What requirements.lock has otherwise than pyproject.toml asks for."""
-    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    stated = {
-        each["name"]: each["requires-dist"] for each in ours["tool"]["uv"]["dependency-metadata"]
-    }
-    return unlocked(ours["project"], (ROOT / "requirements.lock").read_text(), stated)
+    """Yields the differences between requirements.lock and pyproject.toml."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    metadata = settings["tool"]["uv"]["dependency-metadata"]
+    stated = {each["name"]: each["requires-dist"] for each in metadata}
+    return unlocked(settings["project"], (ROOT / "requirements.lock").read_text(), stated)
 
 
 def unlocked(
     project: Mapping[str, Any], lock: str, stated: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """What a lock lacks, has out of bounds, or has too much, for the requirements of a `project`
-    table.
+    """Yields the missing, out-of-bounds and extra pins of a lock, for the requirements of a
+    `project` table.
 
-    `stated` are packages whose own requirements pyproject.toml replaces, as the lock's resolver
-    does.
+    `stated` are packages whose requirements pyproject.toml replaces; the lock's resolver uses the
+    same ones.
     """
     pins = {
         canonicalize_name(name): (version, marker) for name, version, marker in PIN.findall(lock)
@@ -90,7 +88,7 @@ def unlocked(
             continue
         known = key in needed
         needed.add(key)
-        # each that needs it has its own bounds
+        # each dependent package has its own bounds
         if name in pins and not requirement.specifier.contains(pins[name][0], prereleases=True):
             yield f"{name} is pinned to {pins[name][0]}, and {requirement} is needed"
         elif name not in pins and not known:
@@ -99,13 +97,13 @@ def unlocked(
             waiting += _needs(requirement, stated)
     names = {name for name, _ in needed}
     for name, (_, marker) in pins.items():
-        # what a marker holds back here may be needed on another system
+        # a package with a marker may be needed on another system
         if name not in names and not marker:
-            yield f"{name} is pinned, and nobody needs it"
+            yield f"{name} is pinned, and no package needs it"
 
 
 def _needs(requirement: Requirement, stated: Mapping[str, Sequence[str]]) -> Iterator[Requirement]:
-    """What an installed package needs in its turn, with the extras that are asked for."""
+    """Yields the requirements of an installed package with the given extras."""
     try:
         declared = stated.get(requirement.name) or distribution(requirement.name).requires or ()
     except PackageNotFoundError:

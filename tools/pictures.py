@@ -1,12 +1,10 @@
-"""Draws what the project's pages show of the code, between their marks: pictures of statuses and
-services, and tables.
+"""Generates the diagrams and tables of the project's pages from the code, between marks:
 
     <!-- drawn: order-statuses -->
-    ... replaced by what DRAWINGS["order-statuses"] draws from the code as it stands
+    ... replaced by the output of DRAWINGS["order-statuses"]
     <!-- end -->
 
-`python tools/pictures.py` draws them all again. That none is stale is a test's to say:
-tests/unit/test_docs.py.
+`python tools/pictures.py` writes them all. tests/unit/test_docs.py checks that they are up to date.
 """
 
 import ast
@@ -39,21 +37,21 @@ SERVICES = tuple(SERVICE_PORTS)
 
 
 def pages() -> list[Path]:
-    """Returns every page of the project: each may have drawings and links."""
+    """Returns the path of every page of the project."""
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def drawn(text: str) -> str:
-    """The text with everything between its marks drawn from the code. Raises KeyError where
-    nobody can draw what a mark names.
+    """Returns the text with everything between its marks drawn from the code. Raises KeyError for a
+    mark that DRAWINGS lacks.
     """
     return MARK.sub(lambda mark: f"{mark[1]}{DRAWINGS[mark['name']]()}\n{mark[3]}", text)
 
 
-# --- what may become of what
+# --- statuses
 
-# Where records begin beside the first status of their table, and which: their decisions do so, and
-# the tables of moves do not say it.
+# Further initial statuses of records, with the decision that creates them so. The tables of moves
+# have only the first one.
 BEGINNINGS = {
     ("order", "RETURN_MOVES"): {"approved": "a recall", "inspected": "a refund without goods"},
     ("fulfillment", "MOVES"): {"cancelled": "its order is closed"},
@@ -61,7 +59,7 @@ BEGINNINGS = {
 
 
 def statuses(service: str, table: str = "MOVES") -> str:
-    """A picture of a service's table of moves."""
+    """Returns a diagram of a service's table of moves."""
     moves = getattr(import_module(f"{service}_svc.lifecycle"), table)
     reached = frozenset[Any]().union(*moves.values())
     lines = ["stateDiagram-v2"]
@@ -79,7 +77,7 @@ def statuses(service: str, table: str = "MOVES") -> str:
 
 
 def status_table(service: str) -> str:
-    """The same as a table, with what the code says of each status."""
+    """Returns a table of a service's statuses, with their meanings from the code's comments."""
     lifecycle = import_module(f"{service}_svc.lifecycle")
     meanings = _comments(lifecycle, "Status")
     rows = [
@@ -94,17 +92,17 @@ def status_table(service: str) -> str:
 
 
 def _comments(module: ModuleType, name: str) -> dict[str, str]:
-    """What stands behind each member of an enum, by the member's name."""
+    """Returns the comment of each member of an enum, by the member's name."""
     source = Path(str(module.__file__)).read_text()
     body = source.partition(f"class {name}(StrEnum):")[2].partition("\n\n\n")[0]
     return dict(re.findall(r"^    ([A-Z_]+) = \"\w+\" *(?:# (.*))?$", body, re.MULTILINE))
 
 
-# --- who knows whom
+# --- services and events
 
 
 class Event(NamedTuple):
-    """An event of the contracts: `when` is what its message's comment says."""
+    """An event of the contracts; `when` is its message's comment."""
 
     subject: str
     message: str
@@ -113,8 +111,8 @@ class Event(NamedTuple):
 
 
 def architecture() -> str:
-    """Who calls whom (from the settings: each peer has an address) and who hears whose events
-    (from the consumers).
+    """Returns a diagram of the calls between services (from their peers' addresses in the settings)
+    and of the events that each consumes (from its consumers).
     """
     lines = [
         "flowchart LR",
@@ -131,14 +129,16 @@ def architecture() -> str:
     lines += [f"    {service} -->|gRPC| {peer}" for service in SERVICES for peer in _peers(service)]
     publishers = {_stream(event.subject): event.publisher for event in events()}
     lines += [f"    {publishers[stream]} ==> {stream}" for stream in STREAMS]
-    heard = {
-        (_stream(subject_of(kind)), service) for service in SERVICES for kind in hears(service)
+    consumed = {
+        (_stream(subject_of(kind)), service)
+        for service in SERVICES
+        for kind in consumed_events(service)
     }
     lines += [
         f"    {stream} -.-> {service}"
         for stream in STREAMS
         for service in SERVICES
-        if (stream, service) in heard
+        if (stream, service) in consumed
     ]
     return _mermaid(lines)
 
@@ -153,10 +153,10 @@ def _stream(subject: str) -> str:
     )
 
 
-def hears(service: str) -> list[type[Message]]:
-    """The events that a service handles."""
+def consumed_events(service: str) -> list[type[Message]]:
+    """Returns the events that a service consumes."""
     consumers: Any = import_module(f"{service}_svc.consumers").Consumers
-    # Only the table of handlers is read: no handler is called.
+    # Without __init__: only the table of handlers is read.
     return list(consumers.__new__(consumers).handlers)
 
 
@@ -167,7 +167,7 @@ EVENT = re.compile(
 
 
 def events() -> Iterator[Event]:
-    """The events of the contracts, service by service."""
+    """Yields the events of the contracts, service by service."""
     for service in SERVICES:
         text = (ROOT / f"proto/ordermesh/{service}/events/v1/{service}_events.proto").read_text()
         for found in EVENT.finditer(text):
@@ -181,34 +181,36 @@ def events() -> Iterator[Event]:
 
 
 def event_table() -> str:
-    """Every event: where it is published, what it says, who hears it."""
+    """Returns a table of every event: its subject, message, meaning and consumers."""
     rows = []
     for event in events():
-        listeners = [
-            s for s in SERVICES if event.message in {kind.DESCRIPTOR.full_name for kind in hears(s)}
+        consumers = [
+            s
+            for s in SERVICES
+            if event.message in {kind.DESCRIPTOR.full_name for kind in consumed_events(s)}
         ]
         rows.append(
             [
                 f"`{event.subject}`",
                 f"`{event.message.removeprefix('ordermesh.')}`",
                 event.when,
-                ", ".join(listeners) or "clients",
+                ", ".join(consumers) or "clients",
             ]
         )
     return _table(["subject", "message, in `ordermesh`", "when", "consumed by"], rows)
 
 
-# --- how it is told, and what it tells
+# --- settings and metrics
 
 
 def config(service: str) -> type[ServiceConfig]:
-    """A service's settings."""
+    """Returns the class of a service's settings."""
     found: type[ServiceConfig] = import_module(f"{service}_svc.config").Config
     return found
 
 
 def settings(service: str) -> str:
-    """What one service is told beside what all are."""
+    """Returns a table of the settings that only this service has."""
     own = {
         name: field
         for name, field in config(service).model_fields.items()
@@ -218,7 +220,7 @@ def settings(service: str) -> str:
 
 
 def common_settings() -> str:
-    """What every service is told."""
+    """Returns a table of the settings of every service."""
     return _settings(ServiceConfig.model_fields)
 
 
@@ -240,7 +242,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def ports() -> str:
-    """Where the local stack listens, and the variables that move it."""
+    """Returns a table of the local stack's addresses, and the variables that change them."""
     rows = [
         [
             name,
@@ -258,7 +260,7 @@ def ports() -> str:
 
 
 class Metric(NamedTuple):
-    """A metric as the code makes it."""
+    """A metric that the code registers."""
 
     name: str
     kind: str
@@ -267,7 +269,7 @@ class Metric(NamedTuple):
 
 
 def metrics() -> list[Metric]:
-    """Every metric that the chassis or a service makes, by name."""
+    """Returns every metric that the chassis or a service registers, by name."""
     folders = [ROOT / "chassis", *(ROOT / f"{service}_svc" for service in SERVICES)]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     return sorted({metric for file in files for metric in _metrics(ast.parse(file.read_text()))})
@@ -311,7 +313,7 @@ def _labels(arguments: Sequence[ast.expr], known: dict[str, tuple[str, ...]]) ->
 
 
 def metric_table() -> str:
-    """The metrics that a service may show at its metrics address."""
+    """Returns a table of the metrics."""
     rows = [
         [f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.what]
         for m in metrics()
@@ -320,30 +322,30 @@ def metric_table() -> str:
 
 
 def tokens() -> str:
-    """What the sandbox processor does with each payment-method token."""
+    """Returns a table of the sandbox processor's payment-method tokens and their outcomes."""
     return _table(
         ["token", "what happens"],
         [[f"`{token.name}`", token.description] for token in TOKENS.values()],
     )
 
 
-# --- why calls fail
+# --- error reasons
 
 
 class Reason(NamedTuple):
-    """An error reason as its contract describes it."""
+    """An error reason of the contract."""
 
     name: str
     meaning: str
     options: options_pb2.ReasonOptions
 
 
-# Where a file's first enum and its values stand in the paths of google/protobuf/descriptor.proto.
+# Field numbers of a file's enums and of an enum's values in google/protobuf/descriptor.proto.
 ENUM_TYPE, VALUE = 5, 2
 
 
 def reasons() -> Iterator[Reason]:
-    """The error reasons of the contract, with what their comments say."""
+    """Yields the error reasons of the contract, with the meaning from their comments."""
     image = FileDescriptorSet.FromString(IMAGE.read_bytes())
     [file] = [each for each in image.file if each.name == error_reason_pb2.DESCRIPTOR.name]
     comments = {tuple(each.path): each.leading_comments for each in file.source_code_info.location}
@@ -355,8 +357,8 @@ def reasons() -> Iterator[Reason]:
 
 
 def reason_table() -> str:
-    """Every error reason: its status code, what it means, the keys of its metadata, an example,
-    the next step.
+    """Returns a table of every error reason: status code, meaning, metadata keys, example and next
+    step.
     """
     rows = [
         [
@@ -402,7 +404,7 @@ DRAWINGS: dict[str, Callable[[], str]] = {
 
 
 def main() -> int:
-    """Draws everything again; says what has changed."""
+    """Writes all pages again; prints those that changed."""
     for page in pages():
         before = page.read_text()
         if (after := drawn(before)) != before:

@@ -18,7 +18,7 @@ TYPES = Path(sys.executable).with_name("protoc-gen-mypy_grpc")
 
 
 def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """The `*_pb2_grpc.py` and `.pyi` of each requested file with a service.
+    """Returns the `*_pb2_grpc.py` and `.pyi` of each requested file with a service.
 
     protoc's failure becomes the response's error.
     """
@@ -45,10 +45,10 @@ def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerat
 
 
 def _types(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """What mypy-protobuf's plugin answers. Raises CalledProcessError where it fails."""
-    asked = request.SerializeToString()
-    told = subprocess.run([TYPES], input=asked, stdout=subprocess.PIPE, check=True)
-    return plugin_pb2.CodeGeneratorResponse.FromString(told.stdout)
+    """Returns the response of mypy-protobuf's plugin. Raises CalledProcessError if it fails."""
+    message = request.SerializeToString()
+    result = subprocess.run([TYPES], input=message, stdout=subprocess.PIPE, check=True)
+    return plugin_pb2.CodeGeneratorResponse.FromString(result.stdout)
 
 
 if __name__ == "__main__":

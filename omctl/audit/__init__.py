@@ -1,12 +1,11 @@
-"""Is every unit and every penny where it belongs, and does everything go on? Facts of all services,
-compared.
+"""Compares the records of all five services: units, money, events, and the progress of each order.
 
-facts.py        what the services say, over their public methods
-difference.py   what a check is, and what it finds
-stock.py        every unit
-money.py        every penny
-streams.py      every event: outbox and stream
-orders.py       every order: agreement, and whatever should go on by itself
+facts.py        the records that the services return over their public methods
+difference.py   the types Check and Difference
+stock.py        checks of every unit
+money.py        checks of every penny
+streams.py      checks of every event: outbox against stream
+orders.py       checks of every order: the services agree, and no automatic step is stuck
 """
 
 import asyncio
@@ -17,40 +16,40 @@ from typing import Final
 
 from omctl.audit import money, orders, stock, streams
 from omctl.audit.difference import Check, Difference
-from omctl.audit.facts import Facts, Gap, Witnesses
+from omctl.audit.facts import Facts, FactsReader, Gap
 
 __all__ = [
     "CHECKS",
     "Audit",
     "Difference",
     "Facts",
+    "FactsReader",
     "Gap",
-    "Witnesses",
     "differences",
     "persisting",
     "unchecked",
 ]
 
-PATIENCE = timedelta(minutes=1)
+STUCK_AFTER = timedelta(minutes=1)
 
 CHECKS: Final[Sequence[Check]] = (
     streams.restored_databases,
     streams.lost_events,
     stock.ledger,
-    stock.promises,
-    stock.held_for_no_order,
-    stock.held_for_the_dead,
+    stock.held_units,
+    stock.held_for_unknown_orders,
+    stock.held_for_ended_attempts,
     stock.lines,
     stock.allocations,
     stock.returned,
-    stock.came_back,
+    stock.returned_and_shipped,
     stock.recalled,
     money.payments,
     money.contradictions,
     money.charged_once,
-    money.charged_for_no_order,
-    money.kept_for_the_dead,
-    money.owed,
+    money.charged_for_unknown_orders,
+    money.retained_of_ended_attempts,
+    money.amounts_of_paid_orders,
     money.returns,
     money.refunded_once,
     orders.fulfillments,
@@ -69,7 +68,7 @@ CHECKS: Final[Sequence[Check]] = (
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an audit has found. `gaps` are what one of its readings lacked, `facts` the last
+    """The result of an audit. `gaps` are the facts that any reading lacked, `facts` the last
     reading.
     """
 
@@ -78,22 +77,21 @@ class Audit:
     facts: Facts
 
 
-def differences(facts: Facts, patience: timedelta = PATIENCE) -> list[Difference]:
-    """All that these facts contradict each other in, sorted, by the checks whose facts are there.
+def differences(facts: Facts, stuck_after: timedelta = STUCK_AFTER) -> list[Difference]:
+    """Returns all contradictions in these facts, sorted. Skips checks whose facts are missing.
 
-    `patience` is how long what goes on by itself may take.
+    `stuck_after` is the time that an automatic step may take.
     """
     missing = {gap.field for gap in facts.gaps}
     able = [check for check in CHECKS if check.by_service or not check.needs & missing]
-    every = {found for check in able for found in check.find(facts, patience)}
+    every = {found for check in able for found in check.find(facts, stuck_after)}
     return sorted(streams.after_restoration(facts, found) for found in every)
 
 
 def unchecked(gaps: Sequence[Gap]) -> list[str]:
-    """The rules that could not be checked without these facts, sorted.
+    """Returns the names of the rules that need these missing facts, sorted.
 
-    A rule that is checked service by service is named with the services that it was not checked
-    for.
+    A rule that is checked for each service separately is named with each unchecked service.
     """
     missing = {gap.field for gap in gaps}
     left_out: set[str] = set()
@@ -107,25 +105,28 @@ def unchecked(gaps: Sequence[Gap]) -> list[str]:
 
 
 async def persisting(
-    witnesses: Witnesses,
+    facts_reader: FactsReader,
     *,
     settle_s: float,
     readings: int = 3,
-    patience: timedelta = PATIENCE,
+    stuck_after: timedelta = STUCK_AFTER,
 ) -> Audit:
-    """What differs in each of several readings, `settle_s` apart.
+    """Returns the differences that all of `readings` readings show, `settle_s` seconds apart.
 
-    The services go on meanwhile, and an event takes its time from one to the next: what is on its
-    way differs for a moment, and never in the same words for long. Where the first reading finds
-    nothing, it is the only one.
+    The services keep working meanwhile, and an event takes time from one service to the next. Such
+    a difference disappears or changes between readings. If the first reading finds no difference,
+    it is the only one.
     """
-    facts = await witnesses.read()
-    left, gaps = differences(facts, patience), {(gap.service, gap.field): gap for gap in facts.gaps}
+    facts = await facts_reader.read()
+    left, gaps = (
+        differences(facts, stuck_after),
+        {(gap.service, gap.field): gap for gap in facts.gaps},
+    )
     for _ in range(readings - 1):
         if not left:
             break
         await asyncio.sleep(settle_s)
-        facts = await witnesses.read()
-        left = sorted(set(left).intersection(differences(facts, patience)))
+        facts = await facts_reader.read()
+        left = sorted(set(left).intersection(differences(facts, stuck_after)))
         gaps |= {(gap.service, gap.field): gap for gap in facts.gaps}
     return Audit(left, list(gaps.values()), facts)

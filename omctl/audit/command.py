@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from omctl import errors, output
-from omctl.audit import PATIENCE, Audit, Difference, Gap, persisting, unchecked
-from omctl.audit.facts import witnesses
+from omctl.audit import STUCK_AFTER, Audit, Difference, Gap, persisting, unchecked
+from omctl.audit.facts import facts_reader
 from omctl.calls import settings
 from omctl.output import printable
 
@@ -21,39 +21,38 @@ def audit(
     settle: Annotated[
         float,
         typer.Option(
-            min=0, help="Seconds between two readings: what is on its way differs for a moment."
+            min=0, help="Seconds between two readings: an event in transit is a brief difference."
         ),
     ] = 5.0,
     readings: Annotated[
         int,
-        typer.Option(min=1, max=100, help="So often must a difference be seen, in the same words."),
+        typer.Option(min=1, max=100, help="Readings that must all show a difference unchanged."),
     ] = 3,
-    patience: Annotated[
+    stuck_after: Annotated[
         float,
-        typer.Option(
-            min=0, help="Seconds after which what should go on by itself counts as stuck."
-        ),
-    ] = PATIENCE.total_seconds(),
+        typer.Option(min=0, help="Seconds after which an automatic step counts as stuck."),
+    ] = STUCK_AFTER.total_seconds(),
     json: Annotated[
         bool,
         typer.Option(
             "--json",
             help=(
-                "A JSON document on a line for each difference, and for each service that is away."
+                "One line of JSON for each difference, and for each service that does not answer."
             ),
         ),
     ] = False,
 ) -> None:
-    """Checks that every unit and every penny is where it belongs, and that nothing is stuck; on a
-    live system, changing nothing.
+    """Checks every unit, every penny and every event of a live system, and finds stuck steps. It
+    changes nothing.
 
-    Each difference names what it is about, and the command that repairs it, or shows more. Exit
-    code 1 where there is one. Where a service does not answer, all that the others' answers show is
-    checked; a line names the service and what was not checked, and the exit code is not 0.
+    Each difference names its record and the command that repairs it or shows more. The exit code is
+    1 if there is a difference. If a service does not answer, the audit makes the checks that the
+    other answers allow. A line then names the service and the unchecked rules, and the exit code is
+    not 0.
     """
     addresses = settings().addresses
     try:
-        done = asyncio.run(_audit(addresses, settle, readings, timedelta(seconds=patience)))
+        done = asyncio.run(_audit(addresses, settle, readings, timedelta(seconds=stuck_after)))
     except KeyboardInterrupt:
         raise typer.Exit(errors.INTERRUPTED) from None
     incomplete = list(_incomplete(done.gaps, addresses))
@@ -75,16 +74,16 @@ async def _audit(
     addresses: Mapping[str, str],
     settle_s: float,
     readings: int,
-    patience: timedelta,
+    stuck_after: timedelta,
 ) -> Audit:
-    async with witnesses(addresses) as all_of_them:
+    async with facts_reader(addresses) as reader:
         return await persisting(
-            all_of_them, settle_s=settle_s, readings=readings, patience=patience
+            reader, settle_s=settle_s, readings=readings, stuck_after=stuck_after
         )
 
 
 def _incomplete(gaps: Sequence[Gap], addresses: Mapping[str, str]) -> Sequence[Difference]:
-    """Of each service that did not answer: why, and what was not checked for want of its facts."""
+    """Returns one entry for each service that did not answer: the error and the unchecked rules."""
     of_service: dict[str, list[Gap]] = {}
     for gap in gaps:
         of_service.setdefault(gap.service, []).append(gap)

@@ -1,7 +1,6 @@
-"""What the five services say at about one time: the facts that an audit compares. Read over public
-methods, page by page.
+"""Reads the records of the five services, the facts that an audit compares, over public methods.
 
-Nothing stops the world meanwhile, so that two facts of one reading may be of different moments: see
+The services keep working during a reading, so two of its facts may be of different times: see
 `omctl.audit.persisting`.
 """
 
@@ -39,7 +38,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Facts that a service did not give: `field` is the field of Facts, `failure` says why."""
+    """Facts that a service did not return: `field` is the field of Facts, `failure` the error."""
 
     service: str
     field: str
@@ -48,7 +47,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the services told. `failed`, `outboxes` and `unmatched` are by service.
+    """All records that the services returned. `failed`, `outboxes`, `unmatched` are by service.
 
     A field that is named in `gaps` is empty; those by service lack the gap's service.
     """
@@ -70,9 +69,7 @@ class Facts:
 
     @cached_property
     def restored(self) -> frozenset[str]:
-        """The services whose database was restored to an older state, as far as it is not
-        repaired.
-        """
+        """The services whose database was restored to an older state and is not repaired yet."""
         unknown = ops_service_pb2.UNMATCHED_KIND_UNKNOWN
         by_service = self.unmatched.items()
         return frozenset(
@@ -119,33 +116,35 @@ class _List:
     answer: str = ""
 
     async def records(self) -> list[Any]:
-        """Every page of it."""
+        """Returns the records of all pages."""
         return await _all(self.method, self.request, self.answer or self.field)
 
 
-class Witnesses:
-    """The services, each over a channel of its own, as they are asked for facts."""
+class FactsReader:
+    """Reads facts from the services, each over its own channel."""
 
     def __init__(self, channels: Mapping[str, Channel]) -> None:
         """`channels` by service: order, warehouse, fulfillment, shipping, payment."""
         self._channels = channels
 
     async def read(self) -> Facts:
-        """What they say now. What a service does not give is in `gaps`."""
+        """Returns the facts as they now stand; `gaps` has those that a service did not return."""
         names, lists = list(self._channels), self._lists()
         async with asyncio.TaskGroup() as group:
             listed = [
-                group.create_task(_given(each.service, each.field, each.records()))
+                group.create_task(_answer_or_gap(each.service, each.field, each.records()))
                 for each in lists
             ]
             failed = [
-                group.create_task(_given(name, "failed", self._failed(name))) for name in names
+                group.create_task(_answer_or_gap(name, "failed", self._failed(name)))
+                for name in names
             ]
             outboxes = [
-                group.create_task(_given(name, "outboxes", self._outbox(name))) for name in names
+                group.create_task(_answer_or_gap(name, "outboxes", self._outbox(name)))
+                for name in names
             ]
             unmatched = [
-                group.create_task(_given(name, "unmatched", self._unmatched(name)))
+                group.create_task(_answer_or_gap(name, "unmatched", self._unmatched(name)))
                 for name in names
             ]
         answers = [task.result() for task in (*listed, *failed, *outboxes, *unmatched)]
@@ -238,10 +237,10 @@ class Witnesses:
 
 
 @asynccontextmanager
-async def witnesses(addresses: Mapping[str, str]) -> AsyncIterator[Witnesses]:
-    """The services at these addresses, by name."""
+async def facts_reader(addresses: Mapping[str, str]) -> AsyncIterator[FactsReader]:
+    """Opens a channel to each of these addresses, by service."""
     async with AsyncExitStack() as stack:
-        yield Witnesses(
+        yield FactsReader(
             {
                 name: await stack.enter_async_context(connect(address))
                 for name, address in addresses.items()
@@ -249,8 +248,8 @@ async def witnesses(addresses: Mapping[str, str]) -> AsyncIterator[Witnesses]:
         )
 
 
-async def _given(service: str, field: str, facts: Awaitable[T]) -> T | Gap:
-    """What the service answers, or the gap that it leaves."""
+async def _answer_or_gap(service: str, field: str, facts: Awaitable[T]) -> T | Gap:
+    """Returns the service's answer, or the gap that its failure leaves."""
     try:
         return await facts
     except Failure as failure:
@@ -262,12 +261,12 @@ def _or_empty(answer: list[Any] | Gap) -> Any:
 
 
 def _without_gaps(answers: Iterable[tuple[str, asyncio.Task[T | Gap]]]) -> dict[str, T]:
-    """What each service has answered, of those that have."""
+    """Returns the answers of the services that answered, by service."""
     return {name: answer for name, task in answers if not isinstance(answer := task.result(), Gap)}
 
 
 async def _all(method: Any, request: Any, field: str) -> list[Any]:
-    """Every page of a List method."""
+    """Returns the records of all pages of a List method."""
     return [
         record
         async for page in pages(method, request, field, size=PAGE, timeout_s=TIMEOUT_S)
@@ -276,7 +275,7 @@ async def _all(method: Any, request: Any, field: str) -> list[Any]:
 
 
 def _grouped(records: Sequence[Any], field: str) -> dict[str, list[Any]]:
-    """The records by the value of a field, in their order."""
+    """Returns the records grouped by the value of a field, in their order."""
     grouped: dict[str, list[Any]] = {}
     for record in records:
         grouped.setdefault(getattr(record, field), []).append(record)

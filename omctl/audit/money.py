@@ -1,4 +1,4 @@
-"""Every penny: payments against their refunds, and both against what the orders cost. Pure."""
+"""Checks of every penny: payments against refunds, and both against the orders. Pure."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,7 +11,7 @@ from chassis.values.money import Money
 from omctl.audit.difference import (
     ARRIVED,
     AT_WORK,
-    DEAD,
+    CANCELLED_OR_FAILED,
     Difference,
     Differences,
     check,
@@ -32,9 +32,9 @@ DELIVERED = shipping_pb2.SHIPMENT_STATUS_DELIVERED
 
 
 @check("payments", "refunds", rules=("payment.ceiling", "payment.refunds"))
-def payments(facts: Facts, _patience: timedelta) -> Differences:
-    """refunded + pending <= captured <= authorized <= amount, and the refunds are what the
-    payment says.
+def payments(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """refunded + pending <= captured <= authorized <= amount, and the payment's refunded and
+    pending amounts are the sums of its refunds.
     """
     for payment in facts.payments:
         subject = f"payment {payment.payment_id} of order {payment.order_id}"
@@ -54,39 +54,40 @@ def payments(facts: Facts, _patience: timedelta) -> Differences:
                 text=f"captured {captured}, refunded {refunded}, pending {pending}",
                 repair=repair,
             )
-        for name, told, status in (
+        for name, amount, status in (
             ("refunded", refunded, COMPLETED),
             ("pending", pending, PENDING),
         ):
-            if (found := _refunds(facts, payment, status)) != told:
+            if (found := _refunds(facts, payment, status)) != amount:
                 yield Difference(
                     check="payment.refunds",
                     subject=subject,
-                    text=f"{name} is {told}, its refunds say {found}",
+                    text=f"{name} is {amount}, its refunds sum to {found}",
                     repair=repair,
                 )
 
 
 @check("payments", rules=("payment.contradicted",))
-def contradictions(facts: Facts, _patience: timedelta) -> Differences:
-    """No processor contradicts what it said before; what an operator has resolved is done."""
+def contradictions(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """No processor contradicts its earlier report, except where an operator has resolved it."""
     for payment in facts.payments:
         for operation in payment.operations:
-            for its in operation.contradictions:
-                if not its.HasField("resolve_time"):
+            for contradiction in operation.contradictions:
+                if not contradiction.HasField("resolve_time"):
                     yield Difference(
                         check="payment.contradicted",
                         subject=f"payment {payment.payment_id} of order {payment.order_id}",
                         text=f"{payment.processor} said that operation {operation.operation_id} "
-                        f"{_outcome(operation.outcome)}, and its report {its.report_id} "
-                        f"(SHA-256 {its.payload_sha256}) says that it {_outcome(its.outcome)}",
+                        f"{_outcome(operation.outcome)}, and its report {contradiction.report_id} "
+                        f"(SHA-256 {contradiction.payload_sha256}) says that it"
+                        f" {_outcome(contradiction.outcome)}",
                         repair=f"omctl payment contradictions {payment.order_id}",
                     )
 
 
 @check("payments", rules=("payment.twice",))
-def charged_once(facts: Facts, _patience: timedelta) -> Differences:
-    """An attempt of an order is charged once."""
+def charged_once(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Each attempt of an order is charged at most once."""
     for order_id, all_of_order in facts.payments_of.items():
         attempts = [payment.attempt for payment in all_of_order if minor(payment.captured_amount)]
         if len(attempts) != len(set(attempts)):
@@ -99,44 +100,44 @@ def charged_once(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("orders", "payments", "shipments", rules=("payment.order",))
-def charged_for_no_order(facts: Facts, _patience: timedelta) -> Differences:
-    """Money is kept for orders that there are; and for goods that were delivered."""
+def charged_for_unknown_orders(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Payment retains money only for orders that exist, and for goods that were delivered."""
     for order_id, all_of_order in facts.payments_of.items():
         shipments = facts.shipments_of.get(order_id, ())
         if order_id in facts.orders or any(s.status == DELIVERED for s in shipments):
             continue
-        if any(kept(payment) for payment in all_of_order):
-            text = "money for an order that there is not"
+        if any(retained(payment) for payment in all_of_order):
+            text = "money for an order that does not exist"
             yield Difference(
                 check="payment.order", subject=f"order {order_id}", text=text, repair=undo(order_id)
             )
 
 
 @check("orders", "payments", "refunds", rules=("money.dead", "money.authorised"))
-def kept_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
-    """An order's dead attempts keep nothing."""
+def retained_of_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Payment retains no money of an attempt that is not the last, or of a cancelled order."""
     for order_id, all_of_order in facts.payments_of.items():
         order = facts.orders.get(order_id)
         if order is None:
             continue
         for payment in all_of_order:
-            if order.status in DEAD or payment.attempt != order.attempt:
+            if order.status in CANCELLED_OR_FAILED or payment.attempt != order.attempt:
                 left = minor(payment.captured_amount) - minor(payment.refunded_amount)
                 if left:
-                    text = f"{left} minor units are kept for a dead attempt ({payment.attempt})"
+                    text = f"{left} minor units of ended attempt {payment.attempt} are not refunded"
                     yield Difference(
                         check="money.dead",
                         subject=f"order {order_id}",
                         text=text,
-                        repair=_give_back(facts, payment),
+                        repair=_refund_of_ended_attempt(facts, payment),
                     )
-        yield from _authorised_for_nobody(order, all_of_order)
+        yield from _authorised_for_ended_attempt(order, all_of_order)
 
 
 @check("orders", "payments", "refunds", rules=("money.unpaid", "money.owed", "money.told"))
-def owed(facts: Facts, _patience: timedelta) -> Differences:
-    """A living order that is paid keeps what it costs, and gave back the rest; and the order
-    says so.
+def amounts_of_paid_orders(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Payment retains what an active, paid order costs and has refunded the rest, and the order
+    states the refunded amount.
     """
     for order in facts.orders.values():
         if (
@@ -163,8 +164,8 @@ def owed(facts: Facts, _patience: timedelta) -> Differences:
             continue
         captured, costs = minor(payment.captured_amount), minor(order.total_amount)
         because_of_order, refused = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
-        # Goodwill may have taken what a cancellation would have given back: then nothing is left to
-        # give.
+        # A goodwill refund may have used the money that a cancellation would have refunded. Then no
+        # money is left to refund.
         exhausted = (
             minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
         )
@@ -173,7 +174,7 @@ def owed(facts: Facts, _patience: timedelta) -> Differences:
         ):
             text = (
                 f"costs {costs}, and {captured} − {because_of_order} minor units were captured and"
-                " given back"
+                " refunded"
             )
             yield Difference(
                 check="money.owed",
@@ -195,8 +196,8 @@ def owed(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("returns", "refunds", rules=("return.money",))
-def returns(facts: Facts, _patience: timedelta) -> Differences:
-    """A return that is done gave back what its units are worth, or what was left."""
+def returns(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """A closed return refunded the value of its units, or the money that was left."""
     given: dict[str, int] = {}
     for refund in facts.refunds:
         if refund.cause == payment_pb2.REFUND_CAUSE_RETURN and refund.status == COMPLETED:
@@ -218,14 +219,14 @@ def returns(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("orders", "payments", "refunds", rules=("return.twice",))
-def refunded_once(facts: Facts, _patience: timedelta) -> Differences:
-    """What goes back of an order that lives, for what it costs less and for its returns, is
-    together no more than its units cost.
+def refunded_once(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """The refunds of an active order for cancelled units and for returns are together no more than
+    its units cost.
     """
     for order in facts.orders.values():
         for payment in facts.payments_of.get(order.order_id, ()):
-            if order.status in DEAD or payment.attempt != order.attempt:
-                continue  # nothing of it is kept: charged_once sees to that
+            if order.status in CANCELLED_OR_FAILED or payment.attempt != order.attempt:
+                continue  # no money of it is retained: retained_of_ended_attempts checks that
             refunds = facts.refunds_of.get(payment.payment_id, ())
             because_of_order, _ = _because_of_order(refunds)
             returned = sum(
@@ -236,8 +237,8 @@ def refunded_once(facts: Facts, _patience: timedelta) -> Differences:
             units = max(minor(payment.captured_amount) - minor(order.shipping_amount), 0)
             if because_of_order + returned > units:
                 text = (
-                    f"its units cost {units}; {because_of_order} minor units went back for what it"
-                    f" costs less, {returned} for returns"
+                    f"its units cost {units}; {because_of_order} minor units were refunded for"
+                    f" cancelled units, {returned} for returns"
                 )
                 yield Difference(
                     check="return.twice",
@@ -247,70 +248,77 @@ def refunded_once(facts: Facts, _patience: timedelta) -> Differences:
                 )
 
 
-def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
-    """How money that is kept for nobody goes back: payment does it by itself once it knows; what
-    a processor has refused is asked anew.
+def _refund_of_ended_attempt(facts: Facts, payment: payment_pb2.Payment) -> str:
+    """Returns the command that refunds a payment of an ended attempt.
+
+    Payment refunds it when it consumes the order's event again. A refund that a processor has
+    refused needs a new request.
     """
     if any(refund.status == FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
         return _by_hand(payment)
     return republish("order", payment.order_id)
 
 
-def kept(payment: payment_pb2.Payment) -> int:
-    """Minor units that a payment has set aside or taken, and that are not on their way back."""
+def retained(payment: payment_pb2.Payment) -> int:
+    """Returns the minor units that a payment has authorised or captured, less its refunds,
+    completed and pending.
+    """
     if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
         return minor(payment.authorized_amount)
-    gone = minor(payment.refunded_amount) + minor(payment.refund_pending_amount)
-    return minor(payment.captured_amount) - gone
+    refunds = minor(payment.refunded_amount) + minor(payment.refund_pending_amount)
+    return minor(payment.captured_amount) - refunds
 
 
-def _settle(payment: payment_pb2.Payment, kept: int, refused: int) -> str:
-    """How so much goes back that a living order does not cost: by itself; by hand, and no more,
-    what the processor has refused of it.
+def _settle(payment: payment_pb2.Payment, excess: int, refused: int) -> str:
+    """Returns the command that refunds `excess`, the minor units over an active order's cost.
+
+    An operator refunds the `refused` part, which the processor has refused; payment the rest.
     """
-    if kept < 0:
+    if excess < 0:
         return f"omctl order get {payment.order_id}"
-    if by_hand := min(kept, refused):
+    if by_hand := min(excess, refused):
         amount, currency = str(Money(by_hand, payment.captured_amount.currency_code)).split()
         return f"{_by_hand(payment)} --amount {amount} --currency {currency}"
     return republish("order", payment.order_id)
 
 
 def _by_hand(payment: payment_pb2.Payment) -> str:
-    """The command that gives money back, of the payment as it was read: pasted after more has
-    happened to it, it gives nothing.
+    """Returns the command that refunds the payment as it was read. A later version of the payment
+    refuses it.
     """
     return f"omctl payment refund {payment.payment_id} --expected-version {payment.version}"
 
 
 def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> tuple[int, int]:
-    """What was given back because the order costs less: by itself, and by hand as far as the
-    processor had refused it. And what it has refused that nobody has given since.
+    """Returns the minor units refunded because the order costs less, and those still refused.
+
+    The first counts automatic refunds, and operators' refunds as far as they repair a refusal. The
+    second counts what the processor has refused and no operator has refunded since.
     """
-    asked = [
+    requested = [
         refund
         for refund in refunds
         if refund.cause in (payment_pb2.REFUND_CAUSE_ORDER, payment_pb2.REFUND_CAUSE_REQUEST)
     ]
-    asked.sort(key=lambda refund: refund.create_time.ToNanoseconds())
+    requested.sort(key=lambda refund: refund.create_time.ToNanoseconds())
     requests = [
-        (refund.create_time.ToNanoseconds(), place, False) for place, refund in enumerate(asked)
+        (refund.create_time.ToNanoseconds(), place, False) for place, refund in enumerate(requested)
     ]
     refusals = [
         (refund.settle_time.ToNanoseconds(), place, True)
-        for place, refund in enumerate(asked)
+        for place, refund in enumerate(requested)
         if refund.status == FAILED
     ]
-    refused, counts = 0, dict.fromkeys(range(len(asked)), 0)
+    refused, counts = 0, dict.fromkeys(range(len(requested)), 0)
     for _, place, is_refusal in sorted([*requests, *refusals]):
-        amount = minor(asked[place].amount)
+        amount = minor(requested[place].amount)
         if is_refusal:
             refused += counts.pop(place)
         else:
             repaired = min(amount, refused)
             refused -= repaired
             counts[place] = (
-                amount if asked[place].cause == payment_pb2.REFUND_CAUSE_ORDER else repaired
+                amount if requested[place].cause == payment_pb2.REFUND_CAUSE_ORDER else repaired
             )
     return sum(counts.values()), refused
 
@@ -323,12 +331,12 @@ def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:
     )
 
 
-def _authorised_for_nobody(
-    order: order_pb2.Order, its: Sequence[payment_pb2.Payment]
+def _authorised_for_ended_attempt(
+    order: order_pb2.Order, payments: Sequence[payment_pb2.Payment]
 ) -> Differences:
-    for payment in its:
+    for payment in payments:
         if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED and (
-            order.status in DEAD or payment.attempt != order.attempt
+            order.status in CANCELLED_OR_FAILED or payment.attempt != order.attempt
         ):
             text = f"payment {payment.payment_id} is still authorised{_void_declined(payment)}"
             yield Difference(
@@ -340,7 +348,7 @@ def _authorised_for_nobody(
 
 
 def _void_declined(payment: payment_pb2.Payment) -> str:
-    """What the processor answered to the last void, where it declined it."""
+    """Returns the processor's answer to the last void if it declined it; else empty text."""
     voids = [o for o in payment.operations if o.kind == payment_pb2.PAYMENT_OPERATION_KIND_VOID]
     return (
         f"; its last void was declined: {voids[-1].failure_code}"

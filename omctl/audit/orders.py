@@ -1,4 +1,4 @@
-"""Every order: do the services agree where it stands, and does it go on? Pure."""
+"""Checks of every order: the services agree on its status, and no automatic step is stuck. Pure."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from ordermesh.shipping.v1 import shipping_pb2
 
 from omctl.audit.difference import (
     AT_WORK,
-    DEAD,
+    CANCELLED_OR_FAILED,
     Difference,
     Differences,
     check,
@@ -23,7 +23,7 @@ from omctl.audit.facts import Facts
 from omctl.names import name_of
 
 OVER = frozenset({"shipped", "completed", "cancelled"})
-# A parcel of a dead order stands there, or was recalled.
+# Statuses that a parcel of an ended order may have without a recall.
 AT_REST = frozenset(
     {
         shipping_pb2.SHIPMENT_STATUS_DELIVERED,
@@ -43,29 +43,29 @@ OPEN_OPERATIONS = frozenset(
     "fulfillments",
     rules=("fulfillment.unknown", "fulfillment.status", "fulfillment.order", "fulfillment.dead"),
 )
-def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
-    """Order and fulfilment tell the same of each warehouse's work; and nobody works for a dead
-    order.
+def fulfillments(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Order and fulfilment agree on each warehouse's work, and no fulfilment of a cancelled or
+    failed order is open.
     """
     works = {work.fulfillment_id: work for work in facts.fulfillments}
     for order in facts.orders.values():
         for part in order.fulfillments:
             work = works.get(part.fulfillment_id)
             subject = f"order {order.order_id} in {part.warehouse_id}"
-            ours = name_of(order_pb2.OrderFulfillmentStatus, part.status)
+            expected = name_of(order_pb2.OrderFulfillmentStatus, part.status)
             if work is None:
                 if part.HasField("fulfillment_id") or part.status not in (
                     order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED,
                     order_pb2.ORDER_FULFILLMENT_STATUS_CANCELLED,
-                ):  # else none was ever heard of
+                ):  # else the order service has received no event of a fulfilment
                     yield Difference(
                         check="fulfillment.unknown",
                         subject=subject,
-                        text=f"{ours}, and there is no such fulfilment",
+                        text=f"{expected}, and the fulfilment does not exist",
                         repair=_get(order.order_id),
                     )
-            elif (theirs := name_of(fulfillment_pb2.FulfillmentStatus, work.status)) != ours:
-                text = f"the order says {ours}, the fulfilment {theirs}"
+            elif (found := name_of(fulfillment_pb2.FulfillmentStatus, work.status)) != expected:
+                text = f"the order says {expected}, the fulfilment {found}"
                 yield Difference(
                     check="fulfillment.status",
                     subject=subject,
@@ -78,18 +78,22 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
         subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
         if order_ is None:
             if status not in OVER:
-                text = f"{status}, and there is no such order"
+                text = f"{status}, and its order does not exist"
                 yield Difference(
                     check="fulfillment.order",
                     subject=subject,
                     text=text,
                     repair=undo(work.order_id),
                 )
-        elif order_.status in DEAD and status not in OVER and not work.HasField("withdraw_reason"):
+        elif (
+            order_.status in CANCELLED_OR_FAILED
+            and status not in OVER
+            and not work.HasField("withdraw_reason")
+        ):
             yield Difference(
                 check="fulfillment.dead",
                 subject=subject,
-                text=f"{status}, and its order is dead",
+                text=f"{status}, and its order is cancelled or failed",
                 repair=republish("order", work.order_id),
             )
 
@@ -99,9 +103,9 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
     "shipments",
     rules=("shipment.order", "shipment.dead", "shipment.status", "shipment.unknown"),
 )
-def shipments(facts: Facts, _patience: timedelta) -> Differences:
-    """Parcels of dead orders are recalled; a delivered order's parcels are delivered; and each
-    is one that the order knows.
+def shipments(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Parcels of cancelled or failed orders are recalled, a delivered order's parcels are
+    delivered, and the order has each parcel's shipment.
     """
     for shipment in facts.shipments:
         order = facts.orders.get(shipment.order_id)
@@ -110,7 +114,7 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
         repair = republish("shipping", shipment.shipment_id)
         if order is None:
             if shipment.status not in AT_REST and not shipment.HasField("recall_time"):
-                text = f"{status}, not recalled, and there is no such order"
+                text = f"{status}, not recalled, and its order does not exist"
                 yield Difference(
                     check="shipment.order",
                     subject=subject,
@@ -119,14 +123,14 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
                 )
             continue
         if (
-            order.status in DEAD
+            order.status in CANCELLED_OR_FAILED
             and shipment.status not in AT_REST
             and not shipment.HasField("recall_time")
         ):
             yield Difference(
                 check="shipment.dead",
                 subject=subject,
-                text=f"{status}, not recalled, and its order is dead",
+                text=f"{status}, not recalled, and its order is cancelled or failed",
                 repair=republish("order", order.order_id),
             )
         if order.status == order_pb2.ORDER_STATUS_DELIVERED and shipment.status not in AT_REST:
@@ -142,26 +146,26 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
         )
         if (
             shipment.tracking_number
-            and order.status not in DEAD
+            and order.status not in CANCELLED_OR_FAILED
             and shipment.shipment_id not in known
             and not void
         ):
             yield Difference(
                 check="shipment.unknown",
                 subject=subject,
-                text=f"{status}, and its order knows nothing of it",
+                text=f"{status}, and its order does not have it",
                 repair=repair,
             )
 
 
 @check("orders", rules=("stuck.expiry", "stuck.stock", "stuck.fulfillment"))
-def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
-    """What an order waits for comes by itself, within `patience`."""
+def stuck_orders(facts: Facts, stuck_after: timedelta) -> Differences:
+    """Each automatic step of an order happens within `stuck_after`."""
     now = facts.time
     for order in facts.orders.values():
         subject, get = f"order {order.order_id}", _get(order.order_id)
         if order.status == order_pb2.ORDER_STATUS_PENDING and older(
-            order.expire_time, now, patience
+            order.expire_time, now, stuck_after
         ):
             yield Difference(
                 check="stuck.expiry", subject=subject, text="pending past its time", repair=get
@@ -169,7 +173,7 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
         if (
             order.stock_status == order_pb2.STOCK_STATUS_COMMIT_PENDING
             and order.status in AT_WORK
-            and older(order.update_time, now, patience)
+            and older(order.update_time, now, stuck_after)
         ):
             yield Difference(
                 check="stuck.stock",
@@ -183,7 +187,7 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
             if part.status == order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED
             and order.status in AT_WORK
         ]
-        if waiting and older(order.update_time, now, patience):
+        if waiting and older(order.update_time, now, stuck_after):
             yield Difference(
                 check="stuck.fulfillment",
                 subject=subject,
@@ -193,10 +197,10 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
 
 
 @check("fulfillments", rules=("stuck.withdrawal",))
-def stuck_withdrawals(facts: Facts, patience: timedelta) -> Differences:
+def stuck_withdrawals(facts: Facts, stuck_after: timedelta) -> Differences:
     """Shipping answers a withdrawal: the label is void, or the carrier has the parcels."""
     for work in facts.fulfillments:
-        if work.HasField("withdraw_reason") and older(work.update_time, facts.time, patience):
+        if work.HasField("withdraw_reason") and older(work.update_time, facts.time, stuck_after):
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
             text = f"withdrawn ({work.withdraw_reason}), and its label is neither void nor used"
             yield Difference(
@@ -208,8 +212,8 @@ def stuck_withdrawals(facts: Facts, patience: timedelta) -> Differences:
 
 
 @check("fulfillments", "shipments", rules=("stuck.shipment",))
-def stuck_fulfillments(facts: Facts, _patience: timedelta) -> Differences:
-    """A fulfilment that is ready has a carrier."""
+def stuck_fulfillments(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Each ready fulfilment has a shipment that has not failed."""
     failed = {
         s.fulfillment_id
         for s in facts.shipments
@@ -231,11 +235,11 @@ def stuck_fulfillments(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("shipments", rules=("stuck.label",))
-def stuck_labels(facts: Facts, patience: timedelta) -> Differences:
-    """A label is bought within `patience`."""
+def stuck_labels(facts: Facts, stuck_after: timedelta) -> Differences:
+    """A label is bought within `stuck_after`."""
     for shipment in facts.shipments:
         if shipment.status == shipping_pb2.SHIPMENT_STATUS_PENDING and older(
-            shipment.update_time, facts.time, patience
+            shipment.update_time, facts.time, stuck_after
         ):
             yield Difference(
                 check="stuck.label",
@@ -246,12 +250,12 @@ def stuck_labels(facts: Facts, patience: timedelta) -> Differences:
 
 
 @check("payments", rules=("stuck.payment",))
-def stuck_payments(facts: Facts, patience: timedelta) -> Differences:
-    """What a processor was asked for is settled within `patience`."""
+def stuck_payments(facts: Facts, stuck_after: timedelta) -> Differences:
+    """Each operation of a processor is settled within `stuck_after`."""
     for payment in facts.payments:
         for operation in payment.operations:
             if operation.outcome in OPEN_OPERATIONS and older(
-                operation.request_time, facts.time, patience
+                operation.request_time, facts.time, stuck_after
             ):
                 kind = name_of(payment_pb2.PaymentOperationKind, operation.kind)
                 subject = f"payment {payment.payment_id} of order {payment.order_id}"
@@ -264,13 +268,13 @@ def stuck_payments(facts: Facts, patience: timedelta) -> Differences:
 
 
 @check("returns", "payments", rules=("stuck.return",))
-def stuck_returns(facts: Facts, patience: timedelta) -> Differences:
-    """A return that was inspected is closed within `patience`."""
+def stuck_returns(facts: Facts, stuck_after: timedelta) -> Differences:
+    """An inspected return is closed within `stuck_after`."""
     for each in facts.returns:
         if each.status in (
             return_pb2.RETURN_STATUS_INSPECTED,
             return_pb2.RETURN_STATUS_REFUNDED,
-        ) and older(each.update_time, facts.time, patience):
+        ) and older(each.update_time, facts.time, stuck_after):
             subject = f"return {each.return_id} of order {each.order_id}"
             yield Difference(
                 check="stuck.return",
@@ -281,8 +285,8 @@ def stuck_returns(facts: Facts, patience: timedelta) -> Differences:
 
 
 @check("failed", rules=("event.failed",), by_service=True)
-def failed_events(facts: Facts, _patience: timedelta) -> Differences:
-    """No event has failed. A deferred one has not: its service tries it again by itself."""
+def failed_events(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """No event has failed. A deferred event counts as none: its service tries it again."""
     for failed in facts.failed.values():
         for event in failed:
             if event.state != ops_service_pb2.FAILED_EVENT_STATE_FAILED:
@@ -296,10 +300,10 @@ def failed_events(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("outboxes", rules=("event.waiting",), by_service=True)
-def waiting_events(facts: Facts, patience: timedelta) -> Differences:
-    """No event waits to be published for longer than `patience`."""
+def waiting_events(facts: Facts, stuck_after: timedelta) -> Differences:
+    """No event waits to be published for longer than `stuck_after`."""
     for service, outbox in facts.outboxes.items():
-        if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, patience):
+        if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, stuck_after):
             text = f"{outbox.waiting_count} events wait to be published on {outbox.stream}"
             yield Difference(
                 check="event.waiting",
@@ -310,7 +314,7 @@ def waiting_events(facts: Facts, patience: timedelta) -> Differences:
 
 
 @check("outboxes", rules=("event.refused",), by_service=True)
-def refused_events(facts: Facts, _patience: timedelta) -> Differences:
+def refused_events(facts: Facts, _stuck_after: timedelta) -> Differences:
     """No event is refused by its stream: the later events of its aggregate wait behind it."""
     for service, outbox in facts.outboxes.items():
         for refused in outbox.refused_events:
@@ -327,37 +331,38 @@ def refused_events(facts: Facts, _patience: timedelta) -> Differences:
             )
 
 
-def _refund(facts: Facts, its: return_pb2.Return) -> str:
-    """How a return goes on: by itself once payment is told again; by another try, where the
-    processor has refused its refund.
+def _refund(facts: Facts, item: return_pb2.Return) -> str:
+    """Returns the command that closes an inspected return.
+
+    The return's event, published again, makes payment refund it. A refund that the processor has
+    refused needs a new request.
     """
-    of_order = facts.payments_of.get(its.order_id, ())
+    of_order = facts.payments_of.get(item.order_id, ())
     payment = next(
-        (p for p in of_order if p.attempt == its.attempt and minor(p.captured_amount)), None
+        (p for p in of_order if p.attempt == item.attempt and minor(p.captured_amount)), None
     )
-    if payment is None or its.status_reason != "REFUND_FAILED":
-        return republish("order", its.return_id)
-    return f"omctl payment refund {payment.payment_id} --return {its.return_id}"
+    if payment is None or item.status_reason != "REFUND_FAILED":
+        return republish("order", item.return_id)
+    return f"omctl payment refund {payment.payment_id} --return {item.return_id}"
 
 
 def _verb(event: ops_service_pb2.FailedEvent) -> str:
-    """What an operator does with a failed event first.
+    """Returns the command of `omctl events` that an operator uses first on a failed event.
 
-    Until the stored version is set, each replay of a version jump ends the same. Its error, which
-    the finding has, names that command; `show` has what the operator decides on: whether the stated
-    version is true.
+    Each replay of a version jump fails until an operator sets the stored version. The error names
+    that command. `show` prints the event, with which the operator checks the stated version.
     """
     if event.reason == "VERSION_JUMP":
         return "show"
-    return "discard" if _is_hopeless(event) else "replay"
+    return "discard" if _cannot_succeed(event) else "replay"
 
 
-def _is_hopeless(event: ops_service_pb2.FailedEvent) -> bool:
-    """Whether every replay ends the same: the event cannot be read, its id had its effect with
-    another body, or the order service itself lacks its order.
+def _cannot_succeed(event: ops_service_pb2.FailedEvent) -> bool:
+    """Returns whether every replay fails: the event cannot be read, its id was applied with
+    another body, or the order service lacks its order.
 
-    Shipping asks the order service; other services' ORDER_NOT_FOUND is about what they were told
-    yet.
+    Shipping asks the order service. Another service's ORDER_NOT_FOUND may mean that it has not
+    consumed the order's event yet.
     """
     if event.reason in ("EVENT_UNREADABLE", "EVENT_ID_REUSED"):
         return True

@@ -1,5 +1,5 @@
-"""Every unit: the ledger against the balances, the balances against the reservations, the
-reservations against the orders. Pure.
+"""Checks of every unit: ledger against balances, balances against reservations, and reservations
+against orders. Pure.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from omctl.audit.difference import (
     ARRIVED,
     AT_WORK,
-    DEAD,
+    CANCELLED_OR_FAILED,
     Difference,
     Differences,
     check,
@@ -37,10 +37,8 @@ BALANCES = ("available", "reserved", "committed", "damaged")
 
 
 @check("levels", "movements", rules=("stock.ledger", "stock.conservation", "stock.negative"))
-def ledger(facts: Facts, _patience: timedelta) -> Differences:
-    """Each balance is the sum of its movements, and what is here and what is outside sum to
-    zero.
-    """
+def ledger(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Each balance is the sum of its movements, and all movements together sum to zero."""
     sums: dict[tuple[str, str], Counter[str]] = {}
     for movement in facts.movements:
         changes = {name: getattr(movement, f"{name}_delta") for name in (*BALANCES, "outside")}
@@ -54,14 +52,14 @@ def ledger(facts: Facts, _patience: timedelta) -> Differences:
                 yield Difference(
                     check="stock.ledger",
                     subject=subject,
-                    text=f"{name} is {getattr(level, name)}, its movements say {booked[name]}",
+                    text=f"{name} is {getattr(level, name)}, its movements sum to {booked[name]}",
                     repair=repair,
                 )
         if gap := booked["available"] + booked["committed"] + booked["damaged"] + booked["outside"]:
             yield Difference(
                 check="stock.conservation",
                 subject=subject,
-                text=f"movements make or lose {gap} units",
+                text=f"movements create or lose {gap} units",
                 repair=repair,
             )
         if (
@@ -90,18 +88,18 @@ def ledger(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("levels", "reservations", rules=("stock.reservations",))
-def promises(facts: Facts, _patience: timedelta) -> Differences:
-    """What a stock level counts as reserved and committed is what its reservations hold."""
+def held_units(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """The reserved and committed units of a stock level are those that its reservations hold."""
     held: dict[tuple[str, str], Counter[str]] = {}
     for reservation in facts.reservations:
         for line in reservation.lines:
             place = held.setdefault((reservation.warehouse_id, line.sku), Counter())
             place.update(reserved=line.reserved, committed=line.committed)
     for level in facts.levels:
-        promised = held.get((level.warehouse_id, level.sku), Counter())
+        sums = held.get((level.warehouse_id, level.sku), Counter())
         for name in ("reserved", "committed"):
-            if promised[name] != getattr(level, name):
-                text = f"{name} is {getattr(level, name)}, its reservations hold {promised[name]}"
+            if sums[name] != getattr(level, name):
+                text = f"{name} is {getattr(level, name)}, its reservations hold {sums[name]}"
                 yield Difference(
                     check="stock.reservations",
                     subject=f"stock {level.warehouse_id}/{level.sku}",
@@ -117,25 +115,25 @@ def promises(facts: Facts, _patience: timedelta) -> Differences:
     "movements",
     rules=("reservation.order",),
 )
-def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
-    """Units are held for orders that there are.
+def held_for_unknown_orders(facts: Facts, stuck_after: timedelta) -> Differences:
+    """Units are held only for orders that exist.
 
-    Committed units come back by an event of their fulfilment alone. Where there is none, no call
-    takes the commit back: a person makes the units available by a count.
+    Only an event of their fulfilment uncommits units. If there is no fulfilment, no call uncommits
+    them: an operator makes them available by a stock count.
     """
     counted = {movement.source_id for movement in facts.movements if movement.kind == ADJUST}
     for reservation in facts.reservations:
         # Only an active reservation expires.
         expires = reservation.HasField("expire_time")
         since = reservation.expire_time if expires else reservation.update_time
-        if reservation.order_id in facts.orders or not older(since, facts.time, patience):
+        if reservation.order_id in facts.orders or not older(since, facts.time, stuck_after):
             continue
         has_work = _work_of(facts, reservation) is not None
         undone = (
             _held(reservation) if has_work else sum(line.reserved for line in reservation.lines)
         )
         if undone:
-            text = f"{undone} units for an order that there is not"
+            text = f"{undone} units for an order that does not exist"
             repair = undo(reservation.order_id)
             yield Difference(
                 check="reservation.order", subject=_subject(reservation), text=text, repair=repair
@@ -145,10 +143,10 @@ def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
 
 
 def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str]) -> Differences:
-    """The committed lines of a reservation without a fulfilment that no count has made available.
+    """Returns the committed lines of a reservation without a fulfilment that no count has released.
 
-    The count's request_id is made of the reservation and the line: so a second count under it
-    changes nothing, and the ledger says that it was made.
+    The count's request_id is derived from the reservation and the line. So the ledger shows whether
+    the count was made, and a second one changes nothing.
     """
     for line in reservation.lines:
         name = f"reservation:{reservation.reservation_id}:{line.line_number}"
@@ -158,8 +156,8 @@ def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str])
         place = f"{quote(reservation.warehouse_id)} {quote(line.sku)}"
         text = (
             f"line {line.line_number}: {line.committed} units of {line.sku} are committed in"
-            f" {reservation.warehouse_id} for an order that there is not, and no fulfilment works"
-            " on them. No call takes the commit back: see that they are there, then make them"
+            f" {reservation.warehouse_id} for an order that does not exist, and no fulfilment picks"
+            " them. No call uncommits them: check that they are on the shelf, then make them"
             " available"
         )
         repair = f"omctl stock adjust {place} --delta {line.committed} --request-id {request_id}"
@@ -169,16 +167,19 @@ def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str])
 
 
 @check("orders", "reservations", "fulfillments", rules=("reservation.dead",))
-def held_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
-    """No units are held for an order that has ended, nor for an attempt that has."""
+def held_for_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """No units are held for an order or an attempt that has ended."""
     for reservation in facts.reservations:
         if _withdrawn(facts, reservation.order_id, reservation.attempt, reservation.warehouse_id):
-            continue  # until shipping has said whether they leave
+            continue  # until shipping has answered whether the parcel leaves
         order, units_held = facts.orders.get(reservation.order_id), _held(reservation)
         if (
             order
             and units_held
-            and (order.status in DEAD | ARRIVED or order.attempt != reservation.attempt)
+            and (
+                order.status in CANCELLED_OR_FAILED | ARRIVED
+                or order.attempt != reservation.attempt
+            )
         ):
             status = order_pb2.OrderStatus.Name(order.status)
             text = (
@@ -192,14 +193,17 @@ def held_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("orders", rules=("order.units",))
-def lines(facts: Facts, _patience: timedelta) -> Differences:
-    """No unit of an order is forgotten: each stays, or is cancelled."""
+def lines(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Each ordered unit remains or is cancelled."""
     for order in facts.orders.values():
         for item in order.items:
             live = units(item)
-            if order.status not in DEAD and live + item.cancelled_quantity != item.quantity:
+            if (
+                order.status not in CANCELLED_OR_FAILED
+                and live + item.cancelled_quantity != item.quantity
+            ):
                 text = (
-                    f"line {item.line_number}: {item.quantity} ordered, {live} stay and"
+                    f"line {item.line_number}: {item.quantity} ordered, {live} remain and"
                     f" {item.cancelled_quantity} are cancelled"
                 )
                 yield Difference(
@@ -211,8 +215,8 @@ def lines(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("orders", "reservations", "fulfillments", rules=("order.stock",))
-def allocations(facts: Facts, _patience: timedelta) -> Differences:
-    """What an order counts on is what the warehouse holds or has shipped for it."""
+def allocations(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """The warehouse holds or has shipped the units that an order allocates."""
     there: dict[tuple[str, int, int, str], Counter[str]] = {}
     for reservation in facts.reservations:
         for line in reservation.lines:
@@ -232,7 +236,7 @@ def allocations(facts: Facts, _patience: timedelta) -> Differences:
                     (order.order_id, order.attempt, item.line_number, place.warehouse_id), Counter()
                 )
                 if _withdrawn(facts, order.order_id, order.attempt, place.warehouse_id):
-                    continue  # cut units are committed until shipping has said whether they leave
+                    continue  # cut units stay committed until shipping has answered the withdrawal
                 if fault := _unheld(order, place.quantity, held):
                     text = (
                         f"line {item.line_number}: {place.quantity} units from"
@@ -248,21 +252,21 @@ def allocations(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("returns", "movements", rules=("return.stock", "return.unknown"))
-def returned(facts: Facts, _patience: timedelta) -> Differences:
-    """Each unit that came back and was inspected is booked, once."""
+def returned(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Each returned unit that was inspected is posted once."""
     booked: Counter[tuple[str, int, int]] = Counter()
     for movement in facts.movements:
         if movement.kind in (RESTOCK, MARK_DAMAGED):
             booked[movement.source_id, movement.line_number, movement.kind] += movement.quantity
     for each in facts.returns:
-        for its in each.lines:
-            for kind, told, what in (
-                (RESTOCK, its.passed_quantity, "passed"),
-                (MARK_DAMAGED, its.failed_quantity, "failed"),
+        for line in each.lines:
+            for kind, inspected, what in (
+                (RESTOCK, line.passed_quantity, "passed"),
+                (MARK_DAMAGED, line.failed_quantity, "failed"),
             ):
-                if (found := booked.pop((each.return_id, its.line_number, kind), 0)) != told:
+                if (found := booked.pop((each.return_id, line.line_number, kind), 0)) != inspected:
                     subject = f"return {each.return_id} of order {each.order_id}"
-                    text = f"line {its.line_number}: {told} units {what}, {found} booked"
+                    text = f"line {line.line_number}: {inspected} units {what}, {found} posted"
                     yield Difference(
                         check="return.stock",
                         subject=subject,
@@ -273,8 +277,9 @@ def returned(facts: Facts, _patience: timedelta) -> Differences:
 
 
 def _of_no_return(facts: Facts, sources: Collection[str]) -> Differences:
-    """Units that RestockItem or MarkDamaged has booked under a source_id that names no return: the
-    warehouse cannot know.
+    """Returns units that RestockItem or MarkDamaged posted under a source_id that is no return's.
+
+    The warehouse cannot check a source_id: it does not store returns.
     """
     verbs = {RESTOCK: "restocked", MARK_DAMAGED: "marked damaged"}
     for movement in facts.movements:
@@ -285,14 +290,14 @@ def _of_no_return(facts: Facts, sources: Collection[str]) -> Differences:
             yield Difference(
                 check="return.unknown",
                 subject=f"order {movement.order_id}",
-                text=f"{place}: {what}, which is no return of this order",
+                text=f"{place}: {what}, which is not a return of this order",
                 repair=f"omctl stock list {at}",
             )
 
 
 @check("movements", rules=("return.shipped",))
-def came_back(facts: Facts, _patience: timedelta) -> Differences:
-    """No unit came back that never left."""
+def returned_and_shipped(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """No more units of a line came back than were shipped."""
     shipped: Counter[tuple[str, int]] = Counter()
     back: Counter[tuple[str, int]] = Counter()
     for movement in facts.movements:
@@ -316,43 +321,43 @@ def came_back(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("orders", "returns", "movements", "shipments", rules=("return.recall",))
-def recalled(facts: Facts, _patience: timedelta) -> Differences:
-    """Goods that left, and that nobody wants any more, are to come back: all of a dead order's, and
-    those that were cut too late.
+def recalled(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """Shipped units that no order needs are recalled: all units of a cancelled or failed order, and
+    units that were cut too late.
 
-    Of parcels that were lost, or that came to their customers all the same, nothing is waited for.
+    No recall is expected of lost parcels, or of a cancelled order's delivered parcels.
     """
-    gone: dict[str, Counter[tuple[int, str]]] = {}
+    shipped_of: dict[str, Counter[tuple[int, str]]] = {}
     for movement in facts.movements:
         if movement.kind == SHIP:
-            gone.setdefault(movement.order_id, Counter())[
+            shipped_of.setdefault(movement.order_id, Counter())[
                 movement.line_number, movement.warehouse_id
             ] += movement.quantity
-    for order_id, shipped in gone.items():
+    for order_id, shipped in shipped_of.items():
         order = facts.orders.get(order_id)
         if order is None:
             continue
-        dead = order.status in DEAD
+        ended = order.status in CANCELLED_OR_FAILED
         over = {
             s.warehouse_id
             for s in facts.shipments_of.get(order_id, ())
-            if s.status in (LOST, DELIVERED if dead else LOST)
+            if s.status in (LOST, DELIVERED if ended else LOST)
         }
         wanted = {
             (item.line_number, a.warehouse_id): a.quantity
             for item in order.items
             for a in item.allocations
-            if not dead
+            if not ended
         }
         announced = _announced_recalls(facts, order_id)
         back: Counter[int] = Counter()
-        for (number, warehouse_id), units_gone in shipped.items():
+        for (number, warehouse_id), units_shipped in shipped.items():
             if warehouse_id not in over:
-                back[number] += max(0, units_gone - wanted.get((number, warehouse_id), 0))
+                back[number] += max(0, units_shipped - wanted.get((number, warehouse_id), 0))
         for number, units_wanted_back in back.items():
             if units_wanted_back > announced[number]:
                 text = (
-                    f"line {number}: {units_wanted_back} units left that nobody wants,"
+                    f"line {number}: {units_wanted_back} shipped units are no longer ordered,"
                     f" {announced[number]} are recalled"
                 )
                 yield Difference(
@@ -364,8 +369,8 @@ def recalled(facts: Facts, _patience: timedelta) -> Differences:
 
 
 def _shown(level: warehouse_pb2.StockLevel) -> str:
-    """The command that shows a stock level. It is pasted into a shell, and the names of
-    warehouses and SKUs may hold anything.
+    """Returns the command that shows a stock level, quoted for a shell: the names of warehouses
+    and SKUs may hold any character.
     """
     return f"omctl stock list --warehouse {quote(level.warehouse_id)} --sku {quote(level.sku)}"
 
@@ -375,21 +380,21 @@ def _subject(reservation: warehouse_pb2.Reservation) -> str:
 
 
 def _held(reservation: warehouse_pb2.Reservation) -> int:
-    """The units that the reservation keeps from others."""
+    """Returns the units that the reservation holds."""
     return sum(line.reserved + line.committed for line in reservation.lines)
 
 
 def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:
-    """Why the warehouse does not stand for these units as the order thinks; empty where it does."""
+    """Returns what the warehouse holds if it differs from the order's allocation; else empty."""
     if order.status == order_pb2.ORDER_STATUS_PENDING:
-        # What was reserved may have been committed already: the payment is on its way then.
+        # The units may be committed already: then the order has not consumed the payment's event.
         return (
             "" if held["reserved"] + held["committed"] == wanted else f"{held['reserved']} reserved"
         )
     pending = order.stock_status == order_pb2.STOCK_STATUS_COMMIT_PENDING
     if order.status in AT_WORK | ARRIVED and not pending:
-        # More may have left than the order wants: a cut that came too late. That they come back is
-        # another check's.
+        # More units may have shipped than the order needs, when a cut came too late. The check
+        # `recalled` covers their recall.
         still_here = max(wanted - held["shipped"], 0)
         return (
             ""
@@ -400,8 +405,8 @@ def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:
 
 
 def _withdrawn(facts: Facts, order_id: str, attempt: int, warehouse_id: str) -> bool:
-    """Whether the warehouse's work for the attempt is wanted back from its way out, and all its
-    units stay committed meanwhile.
+    """Returns whether the attempt's fulfilment in the warehouse is being withdrawn: its units stay
+    committed meanwhile.
     """
     works = facts.fulfillments_of.get(order_id, ())
     return any(
@@ -412,7 +417,7 @@ def _withdrawn(facts: Facts, order_id: str, attempt: int, warehouse_id: str) -> 
 
 
 def _work_of(facts: Facts, reservation: warehouse_pb2.Reservation) -> str | None:
-    """The fulfilment whose word would free the reservation."""
+    """Returns the id of the fulfilment whose event frees the reservation; None without one."""
     works = facts.fulfillments_of.get(reservation.order_id, ())
     return next(
         (
@@ -425,7 +430,7 @@ def _work_of(facts: Facts, reservation: warehouse_pb2.Reservation) -> str | None
 
 
 def _announced_recalls(facts: Facts, order_id: str) -> Counter[int]:
-    """Units that recalls of the order have announced, by line number."""
+    """Returns the units that recalls of the order have announced, by line number."""
     announced: Counter[int] = Counter()
     for each in facts.returns_of.get(order_id, ()):
         if each.kind == return_pb2.RETURN_KIND_RECALL:

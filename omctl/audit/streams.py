@@ -1,6 +1,4 @@
-"""Every event: does the stream have what the outbox has, and the outbox what the stream has?
-Pure.
-"""
+"""Checks of every event: the outbox and the stream have the same events. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,15 +7,21 @@ from typing import Final
 
 from ordermesh.ops.v1 import ops_service_pb2 as ops
 
-from omctl.audit.difference import ARRIVED, DEAD, Difference, Differences, cancel, check, republish
+from omctl.audit.difference import (
+    ARRIVED,
+    CANCELLED_OR_FAILED,
+    Difference,
+    Differences,
+    cancel,
+    check,
+    republish,
+)
 from omctl.audit.facts import Facts
 
 
 @check("unmatched", rules=("database.restored",), by_service=True)
-def restored_databases(facts: Facts, _patience: timedelta) -> Differences:
-    """No stream has events that its outbox does not have. Its rule's name sorts before all
-    others.
-    """
+def restored_databases(facts: Facts, _stuck_after: timedelta) -> Differences:
+    """No stream has events that its outbox lacks. The rule's name sorts before all others."""
     for service, unmatched in facts.unmatched.items():
         unknown = [each for each in unmatched if each.kind == ops.UNMATCHED_KIND_UNKNOWN]
         if not unknown:
@@ -27,7 +31,7 @@ def restored_databases(facts: Facts, _patience: timedelta) -> Differences:
         text = (
             f"restored to a state before {first.event_time.ToJsonString()}: its stream has "
             f"{len(unknown)} events of {records} records that it does not have. "
-            "Repair what is named below, and this last"
+            "Repair the differences below first, and this one last"
         )
         repair = f"omctl events adopt --service {service}"
         yield Difference(
@@ -36,7 +40,7 @@ def restored_databases(facts: Facts, _patience: timedelta) -> Differences:
 
 
 @check("unmatched", rules=("event.lost",), by_service=True)
-def lost_events(facts: Facts, _patience: timedelta) -> Differences:
+def lost_events(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Every event that is marked as published is in the stream."""
     for service, unmatched in facts.unmatched.items():
         for event in unmatched:
@@ -47,28 +51,34 @@ def lost_events(facts: Facts, _patience: timedelta) -> Differences:
                 yield Difference(check="event.lost", subject=subject, text=text, repair=repair)
 
 
-def _told_again(order_id: str) -> str:
-    """The order's events, for a service that has forgotten them and takes them anew."""
+def _republish_order(order_id: str) -> str:
+    """Returns the command that publishes the order's events again, for a service that lacks
+    them.
+    """
     return republish("order", order_id)
 
 
-# What a service forgets when it is restored it cannot tell again: by rule, which service, and what
-# repairs then the order that the difference is about.
-FORGOTTEN: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
+# A restored service cannot publish again the events that its database lost. By rule: the service,
+# and the command that then repairs the order.
+RESTORATION_REPAIRS: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
     "money.unpaid": ("payment", cancel),
     "money.owed": ("order", cancel),
     "order.stock": ("warehouse", cancel),
-    "fulfillment.unknown": ("fulfillment", _told_again),
+    "fulfillment.unknown": ("fulfillment", _republish_order),
 }
 
 
 def after_restoration(facts: Facts, found: Difference) -> Difference:
-    """The difference, with the command that repairs it where a restored database is its cause.
+    """Returns the difference, with another repair command if a restored database is its cause.
 
-    An order that has ended cannot be cancelled: it stays as it is.
+    An order that has ended cannot be cancelled: its difference keeps its command.
     """
-    service, repair = FORGOTTEN.get(found.check, ("", cancel))
-    order = facts.orders.get(found.subject.split()[1])  # these are about "order ID"
-    if service not in facts.restored or order is None or order.status in DEAD | ARRIVED:
+    service, repair = RESTORATION_REPAIRS.get(found.check, ("", cancel))
+    order = facts.orders.get(found.subject.split()[1])  # the subjects of these rules are "order ID"
+    if (
+        service not in facts.restored
+        or order is None
+        or order.status in CANCELLED_OR_FAILED | ARRIVED
+    ):
         return found
     return replace(found, repair=repair(order.order_id))

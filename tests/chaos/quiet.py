@@ -11,7 +11,7 @@ from ordermesh.order.v1 import order_pb2
 
 from chassis.broker.stream import BROKER_ERRORS
 from chassis.values.errors import Failure
-from omctl.audit import Facts, Witnesses
+from omctl.audit import Facts, FactsReader
 from omctl.audit.orders import OPEN_OPERATIONS
 from tests.chaos.events import Events
 from tests.facts import complete
@@ -42,14 +42,14 @@ class Quiet:
     under_way: tuple[str, ...]
 
 
-async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Quiet:
+async def quiet(facts_reader: FactsReader, events: Events, *, timeout_s: float) -> Quiet:
     """Waits until all is at rest, for `timeout_s` at most."""
     began = changed = time.monotonic()
     before: tuple[object, ...] = ()
     under_way: tuple[str, ...] = ("no service answers",)
     while True:
         try:
-            facts, waiting = await complete(witnesses), await events.waiting()
+            facts, waiting = await complete(facts_reader), await events.waiting()
         # a group: several services are asked at once
         except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:
             before, under_way = (), (f"no service answers: {error!r}",)

@@ -18,8 +18,8 @@ from devstack.errors import DevstackError
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
 from devstack.processes import Program
 from devstack.stack import Stack
-from omctl.audit import Difference, Facts, Witnesses, persisting
-from omctl.audit.facts import witnesses
+from omctl.audit import Difference, Facts, FactsReader, persisting
+from omctl.audit.facts import facts_reader
 from tests.chaos import plan, service, verdict
 from tests.chaos.calls import Calls, calling
 from tests.chaos.events import Events, subscribed
@@ -91,7 +91,7 @@ async def run(wanted: Wanted, folder: Path) -> Report:
             _up(stack),
             calling(stack.addresses) as calls,
             subscribed(stack.nats_url) as events,
-            witnesses(stack.addresses) as facts_source,
+            facts_reader(stack.addresses) as facts_source,
         ):
             await _stock(calls)
             faults, lookout, known = (
@@ -147,11 +147,13 @@ async def _verdict(
     calls: Calls,
     faults: Faults,
     stories: Sequence[Story],
-    facts_source: Witnesses,
+    facts_source: FactsReader,
     events: Events,
 ) -> tuple[Sequence[Difference], Facts]:
     """Returns the audit's findings, and the breaches of the verdict."""
-    audit = await persisting(facts_source, settle_s=SETTLE_S, patience=timedelta(seconds=SETTLE_S))
+    audit = await persisting(
+        facts_source, settle_s=SETTLE_S, stuck_after=timedelta(seconds=SETTLE_S)
+    )
     if audit.gaps:
         raise DevstackError(f"The services do not answer, long after the last fault: {audit.gaps}")
     facts = audit.facts

@@ -25,7 +25,7 @@ from ordermesh.warehouse.v1 import reservation_service_pb2
 import order_svc.wire.returns
 from chassis.values.errors import Defect
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from omctl.audit import PATIENCE, differences, stock
+from omctl.audit import STUCK_AFTER, differences, stock
 from order_svc.lifecycle import MOVES, Status
 from tests.model.outside import DECLINED
 from tests.model.world import COMING, World
@@ -299,7 +299,7 @@ class Shop(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost_or_oversold(self) -> None:
         facts = self.world.facts()
-        found = [*stock.ledger.find(facts, PATIENCE), *stock.promises.find(facts, PATIENCE)]
+        found = [*stock.ledger.find(facts, STUCK_AFTER), *stock.held_units.find(facts, STUCK_AFTER)]
         assert found == [], found
 
     @invariant()

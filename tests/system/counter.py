@@ -25,13 +25,13 @@ from chassis.rpc.client import ask, connect
 from chassis.values.errors import Deferred, Refused
 from devstack.stack import Stack
 from omctl.audit import differences
-from omctl.audit.facts import Witnesses
+from omctl.audit.facts import FactsReader
 from simulator.services import verb
 from simulator.staff import next_step
 from tests.facts import complete
 from tests.support import eventually
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 RECIPIENT = order_pb2.Recipient(
     name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
 )
@@ -153,9 +153,7 @@ class Counter:
                             await ask(getattr(self.fulfillments, verb(step)), step)
             return bool(works) and all(work.status in wanted for work in works)
 
-        await eventually(
-            there, timeout_s=PATIENCE_S, what=f"the goods of {order_id} are {statuses}"
-        )
+        await eventually(there, timeout_s=TIMEOUT_S, what=f"the goods of {order_id} are {statuses}")
 
     async def carry(self, order_id: str, status: str) -> None:
         """The carrier reports this status of every parcel of the order with a label that is not
@@ -197,7 +195,7 @@ class Counter:
             )
 
         order: order_pb2.Order = await eventually(
-            there, timeout_s=PATIENCE_S, what=f"{order_id} is {status}"
+            there, timeout_s=TIMEOUT_S, what=f"{order_id} is {status}"
         )
         return order
 
@@ -257,7 +255,7 @@ class Counter:
             return await self._agrees(order_id, available, refunded)
 
         await eventually(
-            home, timeout_s=PATIENCE_S, what="everything is back, and the audit finds nothing"
+            home, timeout_s=TIMEOUT_S, what="everything is back, and the audit finds nothing"
         )
 
     async def records_agree(
@@ -268,13 +266,13 @@ class Counter:
         """
         await eventually(
             lambda: self._agrees(order_id, available, refunded),
-            timeout_s=PATIENCE_S,
+            timeout_s=TIMEOUT_S,
             what="the audit finds nothing",
         )
 
     async def _agrees(self, order_id: str, available: Sequence[int], refunded: int) -> bool:
         with retrying():
-            facts = await complete(Witnesses(self.channels))
+            facts = await complete(FactsReader(self.channels))
         mine = [
             d
             for d in differences(facts)

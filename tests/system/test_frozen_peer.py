@@ -64,7 +64,7 @@ async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Even
         await eventually(
             lambda: _is_placed(orders, sku),
             timeout_s=60,
-            what="the warehouse is asked, and answers",
+            what="the warehouse is called, and answers",
         )
         assert await breaker_state(stack) == CLOSED
         stack.services["warehouse"].freeze()
@@ -81,7 +81,7 @@ async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Even
             # the breaker's own message: no call was made
             assert refused.metadata["peer_reason"] == "DEPENDENCY_UNAVAILABLE"
             await eventually(
-                lambda: _is(stack, HALF_OPEN), timeout_s=60, what="the gauge tells half-open"
+                lambda: _is(stack, HALF_OPEN), timeout_s=60, what="the gauge is half-open"
             )
         finally:
             stack.services["warehouse"].resume()

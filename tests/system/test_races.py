@@ -20,7 +20,7 @@ from chassis.values.errors import Failure
 from devstack.stack import Stack
 from simulator.staff import next_step
 from tests.support import eventually
-from tests.system.counter import PATIENCE_S, PENNIES, Counter, new, open_counter
+from tests.system.counter import PENNIES, TIMEOUT_S, Counter, new, open_counter
 
 # How much sooner one of the two begins, in seconds. The scheduler decides their order, and each of
 # these is tried.
@@ -285,7 +285,7 @@ async def report_first_label(counter: Counter, order_id: str) -> None:
             (each for each in await counter.shipments(order_id) if each.tracking_number), None
         )
 
-    shipment = await eventually(labelled, timeout_s=PATIENCE_S, what="a label is bought")
+    shipment = await eventually(labelled, timeout_s=TIMEOUT_S, what="a label is bought")
     report = shipping_service_pb2.RecordTrackingEventRequest(
         request_id=new(),
         carrier=shipment.carrier,
@@ -325,7 +325,7 @@ async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) 
         await counter.carry(order_id, "DELIVERED")
         return (await counter.order(order_id)).status == order_pb2.ORDER_STATUS_DELIVERED
 
-    await eventually(arrived, timeout_s=PATIENCE_S, what="the order is delivered")
+    await eventually(arrived, timeout_s=TIMEOUT_S, what="the order is delivered")
     await counter.work_until(order_id, ["COMPLETED"])
     contradicted = sum(
         each.HasField("contradict_time") for each in await counter.shipments(order_id)

@@ -23,7 +23,7 @@ from tests.support import Accounts, Databases, eventually, reachable_folder
 from tests.system.test_omctl import Omctl
 from tests.system.walk import RECIPIENT
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 ROUNDS_MAX = 5
 # A service, the audit's differences after its restoration, and the command that repairs them.
 RESTORED = (
@@ -53,20 +53,20 @@ async def order_paid(services: Services, sku: str) -> str:
     request = order_service_pb2.CreateOrderRequest(
         request_id=str(uuid.uuid4()), items=[item], recipient=RECIPIENT
     )
-    order = (await services.ask(services.orders.CreateOrder, request, patience_s=PATIENCE_S)).order
+    order = (await services.ask(services.orders.CreateOrder, request, wait_s=TIMEOUT_S)).order
     pay = payment_service_pb2.CreatePaymentRequest(
         request_id=str(uuid.uuid4()),
         order_id=order.order_id,
         payment_method_token="tok_ok",
         expected_amount=order.total_amount,
     )
-    await services.ask(services.payments.CreatePayment, pay, patience_s=PATIENCE_S)
+    await services.ask(services.payments.CreatePayment, pay, wait_s=TIMEOUT_S)
     return str(order.order_id)
 
 
 async def findings(omctl: Omctl) -> list[dict[str, str]]:
     """Returns the audit's findings, in its order."""
-    process = await omctl.start("audit", "--settle", "1", "--patience", "2", "--json")
+    process = await omctl.start("audit", "--settle", "1", "--stuck-after", "2", "--json")
     out, err = await process.communicate()
     assert process.returncode in (0, 1), (out + err).decode()
     return [json.loads(line) for line in out.decode().splitlines()]
@@ -84,7 +84,7 @@ async def test_restored_databases_are_repaired_by_the_audit(
         for service, checks, repair in RESTORED:
             backup = await backed_up(stack, databases, service)
             order_id = await order_paid(services, sku)
-            await eventually(partial(is_worked_on, services, order_id), timeout_s=PATIENCE_S)
+            await eventually(partial(is_worked_on, services, order_id), timeout_s=TIMEOUT_S)
             await come_back(stack, databases, service, backup)
             found = await findings(omctl)
             assert (found[0]["check"], found[0]["repair"]) == (
@@ -127,7 +127,7 @@ async def shop(stack: Stack) -> AsyncIterator[tuple[Services, str]]:
         receive = inventory_service_pb2.ReceiveStockRequest(
             request_id=str(uuid.uuid4()), warehouse_id="london", lines=[line]
         )
-        await services.ask(services.inventory.ReceiveStock, receive, patience_s=PATIENCE_S)
+        await services.ask(services.inventory.ReceiveStock, receive, wait_s=TIMEOUT_S)
         yield services, sku
 
 

@@ -23,7 +23,7 @@ from simulator.services import Services, connected
 from simulator.world import World
 from tests.support import eventually
 
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 LIFE = ["PENDING", "CONFIRMED", "PROCESSING", "SHIPPED", "DELIVERED"]
 RECIPIENT = order_pb2.Recipient(
     name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
@@ -45,9 +45,7 @@ class Shop:
             request = inventory_service_pb2.ReceiveStockRequest(
                 request_id=str(uuid.uuid4()), warehouse_id=warehouse, lines=[line]
             )
-            await self.services.ask(
-                self.services.inventory.ReceiveStock, request, patience_s=PATIENCE_S
-            )
+            await self.services.ask(self.services.inventory.ReceiveStock, request, wait_s=TIMEOUT_S)
 
     async def walk(self) -> str:
         """Walks one order of two lamps and a bulb from checkout to its end; returns its id."""
@@ -63,9 +61,7 @@ class Shop:
             request_id=str(uuid.uuid4()), items=items, recipient=RECIPIENT
         )
         order: order_pb2.Order = (
-            await self.services.ask(
-                self.services.orders.CreateOrder, checkout, patience_s=PATIENCE_S
-            )
+            await self.services.ask(self.services.orders.CreateOrder, checkout, wait_s=TIMEOUT_S)
         ).order
         followed = self.world.follow(order)
         pay = payment_service_pb2.CreatePaymentRequest(
@@ -74,8 +70,8 @@ class Shop:
             payment_method_token="tok_ok",
             expected_amount=order.total_amount,
         )
-        await self.services.ask(self.services.payments.CreatePayment, pay, patience_s=PATIENCE_S)
-        async with asyncio.timeout(PATIENCE_S):
+        await self.services.ask(self.services.payments.CreatePayment, pay, wait_s=TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S):
             await followed.ended.wait()
         return order.order_id
 
@@ -87,7 +83,7 @@ class Shop:
         check is repeated.
         """
         await eventually(
-            lambda: self._agree(order_ids), timeout_s=PATIENCE_S, what="the books agree"
+            lambda: self._agree(order_ids), timeout_s=TIMEOUT_S, what="the books agree"
         )
 
     async def _agree(self, order_ids: Sequence[str]) -> bool:

@@ -24,7 +24,7 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from ordermesh.warehouse.v1 import inventory_service_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 CALL_S = 10.0
 SKU = f"client {uuid.uuid4()}"
 
@@ -47,10 +47,10 @@ def main(addresses: Sequence[str]) -> None:
     PaymentServiceStub(payment).CreatePayment(pay, timeout=CALL_S)
     work(FulfillmentServiceStub(fulfillment), order.order_id)
     deliver(ShippingServiceStub(shipping), order.order_id)
-    asked = order_service_pb2.GetOrderRequest(order_id=order.order_id)
+    get = order_service_pb2.GetOrderRequest(order_id=order.order_id)
     await_that(
         lambda: (
-            orders.GetOrder(asked, timeout=CALL_S).order.status == order_pb2.ORDER_STATUS_DELIVERED
+            orders.GetOrder(get, timeout=CALL_S).order.status == order_pb2.ORDER_STATUS_DELIVERED
             or None
         )
     )
@@ -130,7 +130,7 @@ def deliver(shipping: ShippingServiceStub, order_id: str) -> None:
 
 
 def await_that(look: Callable[[], Found | None]) -> Found:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not come in time"
         time.sleep(0.1)

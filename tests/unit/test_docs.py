@@ -70,7 +70,7 @@ def test_every_event_of_the_contracts_is_in_the_table() -> None:
     consumed = {
         kind.DESCRIPTOR.full_name: subject_of(kind)
         for service in pictures.SERVICES
-        for kind in pictures.hears(service)
+        for kind in pictures.consumed_events(service)
     }
     assert consumed.items() <= published.items()
     texts = "".join(path.read_text() for path in (ROOT / "proto").rglob("*_events.proto"))

@@ -81,7 +81,7 @@ def test_stale_lock_is_named() -> None:
         and difference.endswith("and grpcio<1 is needed")
         for difference in found
     )
-    assert "left-over is pinned, and nobody needs it" in found
+    assert "left-over is pinned, and no package needs it" in found
     assert len(found) == 3
 
 

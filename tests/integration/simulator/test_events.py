@@ -112,7 +112,7 @@ async def test_event_of_a_recall_returns_the_parcel(broker: Broker, eventually: 
     of other changes cause no report.
     """
     shop = Shop()
-    world = World(shop, everybody=True)
+    world = World(shop, all_orders=True)
     working = asyncio.create_task(world.run(broker))
     try:
         parcel = shipment("in_transit")

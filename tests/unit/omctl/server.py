@@ -91,7 +91,7 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
     """
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         self.failure: Failure | None = None
         self.orders = [order()]
         self.levels = [
@@ -101,10 +101,10 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
             for n in range(5)
         ]
         self.steps = [change(1, "PENDING")]
-        self.news: list[order_pb2.OrderTransition] = []
+        self.new_transitions: list[order_pb2.OrderTransition] = []
 
     def _take(self, request: Any, context: Any) -> None:
-        self.asked.append(request)
+        self.requests.append(request)
         if self.failure:
             code, message, trailing = encode(self.failure)
             context.set_trailing_metadata(trailing)
@@ -153,7 +153,7 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
         yield order_service_pb2.WatchOrderResponse(
             heartbeat=order_service_pb2.WatchHeartbeat(), resume_token="1"
         )
-        for transition in self.news:
+        for transition in self.new_transitions:
             yield order_service_pb2.WatchOrderResponse(
                 transition=transition, resume_token=str(transition.order_version)
             )

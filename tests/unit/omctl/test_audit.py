@@ -23,7 +23,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 import omctl.audit
 from chassis.values.errors import Deferred, Refused
 from chassis.values.versions import check_jump
-from omctl.audit import CHECKS, PATIENCE, Facts, Gap, differences, persisting, unchecked
+from omctl.audit import CHECKS, STUCK_AFTER, Facts, Gap, differences, persisting, unchecked
 from omctl.audit.difference import Check
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -462,14 +462,14 @@ def _for_no_order(world: World) -> list[tuple[str, str]]:
 
 
 def test_commit_without_fulfilment_names_the_count() -> None:
-    """No call takes such a commit back: the repair is the stock count of that SKU, which ends the
+    """No call uncommits such units: the repair is the stock count of that SKU, which ends the
     finding.
     """
     world = World()
     _committed_without_order(world)
     [(text, repair)] = _for_no_order(world)
     assert "2 units of lamp are committed in london" in text
-    assert "no fulfilment works on them" in text
+    assert "no fulfilment picks them" in text
     *command, request_id = shlex.split(repair)
     assert command == ["omctl", "stock", "adjust", "london", "lamp", "--delta", "2", "--request-id"]
     assert _for_no_order(world) == [(text, repair)]
@@ -479,12 +479,12 @@ def test_commit_without_fulfilment_names_the_count() -> None:
 
 
 def test_commit_with_a_fulfilment_is_undone() -> None:
-    """The cancelled fulfilment's event takes the commit back: the repair is `omctl order undo`."""
+    """The cancelled fulfilment's event uncommits the units: the repair is `omctl order undo`."""
     world = World()
     _committed_without_order(world)
     world.work.warehouse_id = "london"
     assert _for_no_order(world) == [
-        ("2 units for an order that there is not", "omctl order undo order")
+        ("2 units for an order that does not exist", "omctl order undo order")
     ]
 
 
@@ -619,8 +619,8 @@ def test_restock_without_a_return_is_reported() -> None:
     place = f"line {there.line_number}, {there.sku} in {there.warehouse_id}"
     assert (
         found.text
-        == f"{place}: {there.quantity} units restocked for no return, which is no return of this"
-        " order"
+        == f"{place}: {there.quantity} units restocked for no return, which is not a return of"
+        " this order"
     )
 
 
@@ -815,7 +815,7 @@ def test_check_reads_only_the_facts_it_needs(check: Check) -> None:
         world = World()
         broken(world)
         limited = replace(world.facts(), **not_given)
-        assert {found.check for found in check.find(limited, PATIENCE)} <= check.rules
+        assert {found.check for found in check.find(limited, STUCK_AFTER)} <= check.rules
 
 
 def test_checks_of_every_module_are_all_in_the_list() -> None:

@@ -16,7 +16,7 @@ from chassis.values.errors import Deferred
 from devstack.ports import free_ports
 from omctl.__main__ import app
 from omctl.audit import CHECKS
-from omctl.audit.facts import Witnesses
+from omctl.audit.facts import FactsReader
 from omctl.config import SERVICES
 from omctl.errors import UNAVAILABLE
 
@@ -96,7 +96,7 @@ def test_audit_with_all_services_reports_no_gap(empty: str) -> None:
     assert result.output.startswith("0 differences over 0 orders")
 
 
-async def test_witnesses_name_the_service_without_answer(empty: str) -> None:
+async def test_facts_reader_names_the_unavailable_service(empty: str) -> None:
     """A service that does not answer raises nothing: each of its facts is a gap, with its failure
     and its name.
     """
@@ -105,6 +105,6 @@ async def test_witnesses_name_the_service_without_answer(empty: str) -> None:
         connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as silent,
     ):
         channels = {name: silent if name == "shipping" else answering for name in SERVICES}
-        facts = await Witnesses(channels).read()
+        facts = await FactsReader(channels).read()
     assert {gap.service for gap in facts.gaps} == {"shipping"}
     assert {type(gap.failure) for gap in facts.gaps} == {Deferred}

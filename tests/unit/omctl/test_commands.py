@@ -56,7 +56,7 @@ def test_order_create_sends_every_option(omctl: Omctl, fake: Fake) -> None:
     )
     result = omctl(*CREATE, *more)
     assert result.exit_code == 0, result.output
-    [request] = fake.asked
+    [request] = fake.requests
     assert [
         (item.sku, item.quantity, item.unit_price.units, item.unit_price.nanos)
         for item in request.items
@@ -83,7 +83,7 @@ def test_request_id_is_printed_before_the_call(omctl: Omctl, fake: Fake) -> None
     for command in (CREATE, ("stock", "receive", "london-1", "--item", "TEAPOT:1")):
         result = omctl(*command)
         assert result.exit_code == 1
-        assert f"request_id {fake.asked[-1].request_id}\n" in result.stderr
+        assert f"request_id {fake.requests[-1].request_id}\n" in result.stderr
         assert "request_id" not in result.stdout
 
 
@@ -190,15 +190,15 @@ def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
         ).exit_code
         == 0
     )
-    [request] = fake.asked
+    [request] = fake.requests
     assert (list(request.statuses), request.stock_status) == ([1, 8], 3)
     assert (request.customer_id, request.external_reference) == ("1", "2")
     assert request.create_time_from.ToJsonString() == "2026-01-31T08:00:00Z"
     assert request.HasField("create_time_before")
-    fake.asked.clear()
+    fake.requests.clear()
     omctl("order", "list")
-    assert not fake.asked[0].HasField("customer_id")
-    assert not fake.asked[0].HasField("stock_status")
+    assert not fake.requests[0].HasField("customer_id")
+    assert not fake.requests[0].HasField("stock_status")
 
 
 def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
@@ -224,7 +224,7 @@ def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
         "order 7",
     )
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
-    request = fake.asked[-1]
+    request = fake.requests[-1]
     assert (request.warehouse_id, [(line.sku, line.quantity) for line in request.lines]) == (
         "london-1",
         [("TEAPOT", 10), ("a:b", 2)],
@@ -257,17 +257,17 @@ def test_stock_adjust_sends_the_count(omctl: Omctl, fake: Fake) -> None:
     )
     result = omctl(*count, "--delta", "-3")
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
-    request = fake.asked[-1]
+    request = fake.requests[-1]
     assert (request.request_id, request.note) == (REQUEST_ID, "counted")
     assert (request.warehouse_id, request.sku, request.delta) == ("london-1", "TEAPOT", -3)
     shown = json.loads(omctl(*count, "--delta", "3", "--json").stdout)
-    assert (fake.asked[-1].delta, shown["stockLevel"]["sku"]) == (3, "SKU 0")
+    assert (fake.requests[-1].delta, shown["stockLevel"]["sku"]) == (3, "SKU 0")
 
 
 def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
     """The filters are one warehouse and some SKUs."""
     omctl("stock", "list", "--warehouse", "leeds-1", "--sku", "A", "--sku", "B", "--limit", "1")
-    [request] = fake.asked
+    [request] = fake.requests
     assert (request.warehouse_id, list(request.skus), request.page_size) == (
         "leeds-1",
         ["A", "B"],
@@ -295,7 +295,7 @@ def test_order_commands_send_their_options_and_show_order(
     result = omctl("order", *command, "--note", "He called.", "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
     assert f"request_id {REQUEST_ID}\n" in result.stderr
-    request = fake.asked[-1]
+    request = fake.requests[-1]
     assert (request.request_id, request.order_id, request.note) == (
         REQUEST_ID,
         ORDER_ID,
@@ -356,7 +356,7 @@ def test_watch_shows_each_transition_once_until_the_end(omctl: Omctl, fake: Fake
     """
     fake.orders = [order("CONFIRMED", 2)]
     fake.steps = [change(1, "PENDING"), change(2, "CONFIRMED")]
-    fake.news = [
+    fake.new_transitions = [
         change(2, "CONFIRMED"),
         change(3, "PROCESSING"),
         change(4, "CANCELLED"),
@@ -368,7 +368,7 @@ def test_watch_shows_each_transition_once_until_the_end(omctl: Omctl, fake: Fake
 
 def test_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
     """The watch ends with 0 at the requested status, and with 1 if the order ends elsewhere."""
-    fake.news = [change(2, "CONFIRMED"), change(3, "CANCELLED")]
+    fake.new_transitions = [change(2, "CONFIRMED"), change(3, "CANCELLED")]
     assert versions(omctl("order", "watch", ORDER_ID, "--until", "confirmed")) == [1, 2]
     result = omctl("order", "watch", ORDER_ID, "--until", "delivered")
     assert result.exit_code == 1
@@ -382,7 +382,7 @@ def test_watch_continues_after_a_retried_failure(omctl: Omctl, fake: Fake) -> No
     fake.orders = [order("DELIVERED", 3)]
     fake.steps = [change(1, "PENDING"), change(2, "FAILED"), change(3, "DELIVERED")]
     assert versions(omctl("order", "watch", ORDER_ID)) == [1, 2, 3]
-    fake.news = [change(4, "REFUNDED")]
+    fake.new_transitions = [change(4, "REFUNDED")]
     assert versions(omctl("order", "watch", ORDER_ID, "--until", "refunded")) == [1, 2, 3, 4]
 
 
@@ -452,14 +452,14 @@ def test_watch_past_its_timeout_exits_with_code_4(omctl: Omctl) -> None:
         (
             Defect(ValueError("secret")),
             1,
-            "INTERNAL. Next: it is the service's own fault: look at its log.",
+            "INTERNAL. Next: the service has a bug: see its log.",
         ),
     ],
 )
 def test_failures_are_one_line_and_a_code(
     omctl: Omctl, fake: Fake, failure: Failure, code: int, message: str
 ) -> None:
-    """stderr has the reason, the details and the next step; stdout is empty. The exit code tells
+    """stderr has the reason, the details and the next step; stdout is empty. The exit code states
     the kind of failure.
     """
     fake.failure = failure
@@ -502,7 +502,7 @@ def test_invalid_argument_is_a_usage_error(
     sent.
     """
     result = omctl(*arguments)
-    assert (result.exit_code, fake.asked) == (2, [])
+    assert (result.exit_code, fake.requests) == (2, [])
     assert message in result.stderr
 
 
@@ -516,7 +516,7 @@ def test_amounts_have_their_currencys_digits(
     """Yen have no minor unit, dinars have three digits; no amount is rounded."""
     result = omctl("order", "create", "--item", f"A:1:{text}", "--currency", currency, *CREATE[8:])
     assert result.exit_code == 0, result.stderr
-    price = fake.asked[0].items[0].unit_price
+    price = fake.requests[0].items[0].unit_price
     assert (price.currency_code, price.units, price.nanos) == (currency, units, nanos)
 
 
@@ -527,4 +527,4 @@ def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> No
     """The help of every command lists the exit codes."""
     result = omctl(*command, "--help")
     assert result.exit_code == 0
-    assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())
+    assert "0 done; 1 refused, or failed; 2 invalid command line" in " ".join(result.stdout.split())

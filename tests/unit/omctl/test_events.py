@@ -55,7 +55,7 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
     """
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         self.actors: list[Any] = []
         self.failure: Failure | None = None
         self.refused: list[api.RefusedEvent] = []
@@ -64,7 +64,7 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
         self.more = False
 
     def _take(self, request: Any, context: Any) -> None:
-        self.asked.append(request)
+        self.requests.append(request)
         self.actors.append(dict(context.invocation_metadata()).get("ordermesh-actor"))
         if self.failure:
             code, message, trailing = encode(self.failure)
@@ -176,8 +176,8 @@ class Omctl:
         return CliRunner().invoke(app, ("events", *arguments), env=self.environment | environment)
 
     @property
-    def asked(self) -> list[Any]:
-        return [*self.order.asked, *self.others.asked]
+    def requests(self) -> list[Any]:
+        return [*self.order.requests, *self.others.requests]
 
 
 @pytest.fixture
@@ -240,14 +240,14 @@ def test_every_service_is_called_without_a_filter(omctl: Omctl) -> None:
         ("replay", "--all", "--dry-run"),
         ("republish", "--since", "2026-01-31"),
     ):
-        omctl.order.asked.clear()
-        omctl.others.asked.clear()
+        omctl.order.requests.clear()
+        omctl.others.requests.clear()
         assert omctl(*command).exit_code == 0
-        assert (len(omctl.order.asked), len(omctl.others.asked)) == (1, 4)
-    omctl.order.asked.clear()
-    omctl.others.asked.clear()
+        assert (len(omctl.order.requests), len(omctl.others.requests)) == (1, 4)
+    omctl.order.requests.clear()
+    omctl.others.requests.clear()
     omctl("failed", "--consumer", "order-payments")
-    assert (len(omctl.order.asked), len(omctl.others.asked)) == (1, 0)
+    assert (len(omctl.order.requests), len(omctl.others.requests)) == (1, 0)
 
 
 @pytest.mark.parametrize("command", [("failed",), ("replay", "--all")])
@@ -267,7 +267,7 @@ def test_filters_are_sent(omctl: Omctl, command: tuple[str, ...]) -> None:
     )
     times = ("--since", "2026-01-31T09:00:00+01:00", "--before", "2026-02-01T00:00:00+00:00")
     assert omctl(*command, *filters, "--aggregate", "7", *times).exit_code == 0
-    [request] = omctl.asked
+    [request] = omctl.requests
     assert list(request.filter.states) == [1, 4]
     assert (request.filter.consumer, request.filter.subject, request.filter.reason) == (
         "order-payments",
@@ -277,9 +277,9 @@ def test_filters_are_sent(omctl: Omctl, command: tuple[str, ...]) -> None:
     assert request.filter.aggregate_id == "7"
     assert request.filter.first_fail_time_from.ToJsonString() == "2026-01-31T08:00:00Z"
     assert request.filter.first_fail_time_before.ToJsonString() == "2026-02-01T00:00:00Z"
-    omctl.order.asked.clear()
+    omctl.order.requests.clear()
     omctl(*command, "--service", "order")
-    assert omctl.asked[0].filter == api.FailedEventFilter()
+    assert omctl.requests[0].filter == api.FailedEventFilter()
 
 
 def test_event_is_shown(omctl: Omctl) -> None:
@@ -313,19 +313,19 @@ def test_single_replay_shows_the_event_afterwards(omctl: Omctl) -> None:
     omctl.order.stubborn = {event(2).event_id}
     dry = omctl("replay", "order-payments", event(1).event_id, "--dry-run")
     assert (dry.exit_code, "failed" in dry.stdout, dry.stderr) == (0, True, "")
-    assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest]
+    assert [type(request) for request in omctl.requests] == [api.GetFailedEventRequest]
     done = omctl("replay", "order-payments", event(1).event_id)
     assert (done.exit_code, "replayed" in done.stdout, done.stderr) == (
         0,
         True,
-        f"request_id {omctl.asked[-1].request_id}\n",
+        f"request_id {omctl.requests[-1].request_id}\n",
     )
     again = omctl("replay", "order-payments", event(2).event_id, "--request-id", REQUEST_ID)
     assert (again.exit_code, again.stderr) == (
         1,
-        f"request_id {REQUEST_ID}\nomctl: It has failed again: No order \ufffd7.\n",
+        f"request_id {REQUEST_ID}\nomctl: The event failed again: No order \ufffd7.\n",
     )
-    assert omctl.asked[-1].request_id == REQUEST_ID
+    assert omctl.requests[-1].request_id == REQUEST_ID
 
 
 def test_batch_replay_calls_all_services_with_the_filter(omctl: Omctl) -> None:
@@ -339,17 +339,17 @@ def test_batch_replay_calls_all_services_with_the_filter(omctl: Omctl) -> None:
     dry = omctl(*which, "--dry-run", "--limit", "7", "--request-id", REQUEST_ID)
     assert (dry.exit_code, dry.stderr) == (0, f"request_id {REQUEST_ID}\n3 would be tried.\n")
     assert numbers(dry) == [1, 2, 3]
-    assert {(request.dry_run, request.limit, request.request_id) for request in omctl.asked} == {
+    assert {(request.dry_run, request.limit, request.request_id) for request in omctl.requests} == {
         (True, 7, REQUEST_ID)
     }
     omctl.order.stubborn, omctl.order.more = {event(3).event_id}, True
     result = omctl(*which)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[:2] == [
-        f"request_id {omctl.asked[-1].request_id}",
+        f"request_id {omctl.requests[-1].request_id}",
         "2 of 3 replayed.",
     ]
-    assert "More match" in result.stderr
+    assert "More events match" in result.stderr
     assert numbers(result) == [3]  # the events that failed again
     [line] = omctl(*which, "--json").stdout.splitlines()
     assert json.loads(line)["eventId"] == event(3).event_id
@@ -370,15 +370,15 @@ def test_batch_discard_calls_each_service_once(omctl: Omctl) -> None:
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.splitlines()[1:] == [
         "3 discarded.",
-        "More match: the same command goes on, or raise --limit.",
+        "More events match: repeat the command, or raise --limit.",
     ]
-    asked = [request for request in omctl.asked if not request.dry_run]
-    assert [(request.filter.type, request.limit) for request in asked] == [("a.b.C", 9)] * 2
+    sent = [request for request in omctl.requests if not request.dry_run]
+    assert [(request.filter.type, request.limit) for request in sent] == [("a.b.C", 9)] * 2
     lines = [json.loads(line) for line in omctl(*which, "--json").stdout.splitlines()]
     assert {line["service"]: line["discardedCount"] for line in lines} == {"order": 2, "payment": 1}
-    before = len(omctl.asked)
+    before = len(omctl.requests)
     assert omctl("discard", "--all").exit_code == 2
-    assert len(omctl.asked) == before
+    assert len(omctl.requests) == before
 
 
 def test_digest_option_selects_one_of_two_bodies(omctl: Omctl) -> None:
@@ -386,7 +386,7 @@ def test_digest_option_selects_one_of_two_bodies(omctl: Omctl) -> None:
     omctl.order.events = [event(1)]
     for command in ("show", "replay", "discard"):
         omctl(command, "order-payments", event(1).event_id, "--digest", "ab" * 32)
-        assert omctl.asked[-1].digest == "ab" * 32
+        assert omctl.requests[-1].digest == "ab" * 32
 
 
 def test_single_discard_shows_the_event_afterwards(omctl: Omctl) -> None:
@@ -400,11 +400,11 @@ def test_single_discard_shows_the_event_afterwards(omctl: Omctl) -> None:
         True,
         f"request_id {REQUEST_ID}\n",
     )
-    assert [type(request) for request in omctl.asked] == [
+    assert [type(request) for request in omctl.requests] == [
         api.GetFailedEventRequest,
         api.DiscardFailedEventRequest,
     ]
-    assert omctl.asked[-1].request_id == REQUEST_ID
+    assert omctl.requests[-1].request_id == REQUEST_ID
     assert (
         json.loads(omctl("discard", "order-payments", event(1).event_id, "--json").stdout)["state"]
         == "FAILED_EVENT_STATE_DISCARDED"
@@ -428,9 +428,9 @@ def test_change_sends_note_and_actor(omctl: Omctl, command: tuple[str, ...]) -> 
     """
     omctl.order.events = [event(1)]
     assert omctl(*command, "--note", "forged", ORDERMESH_ACTOR="staff:7f3a").exit_code == 0
-    assert (omctl.asked[-1].note, omctl.order.actors[-1]) == ("forged", "staff:7f3a")
+    assert (omctl.requests[-1].note, omctl.order.actors[-1]) == ("forged", "staff:7f3a")
     assert omctl(*command).exit_code == 0
-    assert (omctl.asked[-1].HasField("note"), omctl.order.actors[-1]) == (False, None)
+    assert (omctl.requests[-1].HasField("note"), omctl.order.actors[-1]) == (False, None)
 
 
 def test_malformed_actor_is_usage_error(omctl: Omctl) -> None:
@@ -438,15 +438,15 @@ def test_malformed_actor_is_usage_error(omctl: Omctl) -> None:
     result = omctl("stats", ORDERMESH_ACTOR="anna")
     assert result.exit_code == 2
     assert "ORDERMESH_ACTOR" in result.stderr
-    assert omctl.asked == []
+    assert omctl.requests == []
 
 
 def test_adopt_continues_after_the_last_position(omctl: Omctl) -> None:
     """Each call starts after the last one, with its own request_id; the counts are added up."""
     result = omctl("adopt", "--service", "order")
     assert result.exit_code == 0
-    assert [request.after_stream_seq for request in omctl.asked] == [0, 100, 200]
-    assert len({request.request_id for request in omctl.asked}) == 3
+    assert [request.after_stream_seq for request in omctl.requests] == [0, 100, 200]
+    assert len({request.request_id for request in omctl.requests}) == 3
     assert result.stdout == "order: 8 events stored.\n"
     assert result.stderr == "order: 1 events were not stored: the service's log names them.\n"
     lines = omctl("adopt", "--service", "order", "--json").stdout.splitlines()
@@ -473,14 +473,14 @@ def test_stored_version_is_set(omctl: Omctl) -> None:
     )
     assert (result.exit_code, result.stderr) == (0, f"request_id {REQUEST_ID}\n")
     assert result.stdout == f"order has version 7 of {work}.\n"
-    [request] = omctl.asked
+    [request] = omctl.requests
     assert request == api.SetStoredVersionRequest(
         request_id=REQUEST_ID, order_id=order, fulfillment_id=work, version=7
     )
     assert json.loads(omctl("set-version", "payment", order, "3", "--json").stdout) == {
         "storedVersion": "3"
     }
-    assert not omctl.asked[-1].HasField("fulfillment_id")
+    assert not omctl.requests[-1].HasField("fulfillment_id")
     assert omctl("set-version", "payment", order, "0").exit_code == 2
 
 
@@ -506,9 +506,9 @@ def test_events_are_published_again(omctl: Omctl) -> None:
         "payment           5",
     ]
     assert result.stderr == f"request_id {REQUEST_ID}\n"
-    assert len(omctl.asked) == 5
-    request = omctl.asked[0]
-    assert all(each == request for each in omctl.asked)
+    assert len(omctl.requests) == 5
+    request = omctl.requests[0]
+    assert all(each == request for each in omctl.requests)
     assert (request.request_id, request.aggregate_id, request.dry_run) == (
         REQUEST_ID,
         event(1).event_id,
@@ -518,7 +518,7 @@ def test_events_are_published_again(omctl: Omctl) -> None:
     assert request.create_time_before.ToJsonString() == "2026-02-01T09:00:00Z"
     result = omctl("republish", "--aggregate", event(1).event_id, "--service", "order", "--json")
     assert json.loads(result.stdout) == {"service": "order", "eventCount": "5"}
-    assert omctl.order.asked[-1].dry_run is False
+    assert omctl.order.requests[-1].dry_run is False
 
 
 def test_outbox_of_each_service_is_a_line(omctl: Omctl) -> None:
@@ -616,7 +616,7 @@ def test_invalid_argument_is_a_usage_error(
 ) -> None:
     """The exit code is 2, the message names the valid form, and no request is sent."""
     result = omctl(*arguments)
-    assert (result.exit_code, omctl.asked) == (2, [])
+    assert (result.exit_code, omctl.requests) == (2, [])
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
@@ -637,4 +637,4 @@ def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> No
     """The help of every command lists the exit codes."""
     result = omctl(*command, "--help")
     assert result.exit_code == 0
-    assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())
+    assert "0 done; 1 refused, or failed; 2 invalid command line" in " ".join(result.stdout.split())

@@ -25,7 +25,7 @@ class Till(PaymentServiceServicer):
     """Records the requests, and has one payment of 7.50, of which 2.50 is refunded."""
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         paid = Money(currency_code="GBP", units=7, nanos=500_000_000)
         self.payment = payment_pb2.Payment(
             payment_id=PAYMENT_ID,
@@ -39,19 +39,19 @@ class Till(PaymentServiceServicer):
         )
 
     def ListPayments(self, request: Any, context: Any) -> Any:
-        self.asked.append(request)
+        self.requests.append(request)
         return payment_service_pb2.ListPaymentsResponse(payments=[self.payment])
 
     def ResolveContradiction(self, request: Any, context: Any) -> Any:
-        self.asked.append(request)
+        self.requests.append(request)
         return payment_service_pb2.ResolveContradictionResponse(payment=self.payment)
 
     def VoidPayment(self, request: Any, context: Any) -> Any:
-        self.asked.append(request)
+        self.requests.append(request)
         return payment_service_pb2.VoidPaymentResponse(payment=self.payment)
 
     def RefundPayment(self, request: Any, context: Any) -> Any:
-        self.asked.append(request)
+        self.requests.append(request)
         return payment_service_pb2.RefundPaymentResponse(payment=self.payment)
 
 
@@ -78,7 +78,7 @@ def omctl(address: str, *arguments: str) -> Result:
 def test_payments_are_listed(till: Till, address: str) -> None:
     """The output has the named order's payments, with the captured and the refunded amounts."""
     shown = omctl(address, "payment", "list", PAYMENT_ID).stdout
-    assert till.asked[0].order_id == PAYMENT_ID
+    assert till.requests[0].order_id == PAYMENT_ID
     assert shown.splitlines()[1].split() == [
         PAYMENT_ID,
         "1",
@@ -105,7 +105,7 @@ def test_refund_sends_the_amount_under_one_request_id(
     """
     result = omctl(address, "payment", "refund", PAYMENT_ID, *options, "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
-    [request] = till.asked
+    [request] = till.requests
     assert (request.request_id, request.payment_id) == (REQUEST_ID, PAYMENT_ID)
     assert f"request_id {REQUEST_ID}\n" in result.stderr
     assert (
@@ -119,7 +119,7 @@ def test_void_sends_the_payment_under_one_request_id(till: Till, address: str) -
     """The named payment is voided and shown. The request_id is printed before the call."""
     result = omctl(address, "payment", "void", PAYMENT_ID, "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
-    assert till.asked == [
+    assert till.requests == [
         payment_service_pb2.VoidPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID)
     ]
     assert f"request_id {REQUEST_ID}\n" in result.stderr
@@ -143,7 +143,7 @@ def test_refund_of_a_return_sends_no_amount(till: Till, address: str) -> None:
         ).exit_code
         == 0
     )
-    assert till.asked == [
+    assert till.requests == [
         payment_service_pb2.RefundPaymentRequest(
             request_id=REQUEST_ID, payment_id=PAYMENT_ID, return_id=RETURN_ID
         ),
@@ -168,7 +168,7 @@ def test_refund_sends_the_expected_version(till: Till, address: str) -> None:
         ).exit_code
         == 0
     )
-    assert till.asked == [
+    assert till.requests == [
         payment_service_pb2.RefundPaymentRequest(
             request_id=REQUEST_ID, payment_id=PAYMENT_ID, expected_version=7
         ),
@@ -181,7 +181,7 @@ def test_money_command_sends_its_note(till: Till, address: str, command: str) ->
     """The request has the --note, or none."""
     assert omctl(address, "payment", command, PAYMENT_ID, "--note", "asked by phone").exit_code == 0
     assert omctl(address, "payment", command, PAYMENT_ID).exit_code == 0
-    first, second = till.asked
+    first, second = till.requests
     assert (first.note, second.HasField("note")) == ("asked by phone", False)
 
 
@@ -227,7 +227,7 @@ def test_contradiction_is_resolved_with_a_note(till: Till, address: str) -> None
     typed = ("payment", "resolve", PAYMENT_ID, CONTRADICTION_ID, "--request-id", REQUEST_ID)
     result = omctl(address, *typed, "--note", "given back there")
     assert result.exit_code == 0, result.output
-    assert till.asked == [
+    assert till.requests == [
         payment_service_pb2.ResolveContradictionRequest(
             request_id=REQUEST_ID,
             payment_id=PAYMENT_ID,

@@ -18,7 +18,7 @@ async def test_undo_commit_without_fulfilment_names_the_audit(
     monkeypatch: pytest.MonkeyPatch, warehouse_id: str
 ) -> None:
     """Committed units without a fulfilment are named with the command that makes them available.
-    With a fulfilment, its event takes the commit back.
+    With a fulfilment, its event uncommits them.
     """
     work = fulfillment_pb2.Fulfillment(
         warehouse_id=warehouse_id,
@@ -50,7 +50,5 @@ async def test_undo_commit_without_fulfilment_names_the_audit(
         assert steps == []
         return
     [step] = steps
-    assert step.startswith(
-        "reservation R: 2 units stay committed, for no fulfilment works on them."
-    )
+    assert step.startswith("reservation R: 2 units stay committed: no fulfilment picks them.")
     assert "`omctl audit`" in step

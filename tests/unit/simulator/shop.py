@@ -71,7 +71,7 @@ class Shop(Services):
         self.unrefunded = False
 
     async def ask(
-        self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = 1.0
+        self, method: Any, request: Message, *, wait_s: float = 0.0, timeout_s: float = 1.0
     ) -> Any:
         """Answers as the contract defines, in its main features."""
         name = verb(request)

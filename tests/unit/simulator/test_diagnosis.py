@@ -28,7 +28,7 @@ def payment(status: str) -> payment_pb2.Payment:
             [payment("declined"), payment("captured")],
             [],
             [],
-            "paid, and the order has not heard",
+            "paid, and the order has not consumed",
             "order",
         ),
         (
@@ -36,7 +36,7 @@ def payment(status: str) -> payment_pb2.Payment:
             [payment("not_required")],
             [],
             [],
-            "paid, and the order has not heard",
+            "paid, and the order has not consumed",
             "order",
         ),
         ("confirmed", [], [], [], "no warehouse has begun", "fulfillment"),

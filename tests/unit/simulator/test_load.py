@@ -41,10 +41,10 @@ async def test_run_sends_all_orders_and_waits_for_all() -> None:
     others, and each order is measured.
     """
     shop = Shop()
-    world = World(shop, everybody=True)
+    world = World(shop, all_orders=True)
     async with living(world):
         run = await load(
-            shop, Shoppers(shop, world, 10.0), rate=200, duration_s=0.1, tell=lambda _: None
+            shop, Shoppers(shop, world, 10.0), rate=200, duration_s=0.1, progress=lambda _: None
         )
     assert len(shop.placed) == len(run.purchases) == 20
     assert {purchase.outcome for purchase in run.purchases} == {"delivered"}
@@ -62,10 +62,10 @@ async def test_load_sends_orders_at_its_rate() -> None:
     """
     shop = Shop()
     shop.unconfirmed = True
-    world = World(shop, everybody=True)
+    world = World(shop, all_orders=True)
     async with living(world):
         run = await load(
-            shop, Shoppers(shop, world, 0.3), rate=100, duration_s=0.2, tell=lambda _: None
+            shop, Shoppers(shop, world, 0.3), rate=100, duration_s=0.2, progress=lambda _: None
         )
     assert 0.19 <= run.seconds < 3  # in sequence they would take 6
     assert {purchase.outcome for purchase in run.purchases} == {STUCK}
@@ -77,7 +77,7 @@ async def test_staff_of_a_load_run_serve_every_order(eventually: Eventually) -> 
     order_id = (await shop.ask("CreateOrder", checkout(KEY))).order.order_id
     shop.captured[order_id] = 0
     shop._confirm(order_id)
-    async with living(World(shop, everybody=True)):
+    async with living(World(shop, all_orders=True)):
         await eventually(lambda: shop.parcels and shop.calls["RecordTrackingEvent"] == 3)
 
 

@@ -43,15 +43,15 @@ LEDGER = Ledger((INVOICE, FREE), LEFT, 7)
 
 
 async def run(
-    shop: Shop, ledger: Ledger = LEDGER, label: str = "", patience_s: float = 10.0
+    shop: Shop, ledger: Ledger = LEDGER, label: str = "", wait_s: float = 10.0
 ) -> tuple[Replay, list[Walked]]:
     """Replays the ledger in this shop, with a world that polls at short intervals."""
     reported: list[Walked] = []
     world = World(shop)
     async with living(world):
-        shoppers = Shoppers(shop, world, patience_s)
+        shoppers = Shoppers(shop, world, wait_s)
         done = await replay(
-            shop, shoppers, ledger, label=label, concurrency=2, tell=reported.append
+            shop, shoppers, ledger, label=label, concurrency=2, progress=reported.append
         )
     return done, reported
 
@@ -149,10 +149,10 @@ async def test_stuck_order_is_reported_with_its_step() -> None:
     """
     shop = Shop()
     shop.unconfirmed = True
-    done, _ = await run(shop, Ledger((INVOICE,), (), 5), patience_s=0.2)
+    done, _ = await run(shop, Ledger((INVOICE,), (), 5), wait_s=0.2)
     [walked] = done.walked
     assert walked.purchase.outcome == STUCK
-    assert "paid, and the order has not heard of it" in walked.purchase.why
+    assert "paid, and the order has not consumed the event" in walked.purchase.why
     assert "order.log" in "\n".join(report.lines(done))
 
 
@@ -235,7 +235,7 @@ async def test_report_names_a_reason_that_could_not_be_read(eventually: Eventual
         ended = await purchase
     assert (ended.outcome, ended.why) == (
         "cancelled",
-        "it cannot be asked why: PEER_DISAGREES: PEER_DISAGREES",
+        "its reason could not be read: PEER_DISAGREES: PEER_DISAGREES",
     )
 
 
@@ -433,7 +433,7 @@ async def test_open_and_refused_returns_are_reported() -> None:
     shop = Shop()
     shop.unrefunded = True
     done, _ = await run(
-        shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:1]), patience_s=0.5
+        shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:1]), wait_s=0.5
     )
     [stuck] = [each for walked in done.walked for each in walked.returned]
     assert (stuck.outcome, "the return is inspected" in stuck.why) == ("stuck", True)
@@ -450,7 +450,7 @@ async def test_open_and_refused_returns_are_reported() -> None:
 async def test_recalled_parcel_is_returned_and_received(eventually: Eventually) -> None:
     """The carrier brings a recalled parcel back. The staff then receive the unannounced goods."""
     shop = Shop()
-    world = World(shop, everybody=True)
+    world = World(shop, all_orders=True)
     parcel = shipment("in_transit")
     parcel.recall_time.CopyFrom(parcel.update_time)
     parcel.tracking_number = ORDER_ID
@@ -479,7 +479,7 @@ async def test_goods_in_transit_are_not_received(eventually: Eventually) -> None
     announced to others.
     """
     shop = Shop()
-    world = World(shop, everybody=True)
+    world = World(shop, all_orders=True)
     waiting = shipment("created")  # recalled, without an answer of the carrier
     waiting.recall_time.CopyFrom(waiting.update_time)
     shop.parcels[ORDER_ID] = waiting

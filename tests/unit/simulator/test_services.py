@@ -59,7 +59,7 @@ async def test_deferred_call_is_repeated_until_answered(orders: tuple[Any, Servi
     servicer, services = orders
     # more often than gRPC's own retries
     servicer.failures = [Deferred("DRAINING", retry_after_s=0.01) for _ in range(6)]
-    await services.ask(services.orders.GetOrder, REQUEST, patience_s=20)
+    await services.ask(services.orders.GetOrder, REQUEST, wait_s=20)
     assert services.troubles == Counter({"GetOrder DRAINING": 1})
 
 
@@ -68,10 +68,10 @@ async def test_repeats_end_at_the_timeout(orders: tuple[Any, Services]) -> None:
     servicer, services = orders
     servicer.failures = [Deferred("DRAINING", retry_after_s=5)] * 4
     with pytest.raises(Deferred):
-        await services.ask(services.orders.GetOrder, REQUEST, patience_s=4)
+        await services.ask(services.orders.GetOrder, REQUEST, wait_s=4)
     servicer.failures = [NotFound("ORDER_NOT_FOUND")]
     with pytest.raises(NotFound):
-        await services.ask(services.orders.GetOrder, REQUEST, patience_s=60)
+        await services.ask(services.orders.GetOrder, REQUEST, wait_s=60)
     assert services.troubles == Counter({"GetOrder DRAINING": 1, "GetOrder ORDER_NOT_FOUND": 1})
 
 

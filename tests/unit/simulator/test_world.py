@@ -10,16 +10,16 @@ def test_older_version_is_ignored() -> None:
     each status has its first time.
     """
     followed = Followed("1")
-    followed.hear(order_pb2.ORDER_STATUS_PROCESSING, 3)
-    first = followed.heard
-    followed.hear(order_pb2.ORDER_STATUS_PROCESSING, 3)
-    followed.hear(order_pb2.ORDER_STATUS_CONFIRMED, 2)
-    assert (followed.status, followed.version, followed.heard) == (
+    followed.update(order_pb2.ORDER_STATUS_PROCESSING, 3)
+    first = followed.updated_at
+    followed.update(order_pb2.ORDER_STATUS_PROCESSING, 3)
+    followed.update(order_pb2.ORDER_STATUS_CONFIRMED, 2)
+    assert (followed.status, followed.version, followed.updated_at) == (
         order_pb2.ORDER_STATUS_PROCESSING,
         3,
         first,
     )
     assert followed.times == {order_pb2.ORDER_STATUS_PROCESSING: first}
     assert not followed.ended.is_set()
-    followed.hear(order_pb2.ORDER_STATUS_DELIVERED, 5)
+    followed.update(order_pb2.ORDER_STATUS_DELIVERED, 5)
     assert followed.ended.is_set()
