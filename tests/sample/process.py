@@ -35,7 +35,7 @@ POISON = "poison"
 async def main(database_url: str, nats_url: str, what: str = "", number: str = "0") -> None:
     """Serves until it is killed; prints "ready" when it has started."""
     # so that a killed process's unacknowledged events come again soon
-    stream.ACK_WAIT_S, inbox.TICK_S = 1.0, 0.3
+    stream.ACK_WAIT_S, inbox.IN_PROGRESS_S = 1.0, 0.3
     database = Database(
         connect(database_url), store.idempotency_keys, Outbox(store.outbox, encode=store.event)
     )
