@@ -171,7 +171,7 @@ def _refunds_twice() -> None:
 def _charges_with_a_new_key() -> None:
     operations = _module("payment_svc.operations")
     authorization: Any = _replace(
-        operations, "Authorization", lambda _key, *others: authorization(uuid4(), *others)
+        operations, "Authorization", lambda **fields: authorization(**fields | {"key": uuid4()})
     )
 
 
