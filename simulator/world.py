@@ -105,14 +105,14 @@ class World:
 
     async def run(self, broker: Broker) -> None:
         """Works until it is cancelled."""
-        hear: dict[type[Message], EventCallback] = {
+        callbacks: dict[type[Message], EventCallback] = {
             order_events_pb2.OrderStatusChanged: self._hear_order,
             fulfillment_events_pb2.FulfillmentStatusChanged: self._hear_fulfillment,
             shipping_events_pb2.ShipmentCreated: self._hear_shipment,
             shipping_events_pb2.ShipmentStatusChanged: self._hear_shipment,
         }
         async with self._group as group:
-            group.create_task(subscribe(broker, hear))
+            group.create_task(subscribe(broker, callbacks))
             group.create_task(self._look_forever(broker))
 
     # --- what is heard

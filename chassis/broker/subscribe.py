@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 async def subscribe(
-    broker: Broker, hear: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
+    broker: Broker, callbacks: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
 ) -> NoReturn:
     """Calls back for each event that is published until it is cancelled, as often as it is
     published.
@@ -38,22 +38,22 @@ async def subscribe(
     while True:
         if generation != broker.generation:
             try:
-                await _subscribe(broker.client, hear)
+                await _subscribe(broker.client, callbacks)
             except BROKER_ERRORS as error:
-                log.debug("nothing is heard yet", error=repr(error))
+                log.debug("not subscribed yet", error=repr(error))
             else:
                 generation = broker.generation
         heed_cancellation()
         await asyncio.sleep(renew_s)
 
 
-async def _subscribe(client: Client, hear: Mapping[type[Message], EventCallback]) -> None:
+async def _subscribe(client: Client, callbacks: Mapping[type[Message], EventCallback]) -> None:
     """Subscribes with this client, which subscribes again after each reconnection."""
-    for event, tell in hear.items():
-        await client.subscribe(subject_of(event), cb=_reader(event, tell))
+    for event, callback in callbacks.items():
+        await client.subscribe(subject_of(event), cb=_reader(event, callback))
 
 
-def _reader(event: type[Message], tell: EventCallback) -> Any:
+def _reader(event: type[Message], callback: EventCallback) -> Any:
     async def on_message(message: Msg) -> None:
         try:
             parsed = decode_event(
@@ -67,6 +67,6 @@ def _reader(event: type[Message], tell: EventCallback) -> Any:
                 error=unreadable.message,
             )
             return
-        tell(parsed)
+        callback(parsed)
 
     return on_message

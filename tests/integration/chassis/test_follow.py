@@ -285,8 +285,8 @@ class Swallowing:
 
 
 async def test_broker_answers_after_a_listener_ended_early(own_broker: Broker) -> None:
-    """At whichever moment a listener is cancelled, the client that it used goes on reading. (The
-    answer to a cancelled PING ended nats-py's reading: it wrote an error, and heard nothing more.)
+    """A listener that is cancelled at any moment leaves its client reading. (The answer to a
+    cancelled PING ended nats-py's reading: it logged an error and received nothing more.)
     """
     for turns in range(12):
         listening = asyncio.create_task(
