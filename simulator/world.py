@@ -99,14 +99,14 @@ class World:
 
     async def run(self, broker: Broker) -> None:
         """Works until it is cancelled."""
-        handlers: dict[type[Message], EventCallback] = {
+        callbacks: dict[type[Message], EventCallback] = {
             order_events_pb2.OrderStatusChanged: self._on_order_status,
             fulfillment_events_pb2.FulfillmentStatusChanged: self._on_fulfillment_status,
             shipping_events_pb2.ShipmentCreated: self._on_shipment,
             shipping_events_pb2.ShipmentStatusChanged: self._on_shipment,
         }
         async with self._group as group:
-            group.create_task(subscribe(broker, handlers))
+            group.create_task(subscribe(broker, callbacks))
             group.create_task(self._poll_forever(broker))
 
     # --- events

@@ -331,8 +331,8 @@ class Broker:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await client.connect(self.url.split(","), **self._settings())
                 await client.rtt()
-        except BaseException as error:
-            # A client that reads on would fail on the answer to the cancelled PING.
+        except BaseException as error:  # a cancellation too: it is raised after the cleanup
+            # nats-py stops reading on the answer to a cancelled PING.
             await _discard(client)
             if not isinstance(error, Exception):
                 raise

@@ -77,10 +77,10 @@ def _replace_decider(service: str, command: str, by: Any) -> Any:
 
 
 def _acks_before_commit() -> None:
-    async def acks_first(self: Any, batch: Sequence[Any]) -> None:
-        for received in batch:
-            await received.raw.ack()
-        await handle(self, batch)
+    async def acks_first(self: Any, messages: Sequence[Any]) -> None:
+        for message in messages:
+            await message.ack()
+        await handle(self, messages)
 
     handle = _replace(_module("chassis.consume.inbox").Consumer, "_handle", acks_first)
 
