@@ -45,7 +45,7 @@ class ClosingOperations:
         same time is stored before the recall, or recalled because the shipment has failed.
         """
         stored = await self._order_writer.write(envelopes)
-        crash_points.point("shipping.buried")
+        crash_points.point("shipping.order_closed")
         async with self.database.read() as connection:
             found = await find_open_shipments(
                 connection, order_ids={each.target for each in envelopes}

@@ -132,7 +132,7 @@ class CreationOperations:
                 if each.command.fulfillment_id in versions or not closed.reason(each.command)
             ]
         )
-        crash_points.point("shipping.asked")
+        crash_points.point("shipping.label_requested")
         return [
             outcomes.get(each.key)
             or closed_refusal(each.command, closed.reason(each.command) or Reason.ORDER_CLOSED)

@@ -105,7 +105,7 @@ class LabelOperations:
         answers = await asyncio.gather(
             *(self._request_label(shipment, closed) for shipment in shipments)
         )
-        crash_points.point("shipping.bought")
+        crash_points.point("shipping.label_bought")
         written = await self.writer.write_by_key(
             [answer for answer in answers if not isinstance(answer, Failure)]
         )

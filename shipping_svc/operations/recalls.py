@@ -134,7 +134,7 @@ class RecallOperations:
             return {}
         shuffled = random.sample(recalls, len(recalls))  # as in _buy_due_labels
         answers = await asyncio.gather(*map(self._request_recall, shuffled))
-        crash_points.point("shipping.recalled")
+        crash_points.point("shipping.recall_answered")
         outcomes = await self.writer.write(
             [answer for answer in answers if isinstance(answer, Envelope)]
         )

@@ -94,7 +94,7 @@ async def payments(port: int) -> AsyncIterator[Payments]:
     ("point", "repeated"),
     [
         ("payment.requested", True),  # the intent is written, and the processor not called
-        ("provider.answered", False),  # the card is charged, and the result not written
+        ("processor.answered", False),  # the card is charged, and the result not written
         ("database.committed:2", False),  # the result is written, and the event not published
     ],
 )
@@ -149,11 +149,11 @@ async def test_killed_process_charges_and_publishes_once(
     [
         ("refund.requested", "again"),  # the intent is written, and the processor not called
         ("refund.requested", "once"),
-        ("provider.answered:2", "again"),  # the money is refunded, and the result not written
-        ("provider.answered:2", "once"),
+        ("processor.answered:2", "again"),  # the money is refunded, and the result not written
+        ("processor.answered:2", "once"),
         ("database.committed:4", "once"),  # the result is written, and the event not published
         ("refund.requested", "by the order's end"),
-        ("provider.answered:2", "by the order's end"),
+        ("processor.answered:2", "by the order's end"),
     ],
 )
 async def test_killed_process_refunds_and_publishes_once(
@@ -171,7 +171,7 @@ async def test_killed_process_refunds_and_publishes_once(
 
     In the end the money is refunded once, and the stream has one event of it.
     """
-    doomed = start(point, UNHURRIED if point.startswith("provider.answered") else QUICK)
+    doomed = start(point, UNHURRIED if point.startswith("processor.answered") else QUICK)
     order = orders.place(pounds(42, 50))
     request = create_payment(order)
     refund = api.RefundPaymentRequest(request_id=str(uuid4()))

@@ -473,7 +473,7 @@ async def process(
             await service.wait()
 
 
-@pytest.mark.parametrize("point", ["shipping.asked", "shipping.bought"])
+@pytest.mark.parametrize("point", ["shipping.label_requested", "shipping.label_bought"])
 async def test_shipment_of_a_killed_process_is_finished(
     point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
 ) -> None:
@@ -499,7 +499,7 @@ async def test_shipment_of_a_killed_process_is_finished(
         assert event.shipment == answer.shipment  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("point", ["shipping.buried", "shipping.recalled"])
+@pytest.mark.parametrize("point", ["shipping.order_closed", "shipping.recall_answered"])
 async def test_recall_of_a_killed_process_is_finished(
     point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
 ) -> None:
