@@ -68,7 +68,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             warehouse=warehouse,
             shipping=shipping,
             inspection=inspection,
-            commit_batch=config.owed_stock_batch,
+            commit_batch=config.pending_commit_batch,
         )
         ground.work(
             config.owed_stock_interval_s, operations.commits.commit_pending_stock, "owed stock"

@@ -32,13 +32,13 @@ class Config(ServiceConfig):
     shipping_address: str = Field(
         default="127.0.0.1:15054", description="host:port of the shipping service"
     )
-    owed_stock_interval_s: float = Field(
+    pending_commit_interval_s: float = Field(
         default=5.0,
         gt=0,
         le=3600,
         description="seconds between two requests for pending commits",
     )
-    owed_stock_batch: int = Field(
+    pending_commit_batch: int = Field(
         default=100, ge=1, le=500, description="fulfilments whose commit is requested at once"
     )
     inspect_order_values: Json[dict[Currency, Annotated[int, Field(ge=0)]]] = Field(
@@ -52,7 +52,7 @@ class Config(ServiceConfig):
     inspect_skus: Json[frozenset[Sku]] = Field(
         default=frozenset(),
         validate_default=False,
-        description='inspect whatever is packed with one of these SKUs: ["Lamp, blue", "mug"]',
+        description='inspect fulfilments that contain one of these SKUs: ["Lamp, blue", "mug"]',
     )
     inspect_sample_rate: float = Field(
         default=0.0, ge=0, le=1, description="inspect this share of all fulfilments, 0 to 1"

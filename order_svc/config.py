@@ -23,7 +23,7 @@ class Config(ServiceConfig):
         le=300,
         description="seconds without a change after which a watch sends a heartbeat",
     )
-    expiry_sweep_s: float = Field(
+    expiry_interval_s: float = Field(
         default=1.0,
         gt=0,
         le=60,

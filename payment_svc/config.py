@@ -23,19 +23,22 @@ class Config(ServiceConfig):
         default="127.0.0.1:15051", description="host:port of the order service"
     )
     processor_timeout_s: float = Field(
-        default=8.0, gt=0, le=60, description="seconds that a processor's answer is waited for"
+        default=8.0,
+        gt=0,
+        le=60,
+        description="seconds that the service waits for a processor's answer",
     )
     settle_after_s: float = Field(
         default=10.0,
         ge=0.1,
         le=600,
-        description="seconds after which an operation without an answer is first asked about again",
+        description="seconds after which an operation without an answer is looked up first",
     )
-    settle_every_s: float = Field(
+    settle_interval_s: float = Field(
         default=1.0,
         ge=0.05,
         le=60,
-        description="seconds between two looks for operations to be settled",
+        description="seconds between two searches for operations without an answer",
     )
     sandbox_webhook_secret: SecretStr | None = Field(
         default=None,

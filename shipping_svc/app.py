@@ -94,7 +94,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         timeouts = Timeouts(
             label_timeout_s=config.label_timeout_s,
             labels_at_once_max=config.labels_at_once_max,
-            retry_s=config.label_patience_s,
+            retry_s=config.label_retry_after_s,
             heartbeat_s=config.watch_heartbeat_s,
         )
         operations = Operations(

@@ -29,13 +29,13 @@ class Config(ServiceConfig):
         le=1_000,
         description="labels that are bought or recalled at the same time",
     )
-    label_patience_s: float = Field(
+    label_retry_after_s: float = Field(
         default=10.0,
         gt=0,
         le=3_600,
         description="seconds after which an unanswered purchase or recall is tried again",
     )
-    label_sweep_s: float = Field(
+    label_interval_s: float = Field(
         default=1.0,
         gt=0,
         le=60,

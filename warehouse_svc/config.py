@@ -14,7 +14,7 @@ class Config(ServiceConfig):
 
     listen_address: str = "127.0.0.1:15052"
     metrics_address: str = "127.0.0.1:15062"
-    expiry_sweep_s: float = Field(
+    expiry_interval_s: float = Field(
         default=5.0,
         gt=0,
         le=300,

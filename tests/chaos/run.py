@@ -38,10 +38,10 @@ SETTLE_S: Final = 2.0
 # Automatic work takes seconds, so that a run waits for it; packages are inspected often.
 ENVIRONMENT: Final = {
     "DRAIN_DELAY_S": "0.1",
-    "EXPIRY_SWEEP_S": "1",
+    "EXPIRY_INTERVAL_S": "1",
     "INSPECT_SAMPLE_RATE": "0.3",
-    "LABEL_PATIENCE_S": "3",
-    "OWED_STOCK_INTERVAL_S": "1",
+    "LABEL_RETRY_AFTER_S": "3",
+    "PENDING_COMMIT_INTERVAL_S": "1",
     "PROCESSOR_TIMEOUT_S": "1.5",
     "SETTLE_AFTER_S": "1",
 }

@@ -55,7 +55,7 @@ async def fulfillments(
         listen_address=f"127.0.0.1:{port}",
         warehouse_address=warehouse_peer.address,
         shipping_address=shipping_peer.address,
-        owed_stock_interval_s=0.1,
+        pending_commit_interval_s=0.1,
         drain_delay_s=0.0,
     )
     async with running(config), client.connect(config.listen_address) as channel:

@@ -65,7 +65,7 @@ async def start(
                 "LISTEN_ADDRESS": f"127.0.0.1:{port}",
                 "METRICS_ADDRESS": "127.0.0.1:0",
                 "ORDER_ADDRESS": order_address,
-                "SETTLE_EVERY_S": "0.1",
+                "SETTLE_INTERVAL_S": "0.1",
                 "DRAIN_DELAY_S": "0",
             }
 

@@ -65,7 +65,7 @@ async def service(
             order_address=order_address,
             processor_timeout_s=1.0,
             settle_after_s=0.2,
-            settle_every_s=0.1,
+            settle_interval_s=0.1,
             drain_delay_s=0.0,
         )
         async with running(config), client.connect(config.listen_address) as channel:

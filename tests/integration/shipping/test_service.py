@@ -46,8 +46,8 @@ from tests.support import Eventually
 
 Context = grpc.aio.ServicerContext[Any, Any]
 FAST = {
-    "label_patience_s": 5.0,
-    "label_sweep_s": 0.05,
+    "label_retry_after_s": 5.0,
+    "label_interval_s": 0.05,
     "watch_heartbeat_s": 0.2,
     "drain_delay_s": 0.0,
 }
@@ -148,14 +148,14 @@ async def world(nats_url: str) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def label_patience_s() -> float:
+def label_retry_after_s() -> float:
     """The pause before an unanswered purchase or recall is tried again."""
-    return FAST["label_patience_s"]
+    return FAST["label_retry_after_s"]
 
 
 @pytest.fixture
 async def shipping(
-    world: World, shipping_url: str, nats_url: str, label_patience_s: float
+    world: World, shipping_url: str, nats_url: str, label_retry_after_s: float
 ) -> AsyncIterator[Shipping]:
     """A client of the running service."""
     [port] = free_ports(1)
@@ -166,7 +166,7 @@ async def shipping(
         "listen_address": address,
         **FAST,
     }
-    settings["label_patience_s"] = label_patience_s
+    settings["label_retry_after_s"] = label_retry_after_s
     config = Config(order_address=world.order_address, **settings)
     async with running(config), client.connect(address) as channel:
         yield ShippingServiceStub(channel)
@@ -398,7 +398,7 @@ async def test_a_cancelled_fulfilments_label_is_void(
     )
 
 
-@pytest.mark.parametrize("label_patience_s", [SHORT_RETRY_S])
+@pytest.mark.parametrize("label_retry_after_s", [SHORT_RETRY_S])
 async def test_shipments_wait_for_an_unreachable_order_service(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
@@ -458,7 +458,7 @@ async def process(
         "METRICS_ADDRESS": "127.0.0.1:0",
         "ORDER_ADDRESS": world.order_address,
         **{name.upper(): str(value) for name, value in FAST.items()},
-        "LABEL_PATIENCE_S": str(SHORT_RETRY_S),
+        "LABEL_RETRY_AFTER_S": str(SHORT_RETRY_S),
         **({"CRASH_AT": crash_at} if crash_at else {}),
     }
     service = await asyncio.create_subprocess_exec(

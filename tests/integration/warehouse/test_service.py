@@ -88,7 +88,7 @@ async def test_service_consumes_publishes_and_expires(
         nats_url=SecretStr(nats_url),
         listen_address="127.0.0.1:0",
         metrics_address="127.0.0.1:0",
-        expiry_sweep_s=0.1,
+        expiry_interval_s=0.1,
         drain_delay_s=0,
     )
     await stocked(operations, tea=1)
