@@ -96,8 +96,8 @@ class Broker:
             "broker_connections_replaced_total", "Connections that did not answer and were replaced"
         )
         self._refused_copies = telemetry.counter(
-            "broker_copies_refused_total",
-            "Times that the broker refused a stream the copies that it should have: alert on it",
+            "broker_replicas_refused_total",
+            "Times that the broker refused to give a stream its replicas: alert on it",
             "stream",
         )
         self._max_payload = telemetry.reading(

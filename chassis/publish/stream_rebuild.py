@@ -295,7 +295,7 @@ class StreamRebuild:
             "stream",
         ).labels(stream)
         self._left = telemetry.reading(
-            "outbox_comparison_left",
+            "outbox_comparison_remaining",
             "Places whose events are still to be compared with the stream",
             "stream",
         ).labels(stream)

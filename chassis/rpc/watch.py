@@ -44,7 +44,7 @@ class Watches:
         self._seen: dict[UUID, int] = {}
         self._woken = asyncio.Event()
         self._failed = telemetry.counter(
-            "watch_looks_failed_total", "Looks for changes of watched records that failed"
+            "watch_poll_failures_total", "Failed queries for changes of watched records"
         )
 
     def wake(self, *_: object) -> None:

@@ -53,7 +53,7 @@ class Writer(Generic[R]):
     ) -> None:
         self._database, self._load, self._decide, self._save = database, load, decide, save
         self._retries = telemetry.counter(
-            "write_retries_total", "Sets that were written again after a race", "blame"
+            "write_retries_total", "Sets that were written again after a race", "error_class"
         )
 
     async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[R]]:

@@ -93,9 +93,9 @@ def repeats(outcomes: list[Outcome[Order]]) -> list[bool]:
     return [o.repeat for o in outcomes if isinstance(o, Done)]
 
 
-def retried(blame: str) -> float:
+def retried(error_class: str) -> float:
     """Returns how many sets this process has written again so far, because of that error class."""
-    return measured("write_retries_total", blame=blame)
+    return measured("write_retries_total", error_class=error_class)
 
 
 async def someone_waits(engine: AsyncEngine, on: str = "Lock") -> bool:

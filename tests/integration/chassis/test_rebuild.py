@@ -432,7 +432,7 @@ async def test_new_events_do_not_wait_for_a_rebuild(
         began = time.monotonic()
         await shipped(database, old[-1:])  # the last that would come again
         await eventually(lambda: republished() > before)
-        await eventually(lambda: measured("outbox_comparison_left", stream="ORDERS") > 0)
+        await eventually(lambda: measured("outbox_comparison_remaining", stream="ORDERS") > 0)
         there = (await broker.ensure_stream("ORDERS")).last_seq
         new = await placed(database, 1)
         await eventually(lambda: _marked(engine, [*new, *old[-1:]]))
@@ -443,7 +443,9 @@ async def test_new_events_do_not_wait_for_a_rebuild(
         await eventually(lambda: none_waits(engine))
         took_s = time.monotonic() - began
         await eventually(
-            lambda: REGISTRY.get_sample_value("outbox_comparison_left", {"stream": "ORDERS"}) == 0
+            lambda: (
+                REGISTRY.get_sample_value("outbox_comparison_remaining", {"stream": "ORDERS"}) == 0
+            )
         )
     assert took_s >= (number - 3 * stream_rebuild.LOST_MAX) / stream_rebuild.LOST_RATE
     assert (await versions(broker))[str(old[-1])] == [1, 2, 3, 4]

@@ -138,7 +138,7 @@ async def _exists(broker: Broker) -> bool:
 GAUGES = (
     "outbox_waiting",
     "outbox_oldest_waiting_seconds",
-    "outbox_comparison_left",
+    "outbox_comparison_remaining",
     "outbox_unknown_events",
     "failed_events",
 )

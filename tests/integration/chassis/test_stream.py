@@ -104,7 +104,7 @@ async def test_stream_without_more_copies_is_published_to(broker: Broker, nats_u
 
 
 def _refused() -> float:
-    return measured("broker_copies_refused_total", stream="ORDERS")
+    return measured("broker_replicas_refused_total", stream="ORDERS")
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:

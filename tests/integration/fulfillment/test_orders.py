@@ -211,7 +211,7 @@ async def test_commit_stays_pending_while_warehouse_is_down(
     with pytest.raises(Deferred):
         await operations.commits.commit_pending_stock()
     # the failed call is counted all the same
-    assert measured("fulfillments_stock_owed", answer="later") == len(orders)
+    assert measured("fulfillments_commit_pending", answer="deferred") == len(orders)
 
     stock.lines_by_warehouse = {str(id): ONE_PLACE for id in orders[2:]}
     stock.refused = {
@@ -232,8 +232,8 @@ async def test_commit_stays_pending_while_warehouse_is_down(
         left = await find_commit_pending(connection, UUID(int=0), 10)
     assert {each.key.order_id for each in left} == set(orders[:2])
     assert max(len(call) for call in stock.asked) <= 2  # the batch of this test's operations
-    assert measured("fulfillments_stock_owed", answer="refused") == 1
-    assert measured("fulfillments_stock_owed", answer="later") == 1
+    assert measured("fulfillments_commit_pending", answer="refused") == 1
+    assert measured("fulfillments_commit_pending", answer="deferred") == 1
 
 
 async def test_replicas_record_pending_commit_once(
@@ -347,7 +347,7 @@ async def test_confirmation_and_cancellation_in_set_are_one_record(
     )
     assert [each.id for each in unwrap(confirmation)] == [each.id for each in unwrap(cancellation)]
     assert (await all_of(engine))["DOVER"].status is Status.CANCELLED
-    assert measured("write_retries_total", blame="taken") == taken
+    assert measured("write_retries_total", error_class="taken") == taken
 
 
 async def test_cancelled_order_cancels_moved_fulfilment(

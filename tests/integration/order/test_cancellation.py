@@ -412,7 +412,7 @@ async def test_pending_stock_commits_are_counted(
     """
     before = {
         answer: measured("order_stock_confirmations_total", answer=answer)
-        for answer in ("confirmed", "owed", "refused")
+        for answer in ("confirmed", "pending", "refused")
     }
     order = await place(orders, operations, "london")
     warehouse.away = True
@@ -429,6 +429,6 @@ async def test_pending_stock_commits_are_counted(
     }
     assert {answer: after[answer] - before[answer] for answer in before} == {
         "confirmed": 0,
-        "owed": 1,
+        "pending": 1,
         "refused": 1,
     }

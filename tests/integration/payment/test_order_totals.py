@@ -182,7 +182,7 @@ async def test_unreachable_order_service_is_replaced_by_the_copy(world: World) -
     The cut is refunded once when its event arrives, twice and before an older one. The same goes
     for a capture.
     """
-    counted = measured("payment_order_copies_total")
+    counted = measured("payment_stored_orders_used_total")
     order, another = await placed(world), await placed(world)
     payment = await world.pay(create_payment(another, manual_capture=True))
     versions = [cut(world, each, 4_000) for each in (order, another)]
@@ -190,7 +190,7 @@ async def test_unreachable_order_service_is_replaced_by_the_copy(world: World) -
     world.orders.away = True
     assert (await world.pay(create_payment(order))).captured == BEFORE
     assert (await capture(world, payment)).captured == BEFORE
-    assert measured("payment_order_copies_total") - counted == 2
+    assert measured("payment_stored_orders_used_total") - counted == 2
     with pytest.raises(Deferred):
         await world.pay(create_payment(world.orders.place(pounds(1))))  # no event has arrived
     for older, newest in zip(versions, last, strict=True):

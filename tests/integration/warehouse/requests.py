@@ -96,4 +96,4 @@ async def count(engine: AsyncEngine, *tables: Table) -> list[int]:
 
 def races() -> float:
     """Returns how often this process has written a set again after a deadlock."""
-    return measured("write_retries_total", blame="race")
+    return measured("write_retries_total", error_class="race")
