@@ -70,7 +70,7 @@ class RecallOperations:
                 connection, {each.command.fulfillment_id for each in envelopes}
             )
         creations = [
-            creation(each.step("known", each.command), uuid7(), versions, self.calls.carrier.name)
+            creation(each.step("create", each.command), uuid7(), versions, self.calls.carrier.name)
             for each, refusal in zip(envelopes, refusals, strict=True)
             if refusal is None
         ]

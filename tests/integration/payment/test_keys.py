@@ -49,8 +49,8 @@ async def test_charge_with_unknown_outcome_has_its_keys(
     [requested] = (await world.payment(order)).operations
     assert requested.requested_by == of.key
     assert await stored(engine, str(requested.id)) == {
-        (f"{requested.id}:lost", b"", target),
-        (f"{requested.id}:ask:1", b"", target),
+        (f"{requested.id}:unknown", b"", target),
+        (f"{requested.id}:lookup:1", b"", target),
         (f"{requested.id}:result:succeeded", b"", target),
     }
 

@@ -152,7 +152,7 @@ async def test_repacked_shipment_has_a_key_for_each_purchase(
     time = await time_of(engine, target, "REPACKED")
     assert await stored(engine, "shipment:") == {
         (f"shipment:{target}:label:1", b"", target),
-        (f"shipment:{target}:label:recall:unheard:{time}", b"", target),
+        (f"shipment:{target}:label:recall:unanswered:{time}", b"", target),
     }
 
 
@@ -184,7 +184,7 @@ async def test_withdrawal_is_stored_under_its_key_and_one_step(
     await consumers.fulfillment_lines_changed(events)
     ids = [await the_id(engine, each.fulfillment_id) for each in (known, unknown)]
     for event, target in zip(events, ids, strict=True):
-        step = f"{event.key}:known"
+        step = f"{event.key}:create"
         found = {
             key: (request_hash, id) for key, request_hash, id in await stored(engine, event.key)
         }

@@ -283,7 +283,7 @@ def resolve(
 def record_unknown(operation_id: UUID = OPERATION) -> Envelope[RecordUnknownOutcome]:
     return envelope(
         RecordUnknownOutcome,
-        key="lost",
+        key="unknown",
         cause="r1",
         operation_id=operation_id,
         lookup_after=timedelta(0),
@@ -293,7 +293,7 @@ def record_unknown(operation_id: UUID = OPERATION) -> Envelope[RecordUnknownOutc
 def retry_lookup(number: int = 1, operation_id: UUID = OPERATION) -> Envelope[RetryLookup]:
     return envelope(
         RetryLookup,
-        key=f"ask:{number}",
+        key=f"lookup:{number}",
         cause="o1",
         operation_id=operation_id,
         lookup_number=number,
