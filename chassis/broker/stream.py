@@ -212,9 +212,9 @@ class Broker:
                 raise
             self._refused_copies.labels(name).inc()
             log.error(
-                "the broker refuses a stream more copies",
+                "the broker refuses to give a stream more replicas",
                 stream=name,
-                copies=copies,
+                replicas=copies,
                 error=repr(error),
             )
             wanted |= {"num_replicas": copies}

@@ -79,7 +79,7 @@ class Pull:
                 await self._ask()
             except BROKER_ERRORS as error:
                 log.warning(
-                    "the broker cannot be asked for events",
+                    "a request for events failed",
                     consumer=self.consumer,
                     error=repr(error),
                 )
@@ -175,7 +175,7 @@ class Pull:
             self._outstanding = max(0, self._outstanding - int(left)) if left else 0
             if status not in EXPIRED:
                 log.info(
-                    "a request for events ended",
+                    "a request for events ended early",
                     consumer=self.consumer,
                     status=status,
                     why=(message.headers or {}).get("Description"),

@@ -237,7 +237,7 @@ class Relay:
             if classify(error) not in LATER:
                 raise
         log.warning(
-            "not all events could be published before the end: they wait in the outbox",
+            "the process ends before all events are published: they wait in the outbox",
             stream=self._stream,
         )
 
@@ -277,7 +277,7 @@ class Relay:
             except Away as away:
                 pause = min(max(2 * pause, 0.05), PAUSE_MAX_S)
                 log.warning(
-                    "the broker does not take events: they wait",
+                    "the broker does not accept events: they wait in the outbox",
                     stream=self._stream,
                     error=repr(away.__cause__),
                 )

@@ -138,7 +138,7 @@ class UnmatchedEvents:
             except Unreadable as error:
                 unreadable += 1
                 log.error(
-                    "an unknown event cannot be stored: a header is broken",
+                    "an unknown event cannot be stored: a header is invalid",
                     stream=self._stream,
                     seq=entry.seq,
                     event_id=entry.event_id,

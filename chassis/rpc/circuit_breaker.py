@@ -174,7 +174,7 @@ class Breaker:
         if new == pybreaker.STATE_OPEN:
             self._opened_at = monotonic()
             self._trips.inc()
-        _log.warning("breaker changed", breaker=self.name, old=old, new=new)
+        _log.warning("circuit breaker changed its state", breaker=self.name, old=old, new=new)
 
 
 class Attempt:

@@ -285,7 +285,7 @@ class Errors(Interceptor):
         except Defect as defect:
             await _abort(context, _logged(defect.__cause__ or defect))
         except Failure as failure:
-            _log.debug("call not done", code=failure.code, reason=failure.reason)
+            _log.debug("call refused or deferred", code=failure.code, reason=failure.reason)
             await _abort(context, failure)
         # the caller gets an id, and the log the whole error
         except Exception as error:  # noqa: BLE001

@@ -81,7 +81,7 @@ class Watches:
             # watches survive it: their change comes late, and their heartbeats go on
             except Exception as error:  # noqa: BLE001
                 self._failed.inc()
-                _log.warning("watched records could not be looked at", error=repr(error))
+                _log.warning("the query for watched records failed", error=repr(error))
             await asyncio.sleep(PAUSE_S)
             try:
                 async with asyncio.timeout(POLL_S):

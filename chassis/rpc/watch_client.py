@@ -69,5 +69,5 @@ async def watch(
         except Deferred as trouble:
             if time.monotonic() - last_response_time > patience_s:
                 raise
-            log.debug("watch broken off", reason=trouble.reason)
+            log.debug("watch interrupted", reason=trouble.reason)
         await asyncio.sleep(AGAIN_S)

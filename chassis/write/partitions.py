@@ -90,7 +90,7 @@ async def _make(connection: AsyncConnection, table: Table, day: date) -> None:
     await connection.execute(
         text(f"alter table outbox attach partition {name} for values from ({start}) to ({end})")
     )
-    log.info("outbox partition made", day=day.isoformat())
+    log.info("outbox partition created", day=day.isoformat())
 
 
 async def _drop(connection: AsyncConnection, day: date) -> bool:

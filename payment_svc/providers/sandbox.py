@@ -301,7 +301,7 @@ class Sandbox:
                 await deliver(*self.webhook(entry, datetime.now(UTC)))
             except Failure as failure:
                 log.warning(
-                    "a webhook of the sandbox was not taken, and comes again",
+                    "a webhook of the sandbox failed and is sent again",
                     operation_id=str(entry.key),
                     reason=failure.reason,
                 )

@@ -176,7 +176,7 @@ def _log_duplicate_numbers(
         )
         if failed and isinstance(answer, Envelope) and isinstance(answer.command, RecordLabel):
             _log.error(
-                "a tracking number was sold twice",
+                "the carrier sold a tracking number twice",
                 shipment_id=str(answer.target),
                 carrier=answer.actor,
                 tracking_number=answer.command.label.tracking_number,

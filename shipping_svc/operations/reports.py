@@ -61,7 +61,7 @@ class ReportOperations:
         ):
             self._contradictions.inc()
             _log.error(
-                "a parcel was reported whose label is void",
+                "the carrier reported a parcel whose label is void",
                 shipment_id=str(shipment.id),
                 status=report.status,
             )

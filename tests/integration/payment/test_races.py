@@ -636,7 +636,7 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
     seen = [
         line["operation_id"]
         for line in log
-        if line["event"] == "a processor contradicts what it said before"
+        if line["event"] == "a processor contradicts an earlier report"
     ]
     assert seen == [str(taken.operations[0].id)]
     await world.operations.reading.measure()
