@@ -98,7 +98,7 @@ async def _stock(services: Services, key: UUID, say: Say, wait_s: float) -> None
     request = inventory_service_pb2.CheckAvailabilityRequest(lines=wanted)
     answer = await services.ask(services.inventory.CheckAvailability, request, wait_s=wait_s)
     for entry in answer.skus:
-        if entry.sellable >= entry.asked:
+        if entry.sellable >= entry.requested:
             continue
         warehouse = SHELVES[entry.sku]
         receipt = inventory_service_pb2.ReceiveStockRequest(

@@ -141,8 +141,8 @@ def too_large(fitting: int, asked: int, bound: str) -> Refused:
         "ANSWER_TOO_LARGE",
         text,
         bytes_max=str(ANSWER_BYTES_MAX),
-        fitting=str(fitting),
-        asked=str(asked),
+        records=str(records),
+        records_max=str(records_max),
     )
 
 

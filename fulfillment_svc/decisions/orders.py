@@ -11,7 +11,11 @@ from dataclasses import replace
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from fulfillment_svc.decisions.shipping import add_void_label, is_withdrawn, record_left_after_void
+from fulfillment_svc.decisions.shipping import (
+    add_void_label,
+    is_withdrawn,
+    record_shipped_after_void,
+)
 from fulfillment_svc.decisions.steps import (
     Decided,
     DecidedOne,
@@ -254,7 +258,7 @@ def confirm_withdrawal(
     if fulfillment.withdraw_reason and not is_withdrawn(fulfillment, command):
         done = _append(done, fulfillment, _confirmed(order, fulfillment, command, context))
         _, fulfillment = find_target(done.record, context)
-    return _append(done, fulfillment, record_left_after_void(fulfillment, command, context))
+    return _append(done, fulfillment, record_shipped_after_void(fulfillment, command, context))
 
 
 def _confirmed(
@@ -273,8 +277,8 @@ def _confirmed(
     )
     if fulfillment.key.attempt <= order.closed_attempt:
         return cancel(released, Reason.ORDER_CANCELLED, context)
-    if fulfillment.withdraw_reason is WithdrawReason.WORK_CANCELLED:
-        return cancel(released, Reason.WORK_CANCELLED, context)
+    if fulfillment.withdraw_reason is WithdrawReason.CANCEL_REQUESTED:
+        return cancel(released, Reason.CANCEL_REQUESTED, context)
     lines = remaining_lines(order, released)
     if lines != released.lines or not any(line.quantity for line in lines):
         return unpacked(released, lines, context)

@@ -57,5 +57,5 @@ def _mismatches(lines: tuple[Line, ...], packages: tuple[Package, ...]) -> Itera
             yield Violation(
                 f"line {number}",
                 f"{picked.get(number, 0)} picked, {packed[number]} packed",
-                "LINE_MISFIT",
+                "LINE_MISMATCH",
             )

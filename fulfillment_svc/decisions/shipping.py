@@ -45,7 +45,7 @@ def cancel_fulfillment(
     """
     next_status(fulfillment, Trigger.CANCEL)
     require_committed(fulfillment)
-    return stop(fulfillment, WithdrawReason.WORK_CANCELLED, context)
+    return stop(fulfillment, WithdrawReason.CANCEL_REQUESTED, context)
 
 
 def ship(fulfillment: Fulfillment, command: Ship, context: Context) -> DecidedOne:
@@ -103,7 +103,7 @@ def add_void_label(fulfillment: Fulfillment, command: ConfirmWithdrawal) -> tupl
     return (*fulfillment.void_labels, VoidLabel(command.shipment_id, dict(sorted(units.items()))))
 
 
-def record_left_after_void(
+def record_shipped_after_void(
     fulfillment: Fulfillment, command: ConfirmWithdrawal, context: Context
 ) -> DecidedOne:
     """The parcels of a void label shipped all the same: published once, with their units."""
@@ -116,5 +116,5 @@ def record_left_after_void(
     labels = tuple(shipped_label if each is label else each for each in fulfillment.void_labels)
     after = next_version(replace(fulfillment, void_labels=labels), context)
     return Decision(
-        after, (), (lines_changed(after, Reason.LEFT_AFTER_VOID, context, shipped_label),)
+        after, (), (lines_changed(after, Reason.SHIPPED_AFTER_VOID, context, shipped_label),)
     )

@@ -79,7 +79,7 @@ def lines_changed(
     after: Fulfillment,
     reason: Reason,
     context: Context,
-    left_after_void: VoidLabel | None = None,
+    shipped_after_void: VoidLabel | None = None,
 ) -> LinesChanged:
     """The fact of a change of lines; `after` is the fulfilment right after it."""
     return LinesChanged(
@@ -88,7 +88,7 @@ def lines_changed(
         actor=context.actor,
         cause=context.cause,
         claimed_actor=context.claimed_actor,
-        left_after_void=left_after_void,
+        shipped_after_void=shipped_after_void,
     )
 
 
@@ -117,7 +117,7 @@ def reduce_lines(
     if not any(line.quantity for line in lines):
         return advance(
             replace(fulfillment, lines=lines, packages=()),
-            [(Status.CANCELLED, Reason.NO_UNITS_LEFT)],
+            [(Status.CANCELLED, Reason.NO_UNITS_REMAINING)],
             context,
         )
     reduced = next_version(replace(fulfillment, lines=lines), context)
@@ -158,10 +158,10 @@ def withdraw(
 ) -> DecidedOne:
     """Withdrawn: its label is to be void. The carrier may have its parcels, so its units stay
     committed until shipping answers. Shipping is asked once. A later withdrawal changes only the
-    reason, and only to WORK_CANCELLED.
+    reason, and only to CANCEL_REQUESTED.
     """
     asked = fulfillment.withdraw_reason
-    if asked and (asked is why or why is not WithdrawReason.WORK_CANCELLED):
+    if asked and (asked is why or why is not WithdrawReason.CANCEL_REQUESTED):
         return Decision(fulfillment)
     after = next_version(replace(fulfillment, withdraw_reason=why), context)
     row = transition(after, after.status, Reason(why), context)

@@ -47,7 +47,9 @@ def cancel_items(order: Order, command: CancelItems, context: Context) -> Decide
     }
     violations = [
         Violation(
-            f"line {number}", f"asked {units}, left {cancellable_units.get(number, 0)}", "UNITS"
+            f"line {number}",
+            f"requested {units}, cancellable {cancellable_units.get(number, 0)}",
+            "UNITS",
         )
         for number, units in command.units.items()
         if units > cancellable_units.get(number, 0)

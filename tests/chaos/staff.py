@@ -31,7 +31,7 @@ CAME_BACK: Final = frozenset(
     {shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER, shipping_pb2.SHIPMENT_STATUS_VOIDED}
 )
 # The parts of a SHELF_SHORTAGE: each SKU's units, and the warehouse.
-MISSING: Final = re.compile(r"([\w-]+): (\d+) left, \d+ sellable")
+MISSING: Final = re.compile(r"([\w-]+): (\d+) shipped, \d+ sellable")
 LEFT: Final = re.compile(r"A parcel left (\S+) after")
 OPEN_RETURNS: Final = (
     return_pb2.RETURN_STATUS_REQUESTED,

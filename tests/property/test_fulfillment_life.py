@@ -533,9 +533,9 @@ def test_void_beside_a_cut_unpacks_in_every_order() -> None:
             decision = decide(record, event, NOW)
             record = decision.record
             left += [
-                fact.left_after_void
+                fact.shipped_after_void
                 for fact in facts_of(decision)
-                if isinstance(fact, LinesChanged) and fact.left_after_void
+                if isinstance(fact, LinesChanged) and fact.shipped_after_void
             ]
         [fulfillment] = record.fulfillments
         assert (fulfillment.status, fulfillment.shipment_id, fulfillment.withdraw_reason) == (

@@ -491,14 +491,14 @@ def test_report_after_void_names_shortage_of_shelf() -> None:
     [(_, failure)] = shop.world.network.failed
     assert failure.reason == "SHELF_SHORTAGE"
     assert [(short.subject, short.description) for short in failure.violations] == [
-        ("bulb", "1 left, 0 sellable")
+        ("bulb", "1 shipped, 0 sellable")
     ]
     [found] = [
         each
         for each in differences(shop.world.facts(), timedelta(minutes=1))
         if each.check == "event.failed"
     ]
-    assert "bulb: 1 left, 0 sellable" in found.text
+    assert "bulb: 1 shipped, 0 sellable" in found.text
     assert found.repair.startswith("omctl events replay")
     shop.teardown()
 

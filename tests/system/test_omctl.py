@@ -128,7 +128,7 @@ async def test_refusal_is_one_line_with_its_reason(omctl: Omctl) -> None:
     """A refusal of the services is one line with its reason, and an exit code for scripts."""
     short = await omctl("order", "create", "--item", "no such thing:1:1", *RECIPIENT, code=1)
     assert "omctl: INSUFFICIENT_STOCK: " in short
-    assert "no such thing: asked 1, left 0" in short
+    assert "no such thing: requested 1, sellable 0" in short
     bad = await omctl("order", "create", "--item", "a:0:1", *RECIPIENT, code=1)
     assert "omctl: VALIDATION_FAILED" in bad
     assert "items[0].quantity: must be" in bad

@@ -95,7 +95,7 @@ SERVICES = {
     "warehouse": Service(
         commands=warehouse_commands,
         deciders=warehouse_deciders.DECIDERS,
-        others=frozenset({"LeftAfterVoid", "SpoiledLine", "FulfillmentLine"}),
+        others=frozenset({"ShippedAfterVoid", "SpoiledLine", "FulfillmentLine"}),
     ),
     "shipping": Service(
         commands=shipping_commands,

@@ -13,7 +13,7 @@ from chassis.values.errors import Deferred, NotFound, Refused, Violation
 from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.decisions.reservations import reservations_of
 from warehouse_svc.lifecycle import MovementKind, Status
-from warehouse_svc.model.commands import ApplyFulfillment, LeftAfterVoid, ReplaceSpoiled
+from warehouse_svc.model.commands import ApplyFulfillment, ReplaceSpoiled, ShippedAfterVoid
 from warehouse_svc.model.records import OrderStock, Reservation, ReservationLine
 
 LINE_MAX = 1_000_000  # units
@@ -46,8 +46,8 @@ def apply_fulfillment(record: OrderStock, command: ApplyFulfillment, context: Co
             posting.move_units(reservation, line.number, MovementKind.UNCOMMIT, units)
     for number in remaining if command.shipped else ():
         move_up_to(posting, reservation, number, MovementKind.SHIP, remaining[number])
-    if command.left_after_void:
-        ship_shelf(posting, reservation, command.left_after_void)
+    if command.shipped_after_void:
+        ship_shelf(posting, reservation, command.shipped_after_void)
     return posting.decision()
 
 
@@ -63,7 +63,7 @@ def ship_shelf(posting: StockPosting, reservation: Reservation, left: LeftAfterV
         missing = units - posting.posted(left.source, number, MovementKind.SHIP_SHELF)
         if missing > (sellable := posting.level(place).sellable):
             short.append(
-                Violation(line.sku, f"{missing} left, {sellable} sellable", "SHELF_SHORTAGE")
+                Violation(line.sku, f"{missing} shipped, {sellable} sellable", "SHELF_SHORTAGE")
             )
         elif missing > 0:
             posting.move_without_reservation(

@@ -57,9 +57,9 @@ REASONS: Mapping[type, Reason] = {
     ConfirmReservations: Reason.STOCK_CONFIRMED,
     ReleaseReservations: Reason.STOCK_RELEASED,
     ExpireReservations: Reason.TIME_EXPIRED,
-    CloseAttempt: Reason.ATTEMPT_ENDED,
+    CloseAttempt: Reason.ATTEMPT_CLOSED,
     ApplyAllocations: Reason.UNITS_CANCELLED,
-    ApplyFulfillment: Reason.WORK_REPORTED,
+    ApplyFulfillment: Reason.FULFILLMENT_CHANGED,
     ReplaceSpoiled: Reason.SPOILED_UNITS_REPLACED,
 }
 

@@ -142,7 +142,7 @@ class ApplyFulfillment:
     warehouse_id: str
     lines: tuple[FulfillmentLine, ...]
     shipped: bool = False
-    left_after_void: LeftAfterVoid | None = None
+    shipped_after_void: ShippedAfterVoid | None = None
 
 
 @dataclass(frozen=True, slots=True)

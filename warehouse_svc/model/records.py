@@ -290,5 +290,5 @@ class Availability:
     """One SKU over all warehouses: requested units, and units that a checkout can reserve."""
 
     sku: str
-    asked: int
+    requested: int
     sellable: int

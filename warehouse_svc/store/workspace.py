@@ -85,9 +85,9 @@ async def lock_stock(
     }
     sources = requests | {c.source for c in commands if isinstance(c, PostReturn)}
     sources |= {
-        c.left_after_void.source
+        c.shipped_after_void.source
         for c in commands
-        if isinstance(c, ApplyFulfillment) and c.left_after_void
+        if isinstance(c, ApplyFulfillment) and c.shipped_after_void
     }
     by_order = await lock_reservations(
         connection,

@@ -14,8 +14,8 @@ from warehouse_svc.model.commands import (
     CloseAttempt,
     ConfirmReservations,
     FulfillmentLine,
-    LeftAfterVoid,
     PostReturn,
+    ShippedAfterVoid,
 )
 
 
@@ -92,7 +92,7 @@ def fulfillment_changed(
         line.cut_quantity or line.short_quantity or line.spoiled_quantity
         for line in fulfillment.picklist
     )
-    left = _left_after_void(event)
+    left = _shipped_after_void(event)
     if not fulfillment.picklist or not (
         cancelled or shipped or left or (has_lost_units and fulfillment.stock_committed)
     ):
@@ -110,21 +110,21 @@ def fulfillment_changed(
             for line in fulfillment.picklist
         ),
         shipped=shipped,
-        left_after_void=left,
+        shipped_after_void=left,
     )
     return Envelope.of_event(of, command, target=target, actor="fulfillment")
 
 
-def _left_after_void(
+def _shipped_after_void(
     event: fulfillment_events_pb2.FulfillmentStatusChanged
     | fulfillment_events_pb2.FulfillmentLinesChanged,
-) -> LeftAfterVoid | None:
+) -> ShippedAfterVoid | None:
     if not isinstance(event, fulfillment_events_pb2.FulfillmentLinesChanged) or not event.HasField(
-        "left_after_void"
+        "shipped_after_void"
     ):
         return None
-    left = event.left_after_void
-    return LeftAfterVoid(
+    left = event.shipped_after_void
+    return ShippedAfterVoid(
         UUID(left.shipment_id), {item.line_number: item.quantity for item in left.items}
     )
 

@@ -25,9 +25,9 @@ from warehouse_svc.wire.enums import KIND, STATUS
 
 def availability_response(skus: Sequence[Availability]) -> inventory.CheckAvailabilityResponse:
     return inventory.CheckAvailabilityResponse(
-        available=all(sku.sellable >= sku.asked for sku in skus),
+        available=all(sku.sellable >= sku.requested for sku in skus),
         skus=[
-            inventory.SkuAvailability(sku=sku.sku, asked=sku.asked, sellable=sku.sellable)
+            inventory.SkuAvailability(sku=sku.sku, requested=sku.requested, sellable=sku.sellable)
             for sku in skus
         ],
     )

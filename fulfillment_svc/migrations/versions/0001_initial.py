@@ -14,7 +14,7 @@ CREATE TYPE fulfillment_status AS ENUM (
 );
 CREATE TYPE inspection_rule AS ENUM ('order_value', 'sku', 'sample');
 CREATE TYPE withdraw_reason AS ENUM (
-    'UNITS_CUT', 'ORDER_CANCELLED', 'WORK_CANCELLED', 'INSPECTION_FAILED'
+    'UNITS_CUT', 'ORDER_CANCELLED', 'CANCEL_REQUESTED', 'INSPECTION_FAILED'
 );
 
 CREATE TABLE orders (

@@ -38,7 +38,7 @@ from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
 from tests.support import eventually
 
-VIOLATION = Violation("SKU-1", "asked 3, left 1", "STOCK")
+VIOLATION = Violation("SKU-1", "requested 3, sellable 1", "STOCK")
 # Every kind of failure, and the code that a client gets for it.
 FAILURES: list[tuple[Failure, str]] = [
     (
@@ -168,14 +168,14 @@ async def test_each_failure_has_its_status(
         (field,) = details.pop("BadRequest").field_violations
         assert (field.field, field.description, field.reason) == (
             "SKU-1",
-            "asked 3, left 1",
+            "requested 3, sellable 1",
             "STOCK",
         )
     elif failure.violations:
         (broken,) = details.pop("PreconditionFailure").violations
         assert (broken.subject, broken.description, broken.type) == (
             "SKU-1",
-            "asked 3, left 1",
+            "requested 3, sellable 1",
             "STOCK",
         )
     if isinstance(failure, Deferred):
@@ -289,7 +289,9 @@ async def test_a_status_fits_into_any_clients_limits(sample: Sample, stub: Any) 
     violations as fit, and their total.
     """
     violations = [
-        Violation(f"Größe {number:03} \N{SNOWMAN}", "asked 1000, left 0", "INSUFFICIENT_STOCK")
+        Violation(
+            f"Größe {number:03} \N{SNOWMAN}", "requested 1000, sellable 0", "INSUFFICIENT_STOCK"
+        )
         for number in range(500)
     ]
     sample.fail(

@@ -192,7 +192,7 @@ async def test_label_bought_during_a_cut_waits_for_its_void(
         (replace(opened.void_labels[0], shipped=True),),
     )
     assert [reason for _, _, reason in reasons(await published(engine, fulfillment.id))].count(
-        "LEFT_AFTER_VOID"
+        "SHIPPED_AFTER_VOID"
     ) == 1
     ready = await operations.staff.change(packing(after))
     another = changed(
@@ -425,7 +425,11 @@ async def test_a_line_is_closed_short(
         asking(api.CompletePickingRequest, str(other.id), short_line_numbers=[1]),
     )
     assert none.fulfillment.status == pb.FULFILLMENT_STATUS_CANCELLED
-    assert reasons(await published(engine, other.id))[-1] == ("StatusChanged", 4, "NO_UNITS_LEFT")
+    assert reasons(await published(engine, other.id))[-1] == (
+        "StatusChanged",
+        4,
+        "NO_UNITS_REMAINING",
+    )
 
 
 async def test_cancelled_ready_fulfilment_asks_for_no_shipment(
@@ -455,7 +459,7 @@ async def test_cancelled_ready_fulfilment_asks_for_no_shipment(
     ).fulfillment
     assert (closed.status, closed.withdraw_reason) == (
         pb.FULFILLMENT_STATUS_READY,
-        "WORK_CANCELLED",
+        "CANCEL_REQUESTED",
     )
     assert len(carriage.requests) == before
 
@@ -486,7 +490,7 @@ async def test_cancel_fulfillment_over_grpc(
             asking(api.CancelFulfillmentRequest, str(fulfillment.id)),
         )
     assert caught.value.reason == "ILLEGAL_TRANSITION"
-    assert reasons(await published(engine))[-1] == ("StatusChanged", 3, "WORK_CANCELLED")
+    assert reasons(await published(engine))[-1] == ("StatusChanged", 3, "CANCEL_REQUESTED")
     async with engine.connect() as connection:
         row = (
             await connection.execute(
@@ -496,7 +500,7 @@ async def test_cancel_fulfillment_over_grpc(
         assert (row.actor, row.note, row.reason) == (
             "staff",
             "the hall is flooded",
-            "WORK_CANCELLED",
+            "CANCEL_REQUESTED",
         )
 
 

@@ -118,7 +118,7 @@ async def test_retry_after_a_crash_uses_the_first_reservation(
 @pytest.mark.parametrize(
     ("reason", "violations"),
     [
-        ("INSUFFICIENT_STOCK", [Violation("LAMP", "asked 1, left 0", "STOCK")]),
+        ("INSUFFICIENT_STOCK", [Violation("LAMP", "requested 1, sellable 0", "STOCK")]),
         ("TOO_MANY_WAREHOUSES", []),
     ],
 )
@@ -342,7 +342,8 @@ async def test_batch_too_large_for_an_answer_is_refused(
     with pytest.raises(Refused) as refused:
         await ask(orders.BatchGetOrders, order_service_pb2.BatchGetOrdersRequest(order_ids=ids))
     assert refused.value.reason == "ANSWER_TOO_LARGE"
-    assert (refused.value.metadata["fitting"], refused.value.metadata["asked"]) == ("2", "3")
+    metadata = refused.value.metadata
+    assert (metadata["records_max"], metadata["records"]) == ("2", "3")
     some = order_service_pb2.BatchGetOrdersRequest(order_ids=ids[:2])
     assert list((await ask(orders.BatchGetOrders, some)).orders) == made[:2]
     summaries = order_service_pb2.BatchGetOrdersRequest(order_ids=ids, view=VIEW_SUMMARY)
@@ -391,7 +392,7 @@ async def test_batch_of_500_line_orders_names_the_fitting_number(
             timeout_s=60,
         )
     assert refused.value.reason == "ANSWER_TOO_LARGE"
-    fitting = int(refused.value.metadata["fitting"])
+    fitting = int(refused.value.metadata["records_max"])
     some = order_service_pb2.BatchGetOrdersRequest(order_ids=ids[:fitting])
     answer = await ask(orders.BatchGetOrders, some, timeout_s=60)
     assert 3 << 20 < answer.ByteSize() < 4 << 20

@@ -110,7 +110,7 @@ async def test_availability_of_a_basket(clients: Clients) -> None:
         response = await ask(
             clients.inventory.CheckAvailability, api.CheckAvailabilityRequest(lines=lines)
         )
-        return response.available, [(s.sku, s.asked, s.sellable) for s in response.skus]
+        return response.available, [(s.sku, s.requested, s.sellable) for s in response.skus]
 
     assert await available(("tea", 2), ("cup", 1), ("tea", 2)) == (
         True,

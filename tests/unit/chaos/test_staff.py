@@ -5,7 +5,7 @@ from uuid import UUID
 from chassis.values.errors import Refused
 from tests.chaos.staff import LEFT, MISSING
 from tests.unit.warehouse.world import adjust, changed, confirm, report_picklist, reserve, stocked
-from warehouse_svc.model.commands import LeftAfterVoid
+from warehouse_svc.model.commands import ShippedAfterVoid
 
 SHIPMENT = UUID("0195aaaa-0000-7000-8000-00000000c001")
 
@@ -19,12 +19,12 @@ def test_shelf_shortage_names_stock_to_receive() -> None:
     # the label is void: all units are back on the shelf
     world.do(report_picklist("london", {1: 0}))
     world.do(adjust("london", "green-tea", -2))
-    left = LeftAfterVoid(SHIPMENT, {1: 3})
-    [refused] = world.try_all(changed(report_picklist("london", {1: 0}), left_after_void=left))
+    left = ShippedAfterVoid(SHIPMENT, {1: 3})
+    [refused] = world.try_all(changed(report_picklist("london", {1: 0}), shipped_after_void=left))
     assert isinstance(refused, Refused)
     assert refused.reason == "SHELF_SHORTAGE"
     assert LEFT.findall(refused.message) == ["london"]
     assert MISSING.findall(refused.message) == [("green-tea", "3")]
     world.do(adjust("london", "green-tea", 3))
-    world.do(changed(report_picklist("london", {1: 0}), left_after_void=left))
+    world.do(changed(report_picklist("london", {1: 0}), shipped_after_void=left))
     assert world.balances("london", "green-tea") == (1, 0, 0, 0)

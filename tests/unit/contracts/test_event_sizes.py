@@ -29,7 +29,7 @@ COUNTS: dict[str, str | int] = {
     "ReservationStatusChanged.attempt_reservations": WAREHOUSES_MAX,
     "Fulfillment.picklist": "CreateOrderRequest.items",
     "Fulfillment.packages": "PackFulfillmentRequest.packages",
-    "LeftAfterVoid.items": "CreateOrderRequest.items",
+    "ShippedAfterVoid.items": "CreateOrderRequest.items",
     "Shipment.parcels": "CreateShipmentRequest.parcels",
 }
 # Bytes of texts that no request states.

@@ -85,7 +85,7 @@ def test_picklist_without_a_found_unit_is_cancelled() -> None:
         (0, 3, 0),
     ]
     assert published(decision.facts) == [
-        ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")
+        ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_REMAINING")
     ]
 
 
@@ -171,7 +171,7 @@ def test_fulfilment_with_all_units_spoiled_is_cancelled() -> None:
     )
     assert decision.record.lines == (Line(1, "mug", 0, spoiled=2),)
     assert published(decision.facts) == [
-        ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")
+        ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_REMAINING")
     ]
 
 
@@ -334,7 +334,7 @@ def test_cancel_fulfillment_from_every_status(status: Status) -> None:
     decision = decide_one(here, asked, NOW)
     if status is Status.READY:
         assert decision.record == replace(
-            here, withdraw_reason=WithdrawReason.WORK_CANCELLED, version=here.version + 1
+            here, withdraw_reason=WithdrawReason.CANCEL_REQUESTED, version=here.version + 1
         )
         assert published(decision.facts) == [("lines", here.version + 1, Status.READY, "WITHDRAWN")]
         assert [(t.new, t.actor, t.note) for t in decision.history] == [
@@ -348,7 +348,7 @@ def test_cancel_fulfillment_from_every_status(status: Status) -> None:
         (0, 0, 3),
     ]
     assert published(decision.facts) == [
-        ("status", here.version + 1, Status.CANCELLED, "WORK_CANCELLED")
+        ("status", here.version + 1, Status.CANCELLED, "CANCEL_REQUESTED")
     ]
     assert [(t.actor, t.note) for t in decision.history] == [("tester", "the hall is flooded")]
 

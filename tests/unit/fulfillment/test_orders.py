@@ -316,7 +316,7 @@ def test_cut_of_all_units_cancels_the_fulfilment(status: Status) -> None:
         Status.CANCELLED,
         [(0, 0, 2), (0, 0, 1), (0, 0, 3)],
     )
-    assert published(decision) == [("status", here.version + 1, "NO_UNITS_LEFT")]
+    assert published(decision) == [("status", here.version + 1, "NO_UNITS_REMAINING")]
 
 
 def test_cut_below_the_scanned_units_reduces_the_scans() -> None:

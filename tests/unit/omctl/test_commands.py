@@ -400,12 +400,16 @@ def test_watch_past_its_timeout_exits_with_code_4(omctl: Omctl) -> None:
             Refused(
                 "INSUFFICIENT_STOCK",
                 "Too little.",
-                violations=[Violation("A", "asked 3, left 1"), Violation("B", "asked 2, left 0")],
+                violations=[
+                    Violation("A", "requested 3, sellable 1"),
+                    Violation("B", "requested 2, sellable 0"),
+                ],
             ),
             1,
             (
-                "INSUFFICIENT_STOCK: Too little; A: asked 3, left 1; B: asked 2, left 0. Next: see"
-                " `omctl stock list`, or book what arrives with `omctl stock receive`."
+                "INSUFFICIENT_STOCK: Too little; A: requested 3, sellable 1;"
+                " B: requested 2, sellable 0. Next: see `omctl stock list`,"
+                " or book what arrives with `omctl stock receive`."
             ),
         ),
         (

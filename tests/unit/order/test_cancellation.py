@@ -371,8 +371,8 @@ def test_cancel_of_more_units_than_remain_changes_nothing() -> None:
         after(order, cancel_items(order, {1: 4, 2: 2, 9: 1}))
     assert refused.value.reason == "ITEMS_NOT_CANCELLABLE"
     assert [(v.subject, v.description) for v in refused.value.violations] == [
-        ("line 1", "asked 4, left 3"),
-        ("line 9", "asked 1, left 0"),
+        ("line 1", "requested 4, cancellable 3"),
+        ("line 9", "requested 1, cancellable 0"),
     ]
 
 

@@ -168,7 +168,7 @@ def test_commit_of_too_few_units_is_deferred() -> None:
     commit_pending = after(order, pay(order, stock=CommitPending()))
     still = commit(commit_pending, allocations={1: commit_pending.lines[0].allocations})
     uncommitted = fulfillment_status(
-        commit_pending, "paris", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"
+        commit_pending, "paris", FulfillmentState.CANCELLED, 3, reason="CANCEL_REQUESTED"
     )
     with pytest.raises(Deferred) as deferred:
         after(commit_pending, still)
@@ -219,7 +219,7 @@ def test_commit_restores_no_cancelled_unit() -> None:
     settled = after(
         commit_pending,
         fulfillment_status(
-            commit_pending, "london", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"
+            commit_pending, "london", FulfillmentState.CANCELLED, 3, reason="CANCEL_REQUESTED"
         ),
         commit(order),
     )
@@ -274,7 +274,7 @@ def test_fulfilment_of_units_lost_before_is_skipped() -> None:
         (FulfillmentState.CANCELLED, 3),
     ]
     envelopes = [
-        works_on(commit_pending, stage, version, {2: 2}, at="paris", reason="NO_UNITS_LEFT")
+        works_on(commit_pending, stage, version, {2: 2}, at="paris", reason="NO_UNITS_REMAINING")
         for stage, version in stages
     ]
     for news in envelopes:
@@ -297,15 +297,22 @@ def test_cancelled_fulfilment_cancels_its_units() -> None:
     order = two_parts()
     one = after(
         order,
-        fulfillment_status(order, "london", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"),
+        fulfillment_status(
+            order, "london", FulfillmentState.CANCELLED, 3, reason="CANCEL_REQUESTED"
+        ),
     )
     assert (one.status, units(one)[0]) == (Status.CONFIRMED, (3, 0, [("london", 0, None)]))
     decided = decide(
         one,
-        fulfillment_status(one, "paris", FulfillmentState.CANCELLED, 2, reason="NO_UNITS_LEFT"),
+        fulfillment_status(
+            one, "paris", FulfillmentState.CANCELLED, 2, reason="NO_UNITS_REMAINING"
+        ),
         NOW,
     )
-    assert (decided.record.status, decided.record.reason) == (Status.CANCELLED, "NO_UNITS_LEFT")
+    assert (decided.record.status, decided.record.reason) == (
+        Status.CANCELLED,
+        "NO_UNITS_REMAINING",
+    )
     assert (decided.record.stock, decided.record.progress) == (
         StockStatus.RELEASED,
         Progress.CANCELLED,
@@ -324,7 +331,9 @@ def test_order_goes_on_without_a_cancelled_fulfilment() -> None:
     assert order.status is Status.PROCESSING
     decided = decide(
         order,
-        fulfillment_status(order, "paris", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"),
+        fulfillment_status(
+            order, "paris", FulfillmentState.CANCELLED, 3, reason="CANCEL_REQUESTED"
+        ),
         NOW,
     )
     assert [
@@ -353,7 +362,7 @@ def test_fulfilment_cancelled_after_delivery_cancels_units(
     decided = decide(
         delivered,
         fulfillment_status(
-            delivered, "london", FulfillmentState.CANCELLED, 9, reason="WORK_CANCELLED"
+            delivered, "london", FulfillmentState.CANCELLED, 9, reason="CANCEL_REQUESTED"
         ),
         NOW,
     )

@@ -86,12 +86,12 @@ SCENARIOS: dict[Reason, tuple[Callable[[], World], Callable[[World], Envelope[An
     Reason.CONFIRM_REFUSED: (sold_out, lambda _: confirm(by_event=True)),
     Reason.STOCK_RELEASED: (reserved, lambda _: release()),
     Reason.TIME_EXPIRED: (overdue, lambda _: expire()),
-    Reason.ATTEMPT_ENDED: (reserved, lambda _: close_attempt()),
+    Reason.ATTEMPT_CLOSED: (reserved, lambda _: close_attempt()),
     Reason.UNITS_CANCELLED: (
         reserved,
         lambda world: allocate({1: 1}, world.attempt_reservations()),
     ),
-    Reason.WORK_REPORTED: (sold, lambda _: report_picklist("london", {1: 1})),
+    Reason.FULFILLMENT_CHANGED: (sold, lambda _: report_picklist("london", {1: 1})),
     Reason.SPOILED_UNITS_REPLACED: (sold, lambda _: replace_spoiled("london", {1: 1})),
 }
 

@@ -74,11 +74,11 @@ def test_reserve_takes_all_lines_or_none() -> None:
     assert isinstance(outcome, Refused)
     assert (outcome.code, outcome.reason) == ("FAILED_PRECONDITION", "INSUFFICIENT_STOCK")
     assert [(v.subject, v.description) for v in outcome.violations] == [
-        ("cup", "asked 3, left 2"),
-        ("jam", "asked 1, left 0"),
+        ("cup", "requested 3, sellable 2"),
+        ("jam", "requested 1, sellable 0"),
     ]
-    first = {"shortages": "2", "sku_1": "cup", "asked_1": "3", "left_1": "2"}
-    assert outcome.metadata == first | {"sku_2": "jam", "asked_2": "1", "left_2": "0"}
+    first = {"shortages": "2", "sku_1": "cup", "requested_1": "3", "sellable_1": "2"}
+    assert outcome.metadata == first | {"sku_2": "jam", "requested_2": "1", "sellable_2": "0"}
     assert world.balances("london", "tea") == (5, 0, 0, 0)
     assert not world.order_reservations
     assert not world.facts
@@ -110,7 +110,7 @@ def test_commands_of_a_set_see_the_units_left_by_earlier_ones() -> None:
     outcomes = world.try_all(*(reserve(("tea", 2), order=UUID(int=n)) for n in range(1, 5)))
     assert [type(o).__name__ for o in outcomes] == ["Done", "Done", "Refused", "Refused"]
     assert isinstance(outcomes[2], Refused)
-    assert outcomes[2].metadata["left_1"] == "1"
+    assert outcomes[2].metadata["sellable_1"] == "1"
     world.check()
 
 
@@ -217,7 +217,9 @@ def test_confirm_of_an_expired_sold_reservation_is_refused() -> None:
     [outcome] = world.try_all(confirm())
     assert isinstance(outcome, Refused)
     assert outcome.reason == "RESERVATION_EXPIRED"
-    assert [(v.subject, v.description) for v in outcome.violations] == [("tea", "asked 2, left 1")]
+    assert [(v.subject, v.description) for v in outcome.violations] == [
+        ("tea", "requested 2, sellable 1")
+    ]
     version = world.order_reservations[ORDER].version
     world.do(confirm(by_event=True))
     assert published(world) == [(Status.EXPIRED, Status.EXPIRED, "RESERVATION_EXPIRED")]

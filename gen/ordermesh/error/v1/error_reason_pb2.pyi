@@ -61,8 +61,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     (Where the caller's own deadline passes, gRPC answers without a reason.)
     """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 14
-    """The answer of a batch would exceed 4 MiB, the limit of clients. Nothing was done. `asked` and
-    `fitting` are numbers of records.
+    """The answer of a batch would exceed 4 MiB, the limit of clients. Nothing was done.
+    `records` is the number of requested records, `records_max` the number that fits.
     """
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 20
     """There is no order with this id."""
@@ -178,7 +178,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SHELF_SHORTAGE: _ErrorReason.ValueType  # 124
     """A parcel left after its label was void, and the shelf has fewer sellable units than the parcel.
-    A violation for each SKU has the units that left and the sellable units.
+    A violation for each SKU has the shipped and the sellable units.
     """
     ERROR_REASON_EVENT_ID_REUSED: _ErrorReason.ValueType  # 150
     """The event_id was handled before with another body. The second body is never applied. Only
@@ -248,8 +248,8 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 13
 (Where the caller's own deadline passes, gRPC answers without a reason.)
 """
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 14
-"""The answer of a batch would exceed 4 MiB, the limit of clients. Nothing was done. `asked` and
-`fitting` are numbers of records.
+"""The answer of a batch would exceed 4 MiB, the limit of clients. Nothing was done.
+`records` is the number of requested records, `records_max` the number that fits.
 """
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 20
 """There is no order with this id."""
@@ -365,7 +365,7 @@ shipment has failed, and its label is being recalled.
 """
 ERROR_REASON_SHELF_SHORTAGE: ErrorReason.ValueType  # 124
 """A parcel left after its label was void, and the shelf has fewer sellable units than the parcel.
-A violation for each SKU has the units that left and the sellable units.
+A violation for each SKU has the shipped and the sellable units.
 """
 ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 150
 """The event_id was handled before with another body. The second body is never applied. Only

@@ -138,7 +138,7 @@ class _FulfillmentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     """
     FULFILLMENT_STATUS_REASON_SHIPMENT_CREATED: _FulfillmentStatusReason.ValueType  # 15
     """The carrier has its parcels."""
-    FULFILLMENT_STATUS_REASON_LEFT_AFTER_VOID: _FulfillmentStatusReason.ValueType  # 16
+    FULFILLMENT_STATUS_REASON_SHIPPED_AFTER_VOID: _FulfillmentStatusReason.ValueType  # 16
     """A parcel left after the carrier had confirmed its label as void. In FulfillmentLinesChanged
     only.
     """
@@ -146,9 +146,9 @@ class _FulfillmentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     """Its shipment is delivered."""
     FULFILLMENT_STATUS_REASON_ORDER_CANCELLED: _FulfillmentStatusReason.ValueType  # 18
     """The order's attempt is closed."""
-    FULFILLMENT_STATUS_REASON_WORK_CANCELLED: _FulfillmentStatusReason.ValueType  # 19
+    FULFILLMENT_STATUS_REASON_CANCEL_REQUESTED: _FulfillmentStatusReason.ValueType  # 19
     """A caller cancelled the fulfilment with CancelFulfillment."""
-    FULFILLMENT_STATUS_REASON_NO_UNITS_LEFT: _FulfillmentStatusReason.ValueType  # 20
+    FULFILLMENT_STATUS_REASON_NO_UNITS_REMAINING: _FulfillmentStatusReason.ValueType  # 20
     """All its units were cut, short or spoiled."""
     FULFILLMENT_STATUS_REASON_STOCK_COMMITTED_ELSEWHERE: _FulfillmentStatusReason.ValueType  # 21
     """Its stock was committed in other warehouses, which have fulfilments of their own."""
@@ -196,7 +196,7 @@ the history has the cause of the withdrawal.
 """
 FULFILLMENT_STATUS_REASON_SHIPMENT_CREATED: FulfillmentStatusReason.ValueType  # 15
 """The carrier has its parcels."""
-FULFILLMENT_STATUS_REASON_LEFT_AFTER_VOID: FulfillmentStatusReason.ValueType  # 16
+FULFILLMENT_STATUS_REASON_SHIPPED_AFTER_VOID: FulfillmentStatusReason.ValueType  # 16
 """A parcel left after the carrier had confirmed its label as void. In FulfillmentLinesChanged
 only.
 """
@@ -204,9 +204,9 @@ FULFILLMENT_STATUS_REASON_DELIVERY_CONFIRMED: FulfillmentStatusReason.ValueType 
 """Its shipment is delivered."""
 FULFILLMENT_STATUS_REASON_ORDER_CANCELLED: FulfillmentStatusReason.ValueType  # 18
 """The order's attempt is closed."""
-FULFILLMENT_STATUS_REASON_WORK_CANCELLED: FulfillmentStatusReason.ValueType  # 19
+FULFILLMENT_STATUS_REASON_CANCEL_REQUESTED: FulfillmentStatusReason.ValueType  # 19
 """A caller cancelled the fulfilment with CancelFulfillment."""
-FULFILLMENT_STATUS_REASON_NO_UNITS_LEFT: FulfillmentStatusReason.ValueType  # 20
+FULFILLMENT_STATUS_REASON_NO_UNITS_REMAINING: FulfillmentStatusReason.ValueType  # 20
 """All its units were cut, short or spoiled."""
 FULFILLMENT_STATUS_REASON_STOCK_COMMITTED_ELSEWHERE: FulfillmentStatusReason.ValueType  # 21
 """Its stock was committed in other warehouses, which have fulfilments of their own."""
@@ -224,7 +224,7 @@ class _FulfillmentWithdrawReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrap
     """Units of the order were cancelled."""
     FULFILLMENT_WITHDRAW_REASON_ORDER_CANCELLED: _FulfillmentWithdrawReason.ValueType  # 2
     """The order's attempt is closed."""
-    FULFILLMENT_WITHDRAW_REASON_WORK_CANCELLED: _FulfillmentWithdrawReason.ValueType  # 3
+    FULFILLMENT_WITHDRAW_REASON_CANCEL_REQUESTED: _FulfillmentWithdrawReason.ValueType  # 3
     """A caller cancelled the fulfilment with CancelFulfillment."""
     FULFILLMENT_WITHDRAW_REASON_INSPECTION_FAILED: _FulfillmentWithdrawReason.ValueType  # 4
     """Damaged units were posted after the packages had passed."""
@@ -240,7 +240,7 @@ FULFILLMENT_WITHDRAW_REASON_UNITS_CUT: FulfillmentWithdrawReason.ValueType  # 1
 """Units of the order were cancelled."""
 FULFILLMENT_WITHDRAW_REASON_ORDER_CANCELLED: FulfillmentWithdrawReason.ValueType  # 2
 """The order's attempt is closed."""
-FULFILLMENT_WITHDRAW_REASON_WORK_CANCELLED: FulfillmentWithdrawReason.ValueType  # 3
+FULFILLMENT_WITHDRAW_REASON_CANCEL_REQUESTED: FulfillmentWithdrawReason.ValueType  # 3
 """A caller cancelled the fulfilment with CancelFulfillment."""
 FULFILLMENT_WITHDRAW_REASON_INSPECTION_FAILED: FulfillmentWithdrawReason.ValueType  # 4
 """Damaged units were posted after the packages had passed."""

@@ -426,11 +426,11 @@ class SkuAvailability(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SKU_FIELD_NUMBER: _builtins.int
-    ASKED_FIELD_NUMBER: _builtins.int
+    REQUESTED_FIELD_NUMBER: _builtins.int
     SELLABLE_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """Stock keeping unit."""
-    asked: _builtins.int
+    requested: _builtins.int
     """Units in the basket, over all lines."""
     sellable: _builtins.int
     """Units that the next checkout can reserve."""
@@ -438,12 +438,12 @@ class SkuAvailability(_message.Message):
         self,
         *,
         sku: _builtins.str = ...,
-        asked: _builtins.int = ...,
+        requested: _builtins.int = ...,
         sellable: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "sellable", b"sellable", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requested", b"requested", "sellable", b"sellable", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,9 +95,9 @@ class ReservationServiceServicer(object):
         with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
         ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
         limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
-        SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
-        TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
-        another request).
+        SKU: requested, sellable; metadata: shortages, and sku_1, requested_1, sellable_1 and so on for
+        the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has
+        a reservation of another request).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,9 +44,9 @@ class ReservationServiceStub:
     with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
     ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
     limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
-    SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
-    TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
-    another request).
+    SKU: requested, sellable; metadata: shortages, and sku_1, requested_1, sellable_1 and so on for
+    the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has
+    a reservation of another request).
     """
     ConfirmReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]
     """Commits the reserved units of an order's attempt: active -> confirmed. It replaces an expired
@@ -101,9 +101,9 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
     ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
     limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
-    SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
-    TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
-    another request).
+    SKU: requested, sellable; metadata: shortages, and sku_1, requested_1, sellable_1 and so on for
+    the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has
+    a reservation of another request).
     """
     ConfirmReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]  # type: ignore[assignment]
     """Commits the reserved units of an order's attempt: active -> confirmed. It replaces an expired
@@ -161,9 +161,9 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
         ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
         limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
-        SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
-        TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
-        another request).
+        SKU: requested, sellable; metadata: shortages, and sku_1, requested_1, sellable_1 and so on for
+        the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has
+        a reservation of another request).
         """
 
     @_abc_1.abstractmethod

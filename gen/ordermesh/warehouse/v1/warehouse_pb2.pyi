@@ -166,11 +166,11 @@ class _ReservationStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     """A call released the reserved units."""
     RESERVATION_STATUS_REASON_TIME_EXPIRED: _ReservationStatusReason.ValueType  # 6
     """The reservation's expire_time passed."""
-    RESERVATION_STATUS_REASON_ATTEMPT_ENDED: _ReservationStatusReason.ValueType  # 7
+    RESERVATION_STATUS_REASON_ATTEMPT_CLOSED: _ReservationStatusReason.ValueType  # 7
     """The order's attempt is closed."""
     RESERVATION_STATUS_REASON_UNITS_CANCELLED: _ReservationStatusReason.ValueType  # 8
     """Units of the order were cancelled."""
-    RESERVATION_STATUS_REASON_WORK_REPORTED: _ReservationStatusReason.ValueType  # 9
+    RESERVATION_STATUS_REASON_FULFILLMENT_CHANGED: _ReservationStatusReason.ValueType  # 9
     """Fulfilment reported the outcome of committed units."""
     RESERVATION_STATUS_REASON_SPOILED_UNITS_REPLACED: _ReservationStatusReason.ValueType  # 10
     """ReplaceSpoiledUnits committed replacements of damaged units."""
@@ -196,11 +196,11 @@ RESERVATION_STATUS_REASON_STOCK_RELEASED: ReservationStatusReason.ValueType  # 5
 """A call released the reserved units."""
 RESERVATION_STATUS_REASON_TIME_EXPIRED: ReservationStatusReason.ValueType  # 6
 """The reservation's expire_time passed."""
-RESERVATION_STATUS_REASON_ATTEMPT_ENDED: ReservationStatusReason.ValueType  # 7
+RESERVATION_STATUS_REASON_ATTEMPT_CLOSED: ReservationStatusReason.ValueType  # 7
 """The order's attempt is closed."""
 RESERVATION_STATUS_REASON_UNITS_CANCELLED: ReservationStatusReason.ValueType  # 8
 """Units of the order were cancelled."""
-RESERVATION_STATUS_REASON_WORK_REPORTED: ReservationStatusReason.ValueType  # 9
+RESERVATION_STATUS_REASON_FULFILLMENT_CHANGED: ReservationStatusReason.ValueType  # 9
 """Fulfilment reported the outcome of committed units."""
 RESERVATION_STATUS_REASON_SPOILED_UNITS_REPLACED: ReservationStatusReason.ValueType  # 10
 """ReplaceSpoiledUnits committed replacements of damaged units."""

@@ -102,12 +102,12 @@ class FulfillmentLinesChanged(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_NEVER_STARTED_FIELD_NUMBER: _builtins.int
-    LEFT_AFTER_VOID_FIELD_NUMBER: _builtins.int
+    SHIPPED_AFTER_VOID_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
     CAUSE_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """The reason: UNITS_CUT, SHORT_PICK, INSPECTION_FAILED, WITHDRAWN or LEFT_AFTER_VOID, of
+    """The reason: UNITS_CUT, SHORT_PICK, INSPECTION_FAILED, WITHDRAWN or SHIPPED_AFTER_VOID, of
     FulfillmentStatusReason. New values may appear.
     """
     attempt_never_started: _builtins.bool
@@ -133,9 +133,9 @@ class FulfillmentLinesChanged(_message.Message):
         """The time of the change."""
 
     @_builtins.property
-    def left_after_void(self) -> Global___LeftAfterVoid:
+    def shipped_after_void(self) -> Global___ShippedAfterVoid:
         """The units that left the warehouse after the carrier had confirmed the label as void. Set with
-        the reason LEFT_AFTER_VOID only.
+        the reason SHIPPED_AFTER_VOID only.
         """
 
     def __init__(
@@ -145,14 +145,14 @@ class FulfillmentLinesChanged(_message.Message):
         reason: _builtins.str = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         attempt_never_started: _builtins.bool = ...,
-        left_after_void: Global___LeftAfterVoid | None = ...,
+        shipped_after_void: Global___ShippedAfterVoid | None = ...,
         actor: _builtins.str = ...,
         claimed_actor: _builtins.str | None = ...,
         cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "occur_time", b"occur_time", "shipped_after_void", b"shipped_after_void"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt_never_started", b"attempt_never_started", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt_never_started", b"attempt_never_started", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "occur_time", b"occur_time", "reason", b"reason", "shipped_after_void", b"shipped_after_void"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
     _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
@@ -161,7 +161,7 @@ class FulfillmentLinesChanged(_message.Message):
 Global___FulfillmentLinesChanged: _TypeAlias = FulfillmentLinesChanged  # noqa: Y015
 
 @_typing.final
-class LeftAfterVoid(_message.Message):
+class ShippedAfterVoid(_message.Message):
     """A parcel that a carrier reported after it had confirmed its label as void."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -186,4 +186,4 @@ class LeftAfterVoid(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LeftAfterVoid: _TypeAlias = LeftAfterVoid  # noqa: Y015
+Global___ShippedAfterVoid: _TypeAlias = ShippedAfterVoid  # noqa: Y015
