@@ -126,7 +126,7 @@ def retained_of_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differe
                 if left:
                     text = f"{left} minor units of ended attempt {payment.attempt} are not refunded"
                     yield Difference(
-                        check="money.dead",
+                        check="money.closed_attempt",
                         subject=f"order {order_id}",
                         text=text,
                         repair=_refund_of_ended_attempt(facts, payment),
@@ -188,7 +188,7 @@ def amounts_of_paid_orders(facts: Facts, _stuck_after: timedelta) -> Differences
                 f" {minor(payment.refunded_amount)}"
             )
             yield Difference(
-                check="money.told",
+                check="money.refunded",
                 subject=subject,
                 text=text,
                 repair=republish("payment", order.order_id),

@@ -188,7 +188,10 @@ def held_for_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Difference
             )
             repair = republish("fulfillment", _work_of(facts, reservation) or reservation.order_id)
             yield Difference(
-                check="reservation.dead", subject=_subject(reservation), text=text, repair=repair
+                check="reservation.closed_attempt",
+                subject=_subject(reservation),
+                text=text,
+                repair=repair,
             )
 
 

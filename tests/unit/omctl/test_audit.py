@@ -361,7 +361,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "stock.negative": _set("level", "available", -1),
     "stock.reservations": _set("line", "committed", 1),
     "reservation.order": _reserved_without_order,
-    "reservation.dead": _set("line", "committed", 1),
+    "reservation.closed_attempt": _set("line", "committed", 1),
     "order.units": lambda world: setattr(world.order.items[0], "cancelled_quantity", 0),
     "order.stock": _set("line", "shipped", 1),
     "return.stock": lambda world: setattr(world.rma.lines[0], "passed_quantity", 0),
@@ -375,10 +375,10 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "payment.twice": lambda world: world.payments.append(world.payment),
     "payment.contradicted": _contradicted,
     "payment.order": _order_lost_everywhere,
-    "money.dead": _cancelled,
+    "money.closed_attempt": _cancelled,
     "money.authorised": _authorised,
     "money.owed": _money("order", "total_amount", 501),
-    "money.told": _money("order", "refunded_amount", 499),
+    "money.refunded": _money("order", "refunded_amount", 499),
     "money.unpaid": _set("payment", "attempt", 2),
     "return.money": _money("rma", "refunded_amount", 249),
     "return.twice": _money("order", "shipping_amount", 251),
@@ -387,9 +387,9 @@ BROKEN: dict[str, Callable[[World], None]] = {
     ),
     "fulfillment.status": _set("work", "status", fulfillment_pb2.FULFILLMENT_STATUS_READY),
     "fulfillment.order": _order_lost_everywhere,
-    "fulfillment.dead": _cancelled_before_work,
+    "fulfillment.closed_order": _cancelled_before_work,
     "shipment.order": _order_lost_everywhere,
-    "shipment.dead": _cancelled_in_transit,
+    "shipment.closed_order": _cancelled_in_transit,
     "shipment.status": _set("parcel", "status", shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT),
     "shipment.unknown": lambda world: setattr(
         world.order.fulfillments[0], "shipment_id", "another"
@@ -630,13 +630,13 @@ def test_refused_refund_is_repaired_by_a_refund_command() -> None:
     """
     world = World()
     _cancelled(world)
-    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.closed_attempt"} == {
         "omctl events republish --service order --aggregate order"
     }
     world.refunds.append(
         payment_pb2.Refund(payment_id="payment", status=payment_pb2.REFUND_STATUS_FAILED)
     )
-    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.closed_attempt"} == {
         "omctl payment refund payment --expected-version 7"
     }
 
@@ -840,7 +840,7 @@ def test_audit_gap_skips_only_the_checks_that_need_it() -> None:
     assert [each.check for each in differences(world.facts())] == ["stock.ledger"]
     assert unchecked([AWAY]) == [
         "order.stock",
-        "reservation.dead",
+        "reservation.closed_attempt",
         "reservation.order",
         "stock.reservations",
     ]
