@@ -71,7 +71,9 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             commit_batch=config.pending_commit_batch,
         )
         ground.work(
-            config.owed_stock_interval_s, operations.commits.commit_pending_stock, "owed stock"
+            config.pending_commit_interval_s,
+            operations.commits.commit_pending_stock,
+            "pending commits",
         )
         service = FulfillmentService(operations.staff, operations.inspections, operations.reading)
         await ground.open(

@@ -54,9 +54,11 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
         ground.tasks.start("watches", operations.reading.watches.run())
-        ground.work(config.expiry_sweep_s, operations.cancellation.expire_orders, "expiry")
+        ground.work(config.expiry_interval_s, operations.cancellation.expire_orders, "expiry")
         ground.work(
-            COMMIT_PENDING_COUNT_INTERVAL_S, operations.payments.count_commit_pending, "owed stock"
+            COMMIT_PENDING_COUNT_INTERVAL_S,
+            operations.payments.count_commit_pending,
+            "pending commit count",
         )
         orders = OrderService(operations.creation, operations.cancellation, operations.reading)
         services = [

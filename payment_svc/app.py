@@ -90,7 +90,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             answer_timeout_s=config.processor_timeout_s,
             settle_after_s=config.settle_after_s,
         )
-        context.work(config.settle_every_s, operations.settlement.settle_due, "settlement")
+        context.work(config.settle_interval_s, operations.settlement.settle_due, "settlement")
         context.work(COMPENSATE_PAUSE_S, operations.settlement.compensate, "compensation")
         context.work(MEASURE_EVERY_S, operations.reading.measure, "measurements")
         context.work(

@@ -104,8 +104,8 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             timeouts=timeouts,
         )
         context.tasks.start("watches", operations.reading.watches.run())
-        context.work(config.label_sweep_s, operations.labels.buy_pending_labels, "labels")
-        context.work(config.label_sweep_s, operations.recalls.retry_open_recalls, "recalls")
+        context.work(config.label_interval_s, operations.labels.buy_pending_labels, "labels")
+        context.work(config.label_interval_s, operations.recalls.retry_open_recalls, "recalls")
         service = ShippingService(
             operations.creation, operations.recalls, operations.reports, operations.reading
         )

@@ -44,7 +44,9 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         config, tables, stream_name="WAREHOUSE", encode=events_out.outgoing_event
     ) as context:
         operations = Operations(context.database)
-        context.work(config.expiry_sweep_s, operations.reservations.expire_reservations, "expiry")
+        context.work(
+            config.expiry_interval_s, operations.reservations.expire_reservations, "expiry"
+        )
         inventory = InventoryService(operations.stock, operations.returns)
         reservations = ReservationService(operations.reservations, operations.fulfillment)
         services = [

@@ -216,7 +216,9 @@ class Relay:
             except TROUBLE as error:
                 if classify(error) not in LATER:
                     raise
-                log.warning("the relay has lost its session and begins another", error=repr(error))
+                log.warning(
+                    "the relay lost its database session and starts another", error=repr(error)
+                )
             await asyncio.sleep(PAUSE_MAX_S)
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:

@@ -132,9 +132,9 @@ def batch(ids: Sequence[UUID], encode: Callable[[Any], Message]) -> Page:
     return Page(size=len(ids), after=None, filter=0, encode=encode)
 
 
-def too_large(fitting: int, asked: int, bound: str) -> Refused:
-    """Returns the refusal of a batch whose answer would be larger than clients take; `fitting` of
-    its records would fit.
+def too_large(records_max: int, records: int, bound: str) -> Refused:
+    """Returns the refusal of a batch whose answer would be larger than clients take; the answer
+    of `records_max` of its `records` would fit.
     """
     text = f"The answer would be larger than {ANSWER_BYTES_MAX} bytes. Ask for {bound}."
     return Refused(

@@ -26,7 +26,7 @@ class StatusChanged:
 @dataclass(frozen=True, slots=True)
 class LinesChanged:
     """A domain event: the lines changed, and the status stays. The fulfilment is as it was right
-    after the change; `never_started`: see StatusChanged. `left_after_void`: the parcels that
+    after the change; `never_started`: see StatusChanged. `shipped_after_void`: the parcels that
     shipped with a void label.
     """
 
@@ -36,7 +36,7 @@ class LinesChanged:
     cause: str
     claimed_actor: str | None = None
     never_started: bool = False
-    left_after_void: VoidLabel | None = None
+    shipped_after_void: VoidLabel | None = None
 
 
 DomainEvent = StatusChanged | LinesChanged

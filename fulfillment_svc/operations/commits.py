@@ -46,7 +46,7 @@ class CommitOperations:
         self.database, self.writer, self.warehouse = database, writer, warehouse
         self.commit_batch = commit_batch
         self._commit_pending = telemetry.reading(
-            "fulfillments_stock_owed",
+            "fulfillments_commit_pending",
             "In planning without committed stock, by the warehouse's answer",
             "answer",
         )
@@ -59,7 +59,7 @@ class CommitOperations:
         """
         with telemetry.reading_of(self._commit_pending):
             counts, unreachable = await self._commit_pending_stock()
-        for answer in ("later", "refused"):
+        for answer in ("deferred", "refused"):
             self._commit_pending.labels(answer).set(counts[answer])
         if unreachable:
             raise unreachable
@@ -81,13 +81,13 @@ class CommitOperations:
                 unreachable = deferred
             # a defect about one batch does not stop the next ones
             except Defect as defect:
-                _log.error("the warehouse fails to say what became of owed stock", exc_info=defect)
+                _log.error("the warehouse failed to answer about pending commits", exc_info=defect)
             for outcome in await self.writer.write(
                 list(commit_envelopes(page, answers, str(request_id)))
             ):
                 if isinstance(outcome, Failure):
                     _log.error(
-                        "stock is committed, and not settled here yet",
+                        "a commit is not recorded yet, and is requested again",
                         reason=outcome.reason,
                         exc_info=outcome,
                     )
@@ -147,4 +147,4 @@ def answer_label(answer: CommitAnswer | None) -> str:
     """How the warehouse's answer is counted."""
     if isinstance(answer, NotCommitted) and answer.final:
         return "refused"
-    return "done" if isinstance(answer, Committed) else "later"
+    return "done" if isinstance(answer, Committed) else "deferred"

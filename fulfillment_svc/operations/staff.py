@@ -46,9 +46,9 @@ class StaffOperations:
             request_id = uuid5(fulfillment.id, f"CreateShipment:{fulfillment.version}")
             await self.shipping.create_shipment(request_id, fulfillment)
         except Failure as failure:
-            self._shipments.labels("later" if isinstance(failure, Deferred) else "refused").inc()
+            self._shipments.labels("deferred" if isinstance(failure, Deferred) else "refused").inc()
             _log.warning(
-                "no shipment at once",
+                "no shipment yet: shipping creates it from the event",
                 fulfillment_id=str(fulfillment.id),
                 reason=failure.reason,
                 message=failure.message,

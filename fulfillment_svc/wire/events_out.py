@@ -28,8 +28,8 @@ def _message(domain_event: DomainEvent) -> Message:
             reason=domain_event.reason,
             occur_time=timestamp(record.update_time),
             attempt_never_started=domain_event.never_started,
-            left_after_void=_left_after_void(domain_event.left_after_void)
-            if domain_event.left_after_void
+            shipped_after_void=_shipped_after_void(domain_event.shipped_after_void)
+            if domain_event.shipped_after_void
             else None,
             actor=domain_event.actor,
             claimed_actor=domain_event.claimed_actor,
@@ -48,9 +48,9 @@ def _message(domain_event: DomainEvent) -> Message:
     )
 
 
-def _left_after_void(label: VoidLabel) -> fulfillment_events_pb2.LeftAfterVoid:
+def _shipped_after_void(label: VoidLabel) -> fulfillment_events_pb2.ShippedAfterVoid:
     items = [
         fulfillment_pb2.PackedItem(line_number=number, quantity=quantity)
         for number, quantity in label.units.items()
     ]
-    return fulfillment_events_pb2.LeftAfterVoid(shipment_id=str(label.shipment_id), items=items)
+    return fulfillment_events_pb2.ShippedAfterVoid(shipment_id=str(label.shipment_id), items=items)

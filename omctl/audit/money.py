@@ -113,7 +113,7 @@ def charged_for_unknown_orders(facts: Facts, _stuck_after: timedelta) -> Differe
             )
 
 
-@check("orders", "payments", "refunds", rules=("money.dead", "money.authorised"))
+@check("orders", "payments", "refunds", rules=("money.closed_attempt", "money.authorised"))
 def retained_of_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Payment retains no money of an attempt that is not the last, or of a cancelled order."""
     for order_id, all_of_order in facts.payments_of.items():
@@ -134,7 +134,7 @@ def retained_of_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differe
         yield from _authorised_for_ended_attempt(order, all_of_order)
 
 
-@check("orders", "payments", "refunds", rules=("money.unpaid", "money.owed", "money.told"))
+@check("orders", "payments", "refunds", rules=("money.unpaid", "money.owed", "money.refunded"))
 def amounts_of_paid_orders(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Payment retains what an active, paid order costs and has refunded the rest, and the order
     states the refunded amount.

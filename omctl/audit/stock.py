@@ -166,7 +166,7 @@ def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str])
         )
 
 
-@check("orders", "reservations", "fulfillments", rules=("reservation.dead",))
+@check("orders", "reservations", "fulfillments", rules=("reservation.closed_attempt",))
 def held_for_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differences:
     """No units are held for an order or an attempt that has ended."""
     for reservation in facts.reservations:

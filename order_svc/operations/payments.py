@@ -29,7 +29,7 @@ from order_svc.peers import Warehouse
 from order_svc.store.orders import count_commit_pending_orders
 from order_svc.store.workspace import find_pending_orders
 
-CONFIRMATION_LABELS = {Committed: "confirmed", CommitPending: "owed", Unavailable: "refused"}
+CONFIRMATION_LABELS = {Committed: "confirmed", CommitPending: "pending", Unavailable: "refused"}
 
 
 class PaymentOperations:
@@ -50,7 +50,7 @@ class PaymentOperations:
             "answer",
         )
         self._commit_pending = telemetry.reading(
-            "orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet"
+            "orders_commit_pending", "Orders that are paid, and whose stock is not confirmed yet"
         )
 
     async def confirm_payments(

@@ -27,7 +27,7 @@ class OrderOperations:
     def __init__(self, database: Database, peer: Orders) -> None:
         self.database, self.peer = database, peer
         self._copies = telemetry.counter(
-            "payment_order_copies_total",
+            "payment_stored_orders_used_total",
             "Charges and captures that were decided on this service's copy of the order",
         )
 
@@ -56,7 +56,7 @@ class OrderOperations:
         except Deferred as error:
             self._copies.inc()
             _log.warning(
-                "an order is paid by this service's copy of it",
+                "the order service is unreachable: the stored order decides",
                 order_id=str(order_id),
                 reason=error.reason,
             )

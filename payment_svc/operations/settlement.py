@@ -93,7 +93,7 @@ class SettlementOperations:
         except Deferred:
             self.calls.count(payment, operation, "unavailable")
             raise
-        crash_points.point("provider.answered")
+        crash_points.point("processor.answered")
         self.calls.count(payment, operation, type(answer).__name__.lower())
         return await self.writer.write_payment(
             settlement(payment, operation, answer, cause), payment.id
@@ -206,9 +206,9 @@ class SettlementOperations:
         except Deferred:
             self.calls.count(payment, operation, "unavailable")
             return None
-        crash_points.point("provider.answered")
+        crash_points.point("processor.answered")
         self.calls.count(
-            payment, operation, type(answer).__name__.lower() if answer else "unheard_of"
+            payment, operation, type(answer).__name__.lower() if answer else "not_found"
         )
         return settlement(payment, operation, answer, cause_of(operation)) if answer else None
 
@@ -222,7 +222,7 @@ class SettlementOperations:
             lookup_after=timedelta(seconds=interval_s),
         )
         return Envelope(
-            key=f"{operation_id}:ask:{number}",
+            key=f"{operation_id}:lookup:{number}",
             request_hash=b"",
             target=order_id,
             actor="payment",
@@ -279,7 +279,7 @@ def unknown_outcome(
 ) -> Envelope[RecordUnknownOutcome]:
     """The command that records a lost answer, once. A lookup is due at once."""
     return Envelope(
-        key=f"{operation.id}:lost",
+        key=f"{operation.id}:unknown",
         request_hash=b"",
         target=payment.order_id,
         actor="payment",

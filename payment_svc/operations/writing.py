@@ -65,10 +65,10 @@ class AccountWriter:
     def _log_contradiction(self, payment: Payment, transition: Transition) -> None:
         self._contradictions.labels(payment.processor).inc()
         _log.error(
-            "a processor contradicts what it said before",
+            "a processor contradicts an earlier report",
             payment_id=str(payment.id),
             operation_id=str(transition.operation_id),
-            said=transition.outcome,
+            outcome=transition.outcome,
             report_id=transition.cause,
         )
 

@@ -40,7 +40,7 @@ class CreationOperations:
     ) -> None:
         self.database, self.writer, self.orders, self.labels = database, writer, orders, labels
         self._skipped = telemetry.counter(
-            "shipping_dead_orders_skipped_total",
+            "shipping_closed_orders_skipped_total",
             "Ready fulfilments that were skipped: they or their order were closed",
         )
 

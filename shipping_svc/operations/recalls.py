@@ -153,7 +153,7 @@ class RecallOperations:
         verb = "recall" if recall.bring_back else "void"
         # The recall has another key once the number of the label is stored: then shipping recalls
         # the label once more.
-        key = f"{purchase}:{verb}" if recall.tracking_number else f"{purchase}:{verb}:unheard"
+        key = f"{purchase}:{verb}" if recall.tracking_number else f"{purchase}:{verb}:unanswered"
         answer = await self.calls.call(
             partial(
                 self.calls.carrier.recall,

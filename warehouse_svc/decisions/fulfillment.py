@@ -51,7 +51,7 @@ def apply_fulfillment(record: OrderStock, command: ApplyFulfillment, context: Co
     return posting.decision()
 
 
-def ship_shelf(posting: StockPosting, reservation: Reservation, left: LeftAfterVoid) -> None:
+def ship_shelf(posting: StockPosting, reservation: Reservation, left: ShippedAfterVoid) -> None:
     """Posts the units that left with a voided label as shipped from the shelf, all or none.
 
     Raises Refused SHELF_SHORTAGE where fewer are sellable.

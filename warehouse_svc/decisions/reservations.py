@@ -375,11 +375,13 @@ def expired_units(reservations: Sequence[Reservation]) -> list[WantedLine]:
 
 
 def violations(short: Sequence[Shortage], kind: str) -> list[Violation]:
-    return [Violation(s.sku, f"asked {s.asked}, left {s.sellable}", kind) for s in short]
+    return [
+        Violation(s.sku, f"requested {s.requested}, sellable {s.sellable}", kind) for s in short
+    ]
 
 
 def metadata(short: Sequence[Shortage]) -> dict[str, str]:
-    """Returns the first shortages as metadata of an error: sku_1, asked_1, left_1 and so on.
+    """Returns the first shortages as metadata of an error: sku_1, requested_1, sellable_1, ...
 
     `shortages` is the number of all of them.
     """
@@ -387,7 +389,7 @@ def metadata(short: Sequence[Shortage]) -> dict[str, str]:
     for number, shortage in enumerate(short[:SHORTAGES_IN_METADATA], 1):
         fields |= {
             f"sku_{number}": shortage.sku,
-            f"asked_{number}": str(shortage.asked),
-            f"left_{number}": str(shortage.sellable),
+            f"requested_{number}": str(shortage.requested),
+            f"sellable_{number}": str(shortage.sellable),
         }
     return fields

@@ -21,25 +21,25 @@ class Shortage:
     """A SKU with fewer sellable units than the lines ask for, over all warehouses."""
 
     sku: str
-    asked: int
+    requested: int
     sellable: int
 
 
 def demand(lines: Sequence[WantedLine]) -> Counter[str]:
     """Returns the units by SKU, in the order in which the lines first name them."""
-    asked: Counter[str] = Counter()
+    requested: Counter[str] = Counter()
     for line in lines:
-        asked[line.sku] += line.quantity
-    return asked
+        requested[line.sku] += line.quantity
+    return requested
 
 
 def shortages(lines: Sequence[WantedLine], sellable: Sellable) -> list[Shortage]:
     """Returns the SKUs with too few sellable units."""
     totals = {sku: sum(units.get(sku, 0) for units in sellable.values()) for sku in demand(lines)}
     return [
-        Shortage(sku, asked, totals[sku])
-        for sku, asked in demand(lines).items()
-        if asked > totals[sku]
+        Shortage(sku, requested, totals[sku])
+        for sku, requested in demand(lines).items()
+        if requested > totals[sku]
     ]
 
 

@@ -120,7 +120,7 @@ class FulfillmentLine:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftAfterVoid:
+class ShippedAfterVoid:
     """Units, by line number, that left with a shipment, `source`, after its label was voided.
 
     They were back on the shelf, or are still committed for the parcel that replaces it.
@@ -135,7 +135,7 @@ class ApplyFulfillment:
     """Apply one warehouse's current picklist.
 
     All other units that are committed there go back on the shelf. `shipped`: the picklist's units
-    have left. `left_after_void`: other units have left as well.
+    have left. `shipped_after_void`: other units have left as well.
     """
 
     attempt: int

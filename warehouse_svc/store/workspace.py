@@ -134,7 +134,7 @@ def _places_and_skus(
                     for line in r.lines
                     if line.number in wanted
                 )
-            case ApplyFulfillment(left_after_void=left) if left:
+            case ApplyFulfillment(shipped_after_void=left) if left:
                 in_warehouse = [r for r in of_order if r.warehouse_id == command.warehouse_id]
                 places.update(
                     (r.warehouse_id, line.sku)

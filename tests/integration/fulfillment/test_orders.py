@@ -341,7 +341,7 @@ async def test_confirmation_and_cancellation_in_set_are_one_record(
     """Events that confirm and cancel an order can come in one set: they concern one record, and one
     write applies both.
     """
-    taken = measured("write_retries_total", blame="taken")
+    taken = measured("write_retries_total", error_class="taken")
     confirmation, cancellation = await operations.orders.apply_order_events(
         [confirmed(order_id), cancelled(order_id)]
     )

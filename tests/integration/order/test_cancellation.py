@@ -419,10 +419,10 @@ async def test_pending_stock_commits_are_counted(
     await deliver(operations, [delivery(paid(order))])
     warehouse.away = False
     await operations.payments.count_commit_pending()
-    assert measured("orders_stock_owed") == 1
+    assert measured("orders_commit_pending") == 1
     await deliver(operations, [delivery(committed(order, "london"))])
     await operations.payments.count_commit_pending()
-    assert REGISTRY.get_sample_value("orders_stock_owed") == 0
+    assert REGISTRY.get_sample_value("orders_commit_pending") == 0
     await failed(orders, operations, warehouse)
     after = {
         answer: measured("order_stock_confirmations_total", answer=answer) for answer in before

@@ -128,7 +128,7 @@ async def test_a_batch_too_large_is_refused_before_it_acts(
         await refusal(ask(clients.reservations.BatchConfirmReservations, confirming)),
         await refusal(ask(clients.reservations.BatchReleaseReservations, releasing)),
     ):
-        assert (refused.reason, refused.metadata["fitting"]) == ("ANSWER_TOO_LARGE", "2")
+        assert (refused.reason, refused.metadata["records_max"]) == ("ANSWER_TOO_LARGE", "2")
     assert await count(engine, movements) == posted
     some = api.BatchConfirmReservationsRequest(
         request_id=str(uuid4()), order_attempts=map(attempt, held[:2])

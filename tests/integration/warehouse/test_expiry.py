@@ -165,7 +165,7 @@ async def test_expired_reservation_of_sold_units_is_not_replaced(
     await operations.reservations.expire_reservations()
     await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))
     refused = await refusal(ask(clients.reservations.ReserveStock, request))
-    assert (refused.reason, refused.metadata["left_1"]) == ("INSUFFICIENT_STOCK", "1")
+    assert (refused.reason, refused.metadata["sellable_1"]) == ("INSUFFICIENT_STOCK", "1")
 
 
 async def test_confirmation_after_expiry_uses_another_warehouse(
@@ -188,7 +188,7 @@ async def test_confirmation_after_expiry_uses_another_warehouse(
     assert (new.warehouse_id, new.status, new.generation) == ("york", CONFIRMED, 2)
     refused = await refusal(ask(clients.reservations.ConfirmReservation, confirm(never)))
     assert (type(refused), refused.reason) == (Refused, "RESERVATION_EXPIRED")
-    assert [(v.subject, v.description) for v in refused.violations] == [("tea", "asked 1, left 0")]
+    assert [(v.subject, v.description) for v in refused.violations] == [("tea", "requested 1, sellable 0")]
     (await as_stored(engine)).check()
 
 
