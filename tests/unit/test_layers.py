@@ -91,7 +91,7 @@ CHASSIS = (
 CLIENT_SIDE = frozenset(
     {
         *("rpc.client", "rpc.watch_client", "broker.subscribe", "broker.stream"),
-        *("observe.telemetry", "values.actor", "values.config", "values.errors"),
+        *("observe.telemetry", "values.actor", "values.config", "values.convert", "values.errors"),
         *("values.event_subjects", "values.money"),
     }
 )

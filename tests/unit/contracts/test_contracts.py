@@ -272,8 +272,8 @@ broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named 
 ThingChanged is an event without reason, claimed_actor, cause_id
 broken.v1.Remark.note is in an event
 broken.v1.ThingChanged.price is not bounded
-GetLoud is a read: NO_SIDE_EFFECTS, and no request_id
-ListAll is a read: NO_SIDE_EFFECTS, and no request_id
+GetLoud is a read: it needs NO_SIDE_EFFECTS and no request_id
+ListAll is a read: it needs NO_SIDE_EFFECTS and no request_id
 ListAll has no page_size of 0 to 1000
 ListAll has no page_token and next_page_token
 ListAll has no update_time_from and update_time_before

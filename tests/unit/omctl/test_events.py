@@ -607,8 +607,8 @@ def test_refusal_beside_an_outage_exits_with_code_1(omctl: Omctl) -> None:
         (("replay", "order-payments", REQUEST_ID, "--all"), "--all"),
         (("replay", "order-payments", REQUEST_ID, "--reason", "R"), "Filters go with --all"),
         (("replay", "--reason", "R"), "--all"),
-        (("republish",), "--aggregate, or --since"),
-        (("republish", "--before", "2026-01-31"), "--aggregate, or --since"),
+        (("republish",), "give --aggregate or --since"),
+        (("republish", "--before", "2026-01-31"), "give --aggregate or --since"),
     ],
 )
 def test_invalid_argument_is_a_usage_error(
