@@ -47,7 +47,7 @@ class CommitOperations:
         self.commit_batch = commit_batch
         self._commit_pending = telemetry.reading(
             "fulfillments_commit_pending",
-            "In planning without committed stock, by the warehouse's answer",
+            "Fulfilments whose stock is not committed, by the warehouse's last answer",
             "answer",
         )
 

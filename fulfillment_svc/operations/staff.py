@@ -24,7 +24,7 @@ class StaffOperations:
         self.writer, self.shipping = writer, shipping
         self._shipments = telemetry.counter(
             "fulfillment_shipment_calls_total",
-            "Shipments asked for at once, by what came of it",
+            "Calls to shipping for a shipment, by outcome",
             "outcome",
         )
 

@@ -50,7 +50,7 @@ class PaymentOperations:
             "answer",
         )
         self._commit_pending = telemetry.reading(
-            "orders_commit_pending", "Orders that are paid, and whose stock is not confirmed yet"
+            "orders_commit_pending", "Paid orders whose stock the warehouse has not committed yet"
         )
 
     async def confirm_payments(

@@ -28,7 +28,7 @@ class OrderOperations:
         self.database, self.peer = database, peer
         self._copies = telemetry.counter(
             "payment_stored_orders_used_total",
-            "Charges and captures that were decided on this service's copy of the order",
+            "Charges and captures decided on the stored order: the order service was unreachable",
         )
 
     async def order_to_pay(self, envelope: Envelope[CreateRequest]) -> Order | None:

@@ -188,7 +188,9 @@ async def test_confirmation_after_expiry_uses_another_warehouse(
     assert (new.warehouse_id, new.status, new.generation) == ("york", CONFIRMED, 2)
     refused = await refusal(ask(clients.reservations.ConfirmReservation, confirm(never)))
     assert (type(refused), refused.reason) == (Refused, "RESERVATION_EXPIRED")
-    assert [(v.subject, v.description) for v in refused.violations] == [("tea", "requested 1, sellable 0")]
+    assert [(v.subject, v.description) for v in refused.violations] == [
+        ("tea", "requested 1, sellable 0")
+    ]
     (await as_stored(engine)).check()
 
 
