@@ -12,5 +12,5 @@ publish/    events out
 broker/     NATS JetStream
 write/      the write path and its tables
 observe/    logs, metrics, traces
-values/     pure values and functions
+values/     values and functions without a database, a broker or a peer
 """

@@ -6,11 +6,11 @@ each service's app.py:
     @asynccontextmanager
     async def running(config: Config) -> AsyncIterator[Supervisor]:
         async with service_context(
-            config, tables, stream_name="ORDERS", encode=wire.outgoing_event
+            config, tables, stream_name="ORDERS", encode=events_out.outgoing_event
         ) as context:
             channel = await context.channel(config.warehouse_address, Breaker("warehouse"))
             operations = Operations(context.database, Warehouse(channel))
-            context.tasks.start("watches", operations.watches.run())
+            context.tasks.start("watches", operations.reading.watches.run())
             service = partial(add_OrderServiceServicer_to_server, OrderService(operations))
             await context.open([service], Consumers(operations).handlers)
             yield context.tasks

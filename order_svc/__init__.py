@@ -1,0 +1,1 @@
+"""The order service: orders, their history and their returns."""

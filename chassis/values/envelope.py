@@ -44,7 +44,7 @@ class Context:
 
     time           the database's clock, read after the records were locked
     target         the id of the record that the command names
-    actor          the role or the service that the command comes from, for the history
+    actor          the role or the service that makes the change, for the history
     cause          the request or the event that led to the command, for the history
     claimed_actor  the person or service that the caller claims to act for
     note           the caller's reason in free text

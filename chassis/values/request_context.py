@@ -1,7 +1,7 @@
 """The key and the request hash of a request. A repeat has both; another request under the same key
 has another hash.
 
-This module has pure functions over a request and its descriptor. The table of keys is in
+This module has functions over a request and its descriptor. The table of keys is in
 chassis/write/idempotency_keys.py.
 """
 

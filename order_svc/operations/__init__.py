@@ -1,7 +1,7 @@
 """The operations of the order service, one method for each. An operation asks a peer before the
-write, in one call for the whole set.
+write, in one call for the whole set; a release of stock follows its write.
 
-A module has the name of its deciders' module.
+creation, payments, cancellation and returns are named like their deciders' modules.
 
 creation.py      orders are placed, and failed ones are tried again
 payments.py      payments, and the commit of their stock

@@ -10,6 +10,7 @@ from chassis.values import crash_points
 from chassis.values.decision import unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Exists, Failure
+from chassis.values.request_context import KeyReused
 from chassis.write.database import Database
 from chassis.write.writer import Writer
 from order_svc.decisions.creation import PAYMENT_WINDOW, check, check_retry
@@ -46,27 +47,31 @@ class CreationOperations:
         """Reserves the checkout's stock, then stores the order.
 
         The envelope's target is the id of the request. The order gets the id that the warehouse
-        returns, so a repeat goes on where an earlier try has stopped.
+        returns: a repeat after a crash between the two gets the reservation and the order id of
+        the first try. A repeat for a placed order reserves nothing.
         """
         command, request_id = envelope.command, envelope.target
         checkout = command.checkout
         check(checkout)
         async with self.database.read() as connection:
             order_id = await order_of_checkout(connection, command.checkout_key)
-        if not order_id:
-            await self._check_reference(checkout, None)
-            wanted = [
-                (number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)
-            ]
-            order_id, allocations = await self.warehouse.reserve(
-                request_id, uuid7(), 1, wanted, RESERVATION_TTL
-            )
-            crash_points.point("order.reserved")
-            command = replace(command, allocations=allocations)
-        [outcome] = await self.writer.write([replace(envelope, target=order_id, command=command)])
-        if isinstance(outcome, Failure):
+        if order_id:
+            [outcome] = await self.writer.write([replace(envelope, target=order_id)])
+            return unwrap(outcome)
+        await self._check_reference(checkout, None)
+        wanted = [
+            (number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)
+        ]
+        order_id, allocations = await self.warehouse.reserve(
+            request_id, uuid7(), 1, wanted, RESERVATION_TTL
+        )
+        crash_points.point("order.reserved")
+        placing = replace(command, allocations=allocations)
+        [outcome] = await self.writer.write([replace(envelope, target=order_id, command=placing)])
+        # A reused id stands for an order that has this reservation.
+        if isinstance(outcome, Failure) and not isinstance(outcome, KeyReused):
             try:
-                # A rival may have placed its order meanwhile.
+                # The write also fails where another order has taken the reference meanwhile.
                 await self._check_reference(checkout, order_id)
             except Exists:
                 await self.releaser.release([(order_id, 1)])
@@ -90,7 +95,7 @@ class CreationOperations:
             retry = replace(envelope.command, attempt=attempt, allocations=allocations)
             envelope = envelope.with_command(retry)
         [outcome] = await self.writer.write([envelope])
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, Failure) and not isinstance(outcome, KeyReused):
             await self._check_reference(order, order.id)
         return unwrap(outcome)
 

@@ -1,5 +1,6 @@
-"""Releases the stock of orders that have ended at once, where the warehouse can be reached. Where
-it cannot, the warehouse releases the stock when it consumes the order's event.
+"""Releases at once the stock of orders that have ended. Where the warehouse cannot be reached, it
+releases the stock when it consumes the order's event. The stock of an order that was not placed has
+no event: it is released when its reservation expires.
 """
 
 import asyncio
@@ -35,9 +36,7 @@ class StockReleaser:
         )
 
     async def release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
-        """Releases the reservations of these attempts of orders, in one call for all (of 500 at
-        most).
-        """
+        """Releases the reservations of these attempts of orders, in calls of 500 at most."""
         for start in range(0, len(attempts), ORDERS_MAX):
             await self._release(attempts[start : start + ORDERS_MAX])
 

@@ -58,8 +58,7 @@ def _module_rule(
     )
 
 
-# This table permits more than the first table of the architecture: docs/decisions/0011 has the
-# reasons. The chassis is named by its folders.
+# docs/decisions/0011 has the reasons for each import. The chassis is named by its folders.
 MODULE_RULES = {
     "lifecycle": _module_rule(pure=True),
     "model": _module_rule("lifecycle", "values", pure=True),

@@ -672,6 +672,38 @@ async def test_concurrent_unique_references_place_one_order(
     assert held - released == {UUID(placed.order_id)}
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["later", "at once"])
+async def test_reused_id_with_a_taken_reference_releases_nothing(
+    orders: Orders, warehouse: FakeWarehouse, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """The request_id of an order, sent again with a reference that another order holds, is
+    REQUEST_ID_REUSED, and the order's stock stays reserved. The same holds where the order is
+    placed between the second request's reservation and its write.
+    """
+    first = flagged("536365")
+    reused = flagged("536366", request_id=first.request_id)
+
+    async def place_both() -> None:
+        await create(orders, first)
+        await create(orders, flagged("536366"))
+
+    async def reserve(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        reservation = await warehouse.reserve(*arguments)
+        await place_both()
+        return reservation
+
+    if at_once:
+        monkeypatch.setattr(warehouse, "reserve", reserve)
+    else:
+        await place_both()
+    with pytest.raises(Invalid) as refused:
+        await create(orders, reused)
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert len(warehouse.reserved) == 2
+    assert not warehouse.asked_to_release
+
+
 async def test_retry_with_a_taken_reference_stays_failed(
     orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
