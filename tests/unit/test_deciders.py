@@ -1,7 +1,9 @@
-"""The table of deciders of each service has an entry for each of its commands."""
+"""Each command of each service has a decider, code that builds it, and a test."""
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -18,6 +20,8 @@ from shipping_svc.decisions import deciders as shipping_deciders
 from shipping_svc.model import commands as shipping_commands
 from warehouse_svc.decisions import deciders as warehouse_deciders
 from warehouse_svc.model import commands as warehouse_commands
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,29 @@ def test_every_decider_takes_its_own_command(service: str) -> None:
         kind: get_type_hints(its)["command"] for kind, its in SERVICES[service].deciders.items()
     }
     assert taken == {kind: kind for kind in taken}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_command_is_built_and_tested(service: str) -> None:
+    """`wire` or an operation builds each command, and a test names it. This test prints the
+    commands that no module builds or tests.
+    """
+    package = ROOT / f"{service}_svc"
+    building = [*package.glob("wire/*.py"), *package.glob("operations/*.py")]
+    tests = [path for path in ROOT.glob("tests/*/**/*.py") if path != Path(__file__)]
+    commands = {kind.__name__ for kind in SERVICES[service].deciders}
+    assert commands - _names(building) == set()
+    assert commands - _names(tests) == set()
+
+
+def _names(paths: Iterable[Path]) -> set[str]:
+    """Returns the names that the modules use; an import alone is no use."""
+    return {
+        node.id
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name)
+    }
 
 
 def test_command_without_decider_is_named() -> None:
