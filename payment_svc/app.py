@@ -1,5 +1,6 @@
 """The composition root of the payment service."""
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -78,7 +79,8 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             )
         )
         secret = config.sandbox_webhook_secret
-        key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
+        # without a secret only the sandbox itself can send webhooks
+        key = webhooks.key_of(secret.get_secret_value()) if secret else secrets.token_bytes(32)
         processor = sandbox.Sandbox(Ledger(sandbox_engine), key)
         # It has the total of an order, before anything is charged or captured.
         orders = Orders(await context.channel(config.order_address, Breaker("order")))
