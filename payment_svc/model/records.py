@@ -153,8 +153,9 @@ class Payment:
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)
 
-    def operation(self, operation_id: UUID) -> Operation | None:
-        return next((o for o in self.operations if o.id == operation_id), None)
+    def operation(self, operation_id: UUID) -> Operation:
+        """The payment's operation of that id."""
+        return next(o for o in self.operations if o.id == operation_id)
 
     def requested_by(self, key: str) -> Operation | None:
         """The operation that the command of that key has requested."""
@@ -226,16 +227,11 @@ class Account:
         return next((p for p in self.payments if p.id == payment_id), None)
 
     def payment_of_operation(self, operation_id: UUID) -> Payment | None:
-        return next((p for p in self.payments if p.operation(operation_id)), None)
+        return next((p for p in self.payments for o in p.operations if o.id == operation_id), None)
 
     def requested_by(self, key: str) -> Payment | None:
         """The payment whose operation the command of that key has requested."""
         return next((p for p in self.payments if p.requested_by(key)), None)
-
-    @property
-    def attempt_payments(self) -> tuple[Payment, ...]:
-        """The payments of the order's current attempt."""
-        return tuple(p for p in self.payments if p.attempt == self.order.attempt)
 
     @property
     def live_payment(self) -> Payment | None:

@@ -89,7 +89,6 @@ def test_refund_success_is_stored_and_published(refunded: int, minor: int, statu
     its = only(decided.record)
     assert (its.status, its.refunded, its.refund_pending) == (status, minor, 0)
     done = its.operation(numbered(3, 401))
-    assert done
     assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(done))]
     assert done.outcome is Outcome.SUCCEEDED
     assert (
