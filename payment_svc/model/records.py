@@ -173,25 +173,12 @@ class Payment:
         """What was captured and is neither refunded nor being refunded."""
         return self.captured - self.refunded - self.refund_pending
 
-    @property
-    def authorization_reference(self) -> str | None:
-        """The processor's reference of the authorisation, where there is one."""
-        return self._reference(Kind.AUTHORIZE)
-
-    @property
-    def charge_reference(self) -> str | None:
-        """The processor's reference of the charge or capture, where there is one."""
-        return self._reference(Kind.CHARGE, Kind.CAPTURE)
-
-    def _reference(self, *kinds: Kind) -> str | None:
-        return next(
-            (
-                o.reference
-                for o in self.operations
-                if o.kind in kinds and o.outcome is Outcome.SUCCEEDED
-            ),
-            None,
-        )
+    def reference(self, *kinds: Kind) -> str:
+        """The processor's reference of the payment's successful operation of one of these kinds."""
+        done = (o for o in self.operations if o.outcome is Outcome.SUCCEEDED)
+        reference = next(o.reference for o in done if o.kind in kinds)
+        assert reference, "a successful operation has a reference"
+        return reference
 
     def refund(self, operation: Operation) -> Refund:
         """One of the payment's refund operations, as RPCs and events show it."""

@@ -37,7 +37,7 @@ async def refund(
     """Calls RefundPayment without the transport."""
     amount = Money(minor, "GBP") if minor else None
     envelope = refunding(payment, request, amount=amount)
-    _, made = await (at or world.operations).refunds.refund_payment(envelope)
+    _, made = await (at or world.operations).payments.refund_payment(envelope)
     return made
 
 
@@ -59,7 +59,7 @@ async def refund_return(
 ) -> Refund:
     """Calls RefundPayment for the return again, without the transport."""
     envelope = refunding(payment, request, amount=None, return_id=return_id)
-    _, made = await (at or world.operations).refunds.refund_payment(envelope)
+    _, made = await (at or world.operations).payments.refund_payment(envelope)
     return made
 
 

@@ -133,7 +133,7 @@ async def test_refunds_are_counted_once_and_open_ones_measured(
     await operations.reading.measure()
     assert REGISTRY.get_sample_value("payment_refunds_open") == 1
     assert measured("payment_refunds_open_seconds") > 0
-    sandbox = operations.settlement.calls.processors["sandbox"]
+    sandbox = operations.settlement.processors["sandbox"]
     assert isinstance(sandbox, Sandbox)
     await sandbox.ledger.settle_due()
     for _ in range(3):

@@ -240,7 +240,7 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
         contradiction_id=stored.id,
         note="given back there",
     )
-    await world.operations.contradictions.resolve_contradiction(resolving)
+    await world.operations.payments.resolve_contradiction(resolving)
     await world.operations.reading.measure()
     assert measured("processor_contradictions_open") == 0
     assert await the_payment(world, order.order_id) == await world.operations.reading.get_payment(

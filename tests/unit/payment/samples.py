@@ -286,7 +286,6 @@ def record_unknown(operation_id: UUID = OPERATION) -> Envelope[RecordUnknownOutc
         key="lost",
         cause="r1",
         operation_id=operation_id,
-        lookup_after=timedelta(0),
     )
 
 
