@@ -1,5 +1,6 @@
 """The composition root of the payment service."""
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -15,12 +16,9 @@ from payment_svc import tables
 from payment_svc.config import Config
 from payment_svc.consumers import Consumers
 from payment_svc.decisions.deciders import decide
-from payment_svc.operations.contradictions import ContradictionOperations
 from payment_svc.operations.orders import OrderOperations
 from payment_svc.operations.payments import PaymentOperations
-from payment_svc.operations.processor_calls import ProcessorCalls
 from payment_svc.operations.reading import ReadOperations
-from payment_svc.operations.refunds import RefundOperations
 from payment_svc.operations.settlement import SettlementOperations
 from payment_svc.operations.writing import AccountWriter
 from payment_svc.peers import Orders
@@ -55,13 +53,12 @@ class Operations:
         )
         self.reading = ReadOperations(database)
         self.orders = OrderOperations(database, orders)
-        calls = ProcessorCalls(processors, answer_timeout_s)
-        self.settlement = SettlementOperations(database, self.writer, calls, settle_after_s)
+        self.settlement = SettlementOperations(
+            database, self.writer, processors, answer_timeout_s, settle_after_s
+        )
         self.payments = PaymentOperations(
             self.writer, self.reading, self.orders, self.settlement, processor
         )
-        self.refunds = RefundOperations(self.writer, self.reading, self.settlement)
-        self.contradictions = ContradictionOperations(self.writer, self.reading)
 
 
 @asynccontextmanager
@@ -78,7 +75,8 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             )
         )
         secret = config.sandbox_webhook_secret
-        key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
+        # without a secret only the sandbox itself can send webhooks
+        key = webhooks.key_of(secret.get_secret_value()) if secret else secrets.token_bytes(32)
         processor = sandbox.Sandbox(Ledger(sandbox_engine), key)
         # It has the total of an order, before anything is charged or captured.
         orders = Orders(await context.channel(config.order_address, Breaker("order")))
@@ -98,13 +96,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             lambda: processor.run_once(partial(operations.settlement.ingest_webhook, sandbox.NAME)),
             "sandbox",
         )
-        service = PaymentService(
-            operations.payments,
-            operations.refunds,
-            operations.settlement,
-            operations.contradictions,
-            operations.reading,
-        )
+        service = PaymentService(operations.payments, operations.settlement, operations.reading)
         await context.open(
             [partial(add_PaymentServiceServicer_to_server, service)],
             Consumers(operations.writer).handlers,

@@ -34,7 +34,6 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.REFUNDED: frozenset(),
     Status.NOT_REQUIRED: frozenset(),
 }
-TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 # A change to one of these is an event of its own. Refunds and payments of nothing have events that
 # say more.
 PUBLISHED_STATUSES = frozenset(

@@ -1,9 +1,8 @@
 """RPCs out: the calls of the payment service to the order service."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextvars import Context
-from itertools import islice
 from uuid import UUID
 
 from ordermesh.order.v1 import order_service_pb2 as api
@@ -17,7 +16,7 @@ from payment_svc.wire import events_in
 
 TIMEOUT_S = 2.0
 SET_MAX = 100
-OrderFuture = asyncio.Future[Order]
+Results = dict[UUID, Order | Failure]
 
 
 class Orders:
@@ -29,8 +28,10 @@ class Orders:
 
     def __init__(self, channel: Channel) -> None:
         self._stub = OrderServiceStub(channel)
-        self._waiting: dict[UUID, OrderFuture] = {}
-        self._fetching: asyncio.Task[None] | None = None
+        self._in_flight = asyncio.Lock()
+        # the orders of the next call, and its results; None: no order is waiting
+        self._waiting: set[UUID] = set()
+        self._next: asyncio.Task[Results] | None = None
 
     async def get(self, order_id: UUID, timeout_s: float = TIMEOUT_S) -> Order:
         """What the order costs now.
@@ -38,45 +39,37 @@ class Orders:
         Raises NotFound ORDER_NOT_FOUND, or Deferred where the service cannot be reached, or has not
         answered after `timeout_s`.
         """
-        future = self._waiting.get(order_id)
-        if future is None:
-            future = self._waiting[order_id] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(_mark_retrieved)
-        if self._fetching is None:
+        if self._next is None or len(self._waiting) >= SET_MAX:
+            self._waiting = set()
             # Of no caller's context: neither its deadline nor its trace is that of the others.
-            self._fetching = asyncio.create_task(self._fetch_waiting(), context=Context())
+            self._next = asyncio.create_task(self._fetch_set(self._waiting), context=Context())
+        self._waiting.add(order_id)
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(future)
+                # a caller that is cancelled leaves the others their results
+                results = await asyncio.shield(self._next)
         except TimeoutError:
             text = "The order service has not answered in time."
             raise Deferred("DEPENDENCY_UNAVAILABLE", text, peer="order") from None
+        result = results[order_id]
+        if isinstance(result, Failure):
+            raise result
+        return result
 
-    async def _fetch_waiting(self) -> None:
-        """Fetches the waiting orders, set by set, until none waits."""
-        taken: dict[UUID, OrderFuture] = {}
-        try:
-            while self._waiting:
-                taken = dict(islice(self._waiting.items(), SET_MAX))
-                for order_id in taken:
-                    del self._waiting[order_id]
-                for order_id, result in (await self._fetch(list(taken))).items():
-                    _resolve(taken[order_id], result)
-        except BaseException as error:  # a cancellation too: each caller gets it, and it is raised
-            for future in (*taken.values(), *self._waiting.values()):
-                _resolve(future, error)
-            self._waiting.clear()
-            raise
-        finally:
-            self._fetching = None
+    async def _fetch_set(self, order_ids: Collection[UUID]) -> Results:
+        """Fetches the orders that are requested until the call before it has ended."""
+        async with self._in_flight:
+            if self._waiting is order_ids:
+                self._next = None
+            return await self._fetch(order_ids)
 
-    async def _fetch(self, order_ids: Sequence[UUID]) -> dict[UUID, Order | Failure]:
+    async def _fetch(self, order_ids: Collection[UUID]) -> Results:
         """The order, or the failure, of each id.
 
         The order service answers a set whole or not at all: where some orders do not exist, the
         others are requested again.
         """
-        results: dict[UUID, Order | Failure] = {}
+        results: Results = {}
         while remaining := [order_id for order_id in order_ids if order_id not in results]:
             request = api.BatchGetOrdersRequest(
                 order_ids=map(str, remaining), view=view_pb2.VIEW_SUMMARY
@@ -104,20 +97,3 @@ def _missing(failure: Failure) -> set[UUID]:
 
 def _not_found(order_id: UUID) -> NotFound:
     return NotFound("ORDER_NOT_FOUND", f"There is no order {order_id}.", order_id=str(order_id))
-
-
-def _resolve(future: OrderFuture, result: Order | BaseException) -> None:
-    if future.done():
-        return
-    if isinstance(result, Order):
-        future.set_result(result)
-    elif isinstance(result, asyncio.CancelledError):
-        future.cancel()
-    else:
-        future.set_exception(result)
-
-
-def _mark_retrieved(future: OrderFuture) -> None:
-    """An answer that no caller waits for any more is no error that asyncio should report."""
-    if not future.cancelled():
-        future.exception()

@@ -10,10 +10,8 @@ from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer
 
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from payment_svc.operations.contradictions import ContradictionOperations
 from payment_svc.operations.payments import PaymentOperations
 from payment_svc.operations.reading import ReadOperations
-from payment_svc.operations.refunds import RefundOperations
 from payment_svc.operations.settlement import SettlementOperations
 from payment_svc.wire import requests, responses
 
@@ -28,13 +26,10 @@ class PaymentService(PaymentServiceServicer):
     def __init__(
         self,
         payments: PaymentOperations,
-        refunds: RefundOperations,
         settlement: SettlementOperations,
-        contradictions: ContradictionOperations,
         reading: ReadOperations,
     ) -> None:
-        self.payments, self.refunds, self.settlement = payments, refunds, settlement
-        self.contradictions, self.reading = contradictions, reading
+        self.payments, self.settlement, self.reading = payments, settlement, reading
 
     async def CreatePayment(
         self,
@@ -42,8 +37,7 @@ class PaymentService(PaymentServiceServicer):
         context: Context,
     ) -> api.CreatePaymentResponse:
         envelope = requests.create_payment(request, request_context(request))
-        token = request.payment_method_token
-        payment = await self.payments.create_payment(envelope, token)
+        payment = await self.payments.create_payment(envelope, request.payment_method_token)
         return api.CreatePaymentResponse(payment=responses.payment(payment))
 
     async def CapturePayment(
@@ -70,7 +64,7 @@ class PaymentService(PaymentServiceServicer):
         context: Context,
     ) -> api.RefundPaymentResponse:
         envelope = requests.refund_payment(request, request_context(request))
-        payment, refund = await self.refunds.refund_payment(envelope)
+        payment, refund = await self.payments.refund_payment(envelope)
         return api.RefundPaymentResponse(
             refund=responses.refund(refund), payment=responses.payment(payment)
         )
@@ -81,7 +75,7 @@ class PaymentService(PaymentServiceServicer):
         context: Context,
     ) -> api.ResolveContradictionResponse:
         envelope = requests.resolve_contradiction(request, request_context(request))
-        payment = await self.contradictions.resolve_contradiction(envelope)
+        payment = await self.payments.resolve_contradiction(envelope)
         return api.ResolveContradictionResponse(payment=responses.payment(payment))
 
     async def GetPayment(

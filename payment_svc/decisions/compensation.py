@@ -12,7 +12,7 @@ refunds beyond that has no effect on automatic refunds.
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from payment_svc.decisions.steps import Decided, automatic_operation, next_version, with_payment
+from payment_svc.decisions.steps import Decided, automatic_operation, change_payment
 from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
 from payment_svc.model.records import Account, Operation, Payment
 
@@ -26,12 +26,11 @@ def compensate(decided: Decided, context: Context) -> Decided:
     account, history = decided.record, list(decided.history)
     for payment in account.payments:
         operation = missing_operation(account, payment, context)
-        if operation is None:
-            continue
-        reason = REQUEST_REASON[operation.kind]
-        after, transition = next_version(payment, context, reason, operation)
-        account = with_payment(account, after)
-        history.append(transition)
+        if operation:
+            reason = REQUEST_REASON[operation.kind]
+            changed = change_payment(account, payment, context, reason, operation)
+            account = changed.record
+            history += changed.history
     return decided if account is decided.record else Decision(account, history, decided.facts)
 
 
@@ -43,8 +42,8 @@ def missing_operation(account: Account, payment: Payment, context: Context) -> O
     if payment.status is Status.AUTHORIZED and not due and payment.open_operation is None:
         kind, amount = Kind.VOID, payment.authorized
     else:
-        compensated = compensated_amount(payment)
-        kind, amount = Kind.REFUND, min(payment.captured - compensated - due, payment.refundable)
+        excess = payment.captured - compensated_amount(payment) - due
+        kind, amount = Kind.REFUND, min(excess, payment.refundable)
     cause_id = _cause_id(payment, kind, account.order.version)
     if amount <= 0 or not cause_id:
         return None
@@ -85,13 +84,9 @@ def _cause_id(payment: Payment, kind: Kind, version: int) -> str | None:
     first = f"version:{version}"
     earlier = [
         o
-        for o in _caused_by_order(payment, kind)
-        if o.cause_id == first or f"{o.cause_id}".startswith(f"{first}:")
+        for o in payment.operations
+        if (o.kind, o.cause) == (kind, Cause.ORDER) and f"{o.cause_id}:".startswith(f"{first}:")
     ]
     if any(o.outcome is Outcome.FAILED for o in earlier):
         return None
     return f"{first}:{len(earlier) + 1}" if earlier else first
-
-
-def _caused_by_order(payment: Payment, kind: Kind) -> list[Operation]:
-    return [o for o in payment.operations if o.kind is kind and o.cause is Cause.ORDER]

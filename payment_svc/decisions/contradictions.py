@@ -8,7 +8,7 @@ from uuid import uuid5
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import NotFound
-from payment_svc.decisions.steps import Decided, next_version, with_payment
+from payment_svc.decisions.steps import Decided, change_payment, with_record
 from payment_svc.lifecycle import Outcome, Reason
 from payment_svc.model.answers import Declined, Pending, Succeeded
 from payment_svc.model.commands import ResolveContradiction, Settle
@@ -26,11 +26,9 @@ def store_contradiction(
 ) -> Decided:
     """The account with the answer stored as evidence, once for each payload. It moves no money."""
     operation, answer = payment.operation(command.operation_id), command.answer
-    assert operation, "the payment is found by its operation"
-    if isinstance(answer, Pending):
-        return Decision(account)
     id = uuid5(operation.id, command.payload_sha256.hex())
-    if operation.contradiction(id) or len(operation.contradictions) >= CONTRADICTIONS_MAX:
+    is_full = len(operation.contradictions) >= CONTRADICTIONS_MAX
+    if isinstance(answer, Pending) or operation.contradiction(id) or is_full:
         return Decision(account)
     contradiction = Contradiction(
         id=id,
@@ -42,8 +40,7 @@ def store_contradiction(
         report_time=context.time,
     )
     operation = replace(operation, contradictions=(*operation.contradictions, contradiction))
-    payment, transition = next_version(payment, context, Reason.CONTRADICTED, operation)
-    return Decision(with_payment(account, payment), [transition])
+    return change_payment(account, payment, context, Reason.CONTRADICTED, operation)
 
 
 def resolve_contradiction(
@@ -58,14 +55,9 @@ def resolve_contradiction(
             if contradiction.resolve_time:
                 return Decision(account)
             resolved = replace(contradiction, resolve_time=context.time, resolve_note=context.note)
-            contradictions = tuple(
-                resolved if each is contradiction else each for each in operation.contradictions
-            )
+            contradictions = with_record(operation.contradictions, resolved)
             after = replace(operation, contradictions=contradictions)
-            payment, transition = next_version(
-                payment, context, Reason.CONTRADICTION_RESOLVED, after
-            )
-            return Decision(with_payment(account, payment), [transition])
+            return change_payment(account, payment, context, Reason.CONTRADICTION_RESOLVED, after)
     raise NotFound(
         "CONTRADICTION_NOT_FOUND",
         f"Payment {payment.id} has no contradiction {command.contradiction_id}.",

@@ -9,11 +9,12 @@ from chassis.values.envelope import Context, Decider, decider
 from chassis.values.errors import NotFound, Stale
 from payment_svc.decisions.compensation import compensate
 from payment_svc.decisions.contradictions import resolve_contradiction
+from payment_svc.decisions.events import with_events
 from payment_svc.decisions.orders import apply_order_version
 from payment_svc.decisions.payments import capture, create, void
 from payment_svc.decisions.refunds import refund_by_request, refund_return
 from payment_svc.decisions.settlement import record_unknown_outcome, retry_lookup, settle
-from payment_svc.decisions.steps import Decided, with_status_events
+from payment_svc.decisions.steps import Decided
 from payment_svc.model.commands import (
     ApplyOrderVersion,
     CapturePayment,
@@ -33,7 +34,6 @@ from payment_svc.model.records import Account, Operation, Payment, Transition
 OperationCommandT = TypeVar("OperationCommandT", bound=OperationCommand)
 PaymentRequestT = TypeVar("PaymentRequestT", bound=PaymentRequest)
 PaymentDecider = Decider[Account, Transition]
-Deciders = Mapping[type[Any], PaymentDecider]
 
 
 def for_payment(
@@ -68,7 +68,7 @@ def skip_repeats(base: PaymentDecider) -> PaymentDecider:
     @wraps(base)
     def decide(
         account: Account | None,
-        command: CapturePayment | VoidPayment | RefundPayment,
+        command: CreatePayment | CapturePayment | VoidPayment | RefundPayment,
         context: Context,
     ) -> Decided:
         if account and account.requested_by(command.operation.requested_by):
@@ -89,10 +89,10 @@ def for_operation(
     @wraps(base)
     def decide(account: Account | None, command: OperationCommandT, context: Context) -> Decided:
         payment = account.payment_of_operation(command.operation_id) if account else None
-        operation = payment.operation(command.operation_id) if payment else None
-        if account is None or payment is None or operation is None:
+        if account is None or payment is None:
             text = f"No payment has asked for operation {command.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(command.operation_id))
+        operation = payment.operation(command.operation_id)
         return base(account, payment, operation, command, context)
 
     return decide
@@ -101,19 +101,19 @@ def for_operation(
 def with_compensation(base: PaymentDecider) -> PaymentDecider:
     """Returns the decider with what follows from every command, a skipped one included.
 
-    Money that the order does not cost goes back, and changes of status become domain events.
+    Its changes become domain events, and money that the order does not cost goes back.
     """
 
     @wraps(base)
     def decide(account: Account | None, command: Any, context: Context) -> Decided:
-        return with_status_events(compensate(base(account, command, context), context))
+        return compensate(with_events(base(account, command, context)), context)
 
     return decide
 
 
-BASE_DECIDERS: Final[Deciders] = {
+BASE_DECIDERS: Final[Mapping[type[Any], PaymentDecider]] = {
     ApplyOrderVersion: apply_order_version,
-    CreatePayment: create,
+    CreatePayment: skip_repeats(create),
     CapturePayment: skip_repeats(for_payment(capture)),
     VoidPayment: skip_repeats(for_payment(void)),
     RefundPayment: skip_repeats(for_payment(refund_by_request)),
@@ -123,6 +123,8 @@ BASE_DECIDERS: Final[Deciders] = {
     RetryLookup: for_operation(retry_lookup),
     ResolveContradiction: for_payment(resolve_contradiction),
 }
-DECIDERS: Final[Deciders] = {kind: with_compensation(base) for kind, base in BASE_DECIDERS.items()}
+DECIDERS: Final[Mapping[type[Any], PaymentDecider]] = {
+    kind: with_compensation(base) for kind, base in BASE_DECIDERS.items()
+}
 
 decide = decider(DECIDERS)

@@ -1,15 +1,13 @@
 """Events of the order service, and the payment of an order that costs nothing. Pure."""
 
-from typing import overload
 from uuid import UUID
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.versions import check_jump
-from payment_svc.decisions.steps import Decided, new_payment, next_version, with_payment
+from payment_svc.decisions.steps import Decided, change_payment, new_payment
 from payment_svc.lifecycle import OrderStatus, Reason, Status
 from payment_svc.model.commands import ApplyOrderVersion
-from payment_svc.model.events import PaymentConfirmed
 from payment_svc.model.records import Account, Order
 
 
@@ -20,11 +18,12 @@ def apply_order_version(
 
     Raises Refused VERSION_JUMP for a version that is too far ahead.
     """
-    known_version = account.order.version if account else 0
-    check_jump(known_version, command.order.version, f"Order {context.target}")
-    if account and command.order.version <= account.order.version:
-        return Decision(account)
-    after = Account(command.order, account.payments if account else ())
+    check_jump(
+        account.order.version if account else 0, command.order.version, f"Order {context.target}"
+    )
+    after = with_newer_order(account, command.order)
+    if after is account:
+        return Decision(after)
     return add_not_required_payment(Decision(after), command.payment_id, context)
 
 
@@ -35,26 +34,18 @@ def add_not_required_payment(decided: Decided, payment_id: UUID, context: Contex
     if account.live_payment or not pending or account.order.total.minor:
         return decided
     paid = not_required_payment(account, payment_id, context)
-    history, events = [*decided.history, *paid.history], [*decided.facts, *paid.facts]
-    return Decision(paid.record, history, events)
+    return Decision(paid.record, [*decided.history, *paid.history])
 
 
 def not_required_payment(account: Account, payment_id: UUID, context: Context) -> Decided:
     """The payment of an order of total zero, which needs no request."""
     unpaid = new_payment(account, payment_id, context, processor="")
-    status = Status.NOT_REQUIRED
-    payment, transition = next_version(unpaid, context, Reason.NOTHING_TO_PAY, status=status)
-    return Decision(
-        with_payment(account, payment), [transition], [PaymentConfirmed(payment, transition)]
-    )
+    reason, status = Reason.NOTHING_TO_PAY, Status.NOT_REQUIRED
+    return change_payment(account, unpaid, context, reason, status=status)
 
 
-@overload
-def with_newer_order(account: Account, order: Order | None) -> Account: ...
-@overload
-def with_newer_order(account: Account | None, order: Order | None) -> Account | None: ...
-def with_newer_order(account: Account | None, order: Order | None) -> Account | None:
-    """The account with the order that the order service has just returned, where it is newer."""
-    if order is None or (account and order.version <= account.order.version):
+def with_newer_order(account: Account | None, order: Order) -> Account:
+    """The account with this order, where it is newer."""
+    if account and order.version <= account.order.version:
         return account
     return Account(order, account.payments if account else ())

@@ -6,14 +6,19 @@ from chassis.values.errors import Exists, NotFound, Refused
 from payment_svc.decisions.orders import not_required_payment, with_newer_order
 from payment_svc.decisions.steps import (
     Decided,
-    check_operation_limit,
+    change_payment,
     illegal_transition,
     new_payment,
-    next_version,
     requested_operation,
-    with_payment,
 )
-from payment_svc.lifecycle import REQUEST_REASON, STATUS_AFTER_SUCCESS, Kind, OrderStatus, Status
+from payment_svc.lifecycle import (
+    REQUEST_REASON,
+    STATUS_AFTER_SUCCESS,
+    Cause,
+    Kind,
+    OrderStatus,
+    Status,
+)
 from payment_svc.model.commands import CapturePayment, CreatePayment, VoidPayment
 from payment_svc.model.records import Account, Operation, Payment
 
@@ -21,16 +26,14 @@ from payment_svc.model.records import Account, Operation, Payment
 def create(account: Account | None, command: CreatePayment, context: Context) -> Decided:
     """Adds a payment and the operation that charges or authorises it.
 
-    A request whose payment exists changes nothing: its idempotency key was deleted in the
-    meantime, or the order costs nothing and has the payment of its event.
+    Nothing changes where the order costs nothing and has the payment of its event.
     Raises NotFound ORDER_NOT_FOUND where neither the account nor the command has the order.
     """
-    account = with_newer_order(account, command.order)
+    if command.order:
+        account = with_newer_order(account, command.order)
     if account is None:
         text = f"There is no order {context.target}."
         raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
-    if account.requested_by(command.operation.requested_by):
-        return Decision(account)
     is_free = not account.order.total.minor
     if is_free and account.live_payment and account.live_payment.status is Status.NOT_REQUIRED:
         return Decision(account)
@@ -39,9 +42,8 @@ def create(account: Account | None, command: CreatePayment, context: Context) ->
         return not_required_payment(account, command.payment_id, context)
     unpaid = new_payment(account, command.payment_id, context, processor=command.processor)
     kind = Kind.AUTHORIZE if command.manual_capture else Kind.CHARGE
-    operation = requested_operation(command.operation, kind, unpaid.amount, context)
-    payment, transition = next_version(unpaid, context, REQUEST_REASON[kind], operation)
-    return Decision(with_payment(account, payment), [transition])
+    operation = requested_operation(unpaid, command.operation, kind, unpaid.amount, context)
+    return change_payment(account, unpaid, context, REQUEST_REASON[kind], operation)
 
 
 def check_payable(account: Account, command: CreatePayment) -> None:
@@ -77,9 +79,10 @@ def capture(
 ) -> Decided:
     """Requests the capture of what the order costs now, out of what is authorised.
 
-    While another capture is open nothing changes: both callers wait for capture_amount answer.
+    While another capture is open nothing changes: both callers wait for its answer.
     """
-    account = with_newer_order(account, command.order)
+    if command.order:
+        account = with_newer_order(account, command.order)
     open_operation = open_operation_of_kind(payment, Kind.CAPTURE)
     amount = min(payment.authorized, account.amount_due(payment))
     if open_operation:
@@ -97,24 +100,28 @@ def capture(
             status=account.order.status,
             payment_id=str(payment.id),
         )
-    operation = requested_operation(command.operation, Kind.CAPTURE, amount, context)
-    check_operation_limit(payment, operation)
+    operation = requested_operation(payment, command.operation, Kind.CAPTURE, amount, context)
     reason, version = REQUEST_REASON[Kind.CAPTURE], account.order.version
-    payment, transition = next_version(payment, context, reason, operation, order_version=version)
-    return Decision(with_payment(account, payment), [transition])
+    return change_payment(account, payment, context, reason, operation, order_version=version)
 
 
 def void(account: Account, payment: Payment, command: VoidPayment, context: Context) -> Decided:
     """Requests that the whole authorisation is voided.
 
-    While another void is open nothing changes: both callers wait for capture_amount answer.
+    While another void is open nothing changes: both callers wait for its answer.
     """
     if open_operation_of_kind(payment, Kind.VOID):
         return Decision(account)
-    operation = requested_operation(command.operation, Kind.VOID, payment.authorized, context)
-    check_operation_limit(payment, operation)
-    payment, transition = next_version(payment, context, REQUEST_REASON[Kind.VOID], operation)
-    return Decision(with_payment(account, payment), [transition])
+    operation = requested_operation(
+        payment,
+        command.operation,
+        Kind.VOID,
+        payment.authorized,
+        context,
+        cause=Cause.REQUEST,
+        cause_id=context.cause,
+    )
+    return change_payment(account, payment, context, REQUEST_REASON[Kind.VOID], operation)
 
 
 def open_operation_of_kind(payment: Payment, kind: Kind) -> Operation | None:

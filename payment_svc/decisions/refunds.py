@@ -10,12 +10,9 @@ from chassis.values.errors import Deferred, NotFound, Refused, illegal
 from payment_svc.decisions.steps import (
     Decided,
     automatic_operation,
-    check_operation_limit,
+    change_payment,
     illegal_transition,
-    next_version,
     requested_operation,
-    settle_refund,
-    with_payment,
 )
 from payment_svc.lifecycle import CHARGED, REQUEST_REASON, Cause, Kind, Outcome, Reason, Status
 from payment_svc.model.answers import NOTHING_REFUNDABLE
@@ -42,10 +39,16 @@ def refund_by_request(
     amount = command.amount.minor if command.amount else payment.refundable
     if not 0 < amount <= payment.refundable:
         raise refund_exceeds_capture(payment)
-    operation = requested_operation(command.operation, Kind.REFUND, amount, context)
-    check_operation_limit(payment, operation)
-    payment, transition = next_version(payment, context, REQUEST_REASON[Kind.REFUND], operation)
-    return Decision(with_payment(account, payment), [transition])
+    operation = requested_operation(
+        payment,
+        command.operation,
+        Kind.REFUND,
+        amount,
+        context,
+        cause=Cause.REQUEST,
+        cause_id=context.cause,
+    )
+    return change_payment(account, payment, context, REQUEST_REASON[Kind.REFUND], operation)
 
 
 def retry_return_refund(
@@ -86,10 +89,15 @@ def retry_return_refund(
     if amount < return_amount and (command.amount or payment.refund_pending):
         # more than remains was requested; or a pending refund may fail and free its amount
         raise refund_exceeds_capture(payment)
-    requested = requested_operation(command.operation, Kind.REFUND, amount, context)
-    cause_id = f"{return_id}:{len(refunds) + 1}"
-    operation = replace(requested, cause=Cause.RETURN, cause_id=cause_id)
-    check_operation_limit(payment, operation)
+    operation = requested_operation(
+        payment,
+        command.operation,
+        Kind.REFUND,
+        amount,
+        context,
+        cause=Cause.RETURN,
+        cause_id=f"{return_id}:{len(refunds) + 1}",
+    )
     return request_return_refund(account, payment, operation, context)
 
 
@@ -113,8 +121,9 @@ def refund_return(account: Account | None, command: RefundReturn, context: Conte
     if command.amount.currency != payment.currency:
         raise currency_mismatch(payment)
     amount = min(command.amount.minor, payment.refundable)
-    cause_id = command.return_id
-    operation = automatic_operation(payment, Kind.REFUND, amount, Cause.RETURN, cause_id, context)
+    operation = automatic_operation(
+        payment, Kind.REFUND, amount, Cause.RETURN, command.return_id, context
+    )
     return request_return_refund(account, payment, operation, context)
 
 
@@ -126,17 +135,15 @@ def request_return_refund(
 ) -> Decided:
     """A return's requested refund; one of zero fails at once, and no processor is called."""
     if operation.amount:
-        payment, transition = next_version(payment, context, REQUEST_REASON[Kind.REFUND], operation)
-        return Decision(with_payment(account, payment), [transition])
-    operation = replace(
+        return change_payment(account, payment, context, REQUEST_REASON[Kind.REFUND], operation)
+    failed = replace(
         operation,
         outcome=Outcome.FAILED,
         failure_code=NOTHING_REFUNDABLE,
         next_lookup_time=None,
         settle_time=context.time,
     )
-    payment, transition = next_version(payment, context, Reason.NOTHING_REFUNDABLE, operation)
-    return settle_refund(account, payment, operation, transition)
+    return change_payment(account, payment, context, Reason.NOTHING_REFUNDABLE, failed)
 
 
 def refunds_of_return(payment: Payment, return_id: str) -> list[Operation]:

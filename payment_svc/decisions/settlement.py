@@ -8,10 +8,8 @@ from payment_svc.decisions.contradictions import store_contradiction
 from payment_svc.decisions.orders import add_not_required_payment
 from payment_svc.decisions.steps import (
     Decided,
-    next_version,
-    settle_refund,
-    with_operation,
-    with_payment,
+    change_payment,
+    with_record,
 )
 from payment_svc.lifecycle import (
     DECLINE_REASON,
@@ -28,12 +26,12 @@ from payment_svc.lifecycle import (
 from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     UNCOUNTED_CODES,
+    Answer,
     Declined,
     Pending,
     Succeeded,
 )
 from payment_svc.model.commands import RecordUnknownOutcome, RetryLookup, Settle
-from payment_svc.model.events import PaymentConfirmed, PaymentFailed
 from payment_svc.model.records import Account, Operation, Payment
 
 DECLINES_MAX = 3  # the third one is final, with any code
@@ -62,20 +60,17 @@ def apply_answer(
     context: Context,
 ) -> Decided:
     """The account after the answer; an answer that is known changes nothing."""
-    if command.reused:
+    if command.reused or contradicts(operation, command.answer):
         return store_contradiction(account, payment, command, context)
+    if operation.outcome not in OPEN:
+        return Decision(account)
     match command.answer:
         case Pending(reference):
-            if operation.outcome not in OPEN or operation.reference:
+            if operation.reference:
                 return Decision(account)
             pending = replace(operation, reference=reference)
-            payment, transition = next_version(payment, context, Reason.OUTCOME_PENDING, pending)
-            return Decision(with_payment(account, payment), [transition])
+            return change_payment(account, payment, context, Reason.OUTCOME_PENDING, pending)
         case Succeeded(reference):
-            if operation.outcome is Outcome.SUCCEEDED and operation.reference == reference:
-                return Decision(account)
-            if operation.outcome not in OPEN:
-                return store_contradiction(account, payment, command, context)
             done = replace(
                 operation,
                 outcome=Outcome.SUCCEEDED,
@@ -85,10 +80,6 @@ def apply_answer(
             )
             return succeed(account, payment, done, command, context)
         case Declined() as answer:
-            if operation.outcome is Outcome.FAILED:
-                return Decision(account)
-            if operation.outcome not in OPEN:
-                return store_contradiction(account, payment, command, context)
             failed = replace(
                 operation,
                 outcome=Outcome.FAILED,
@@ -100,6 +91,14 @@ def apply_answer(
             return decline(account, payment, failed, answer, command, context)
 
 
+def contradicts(operation: Operation, answer: Answer) -> bool:
+    """Whether the answer contradicts the settled outcome of the operation."""
+    if isinstance(answer, Succeeded):
+        settled = (operation.outcome, operation.reference)
+        return operation.outcome not in OPEN and settled != (Outcome.SUCCEEDED, answer.reference)
+    return isinstance(answer, Declined) and operation.outcome is Outcome.SUCCEEDED
+
+
 def succeed(
     account: Account,
     payment: Payment,
@@ -109,30 +108,10 @@ def succeed(
 ) -> Decided:
     """The payment with the status that the operation's success means."""
     if operation.kind is Kind.REFUND:
-        return complete_refund(account, payment, operation, command, context)
-    status = STATUS_AFTER_SUCCESS[operation.kind]
-    if not can_become(payment.status, status):
-        return store_contradiction(account, payment, command, context)
-    reason = STATUS_REASON[status]
-    payment, transition = next_version(payment, context, reason, operation, status=status)
-    events = [PaymentConfirmed(payment, transition)] if status is Status.CAPTURED else []
-    return Decision(with_payment(account, payment), [transition], events)
-
-
-def complete_refund(
-    account: Account,
-    payment: Payment,
-    operation: Operation,
-    command: Settle,
-    context: Context,
-) -> Decided:
-    """The payment with a refund that the processor has made."""
-    status = status_after_refund(payment.captured, payment.refunded + operation.amount)
-    if status is not payment.status and not can_become(payment.status, status):
-        return store_contradiction(account, payment, command, context)
-    reason = STATUS_REASON[status]
-    payment, transition = next_version(payment, context, reason, operation, status=status)
-    return settle_refund(account, payment, operation, transition)
+        status = status_after_refund(payment.captured, payment.refunded + operation.amount)
+    else:
+        status = STATUS_AFTER_SUCCESS[operation.kind]
+    return change_status(account, payment, operation, command, context, status)
 
 
 def decline(
@@ -146,44 +125,38 @@ def decline(
     """The payment after a declined operation.
 
     The amount of a declined refund may be refunded again, and a declined capture or void leaves the
-    payment authorised. A declined charge fails the payment, for this try or for the attempt.
+    payment authorised. Where the authorisation has expired, the payment is voided, and another one
+    of the attempt may be made. A declined charge fails the payment: this try, or the attempt.
     """
-    if operation.kind is Kind.REFUND:
-        reason = DECLINE_REASON[Kind.REFUND]
-        payment, transition = next_version(payment, context, reason, operation)
-        return settle_refund(account, payment, operation, transition)
-    if operation.kind in (Kind.CAPTURE, Kind.VOID):
-        if answer.code == AUTHORIZATION_EXPIRED:
-            return expire_authorization(account, payment, operation, command, context)
-        payment, transition = next_version(
-            payment, context, DECLINE_REASON[operation.kind], operation
-        )
-        return Decision(with_payment(account, payment), [transition])
+    kind = operation.kind
+    expired = kind in (Kind.CAPTURE, Kind.VOID) and answer.code == AUTHORIZATION_EXPIRED
+    if kind in DECLINE_REASON and not expired:
+        return change_payment(account, payment, context, DECLINE_REASON[kind], operation)
+    if expired:
+        status, reason = Status.VOIDED, Reason.AUTHORIZATION_EXPIRED
+        return change_status(account, payment, operation, command, context, status, reason)
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
-    if not can_become(payment.status, status):
-        return store_contradiction(account, payment, command, context)
-    reason = STATUS_REASON[status]
-    payment, transition = next_version(payment, context, reason, operation, status=status)
-    events = [PaymentFailed(payment, transition)] if status is Status.FAILED else []
-    return Decision(with_payment(account, payment), [transition], events)
+    return change_status(account, payment, operation, command, context, status)
 
 
-def expire_authorization(
+def change_status(
     account: Account,
     payment: Payment,
     operation: Operation,
     command: Settle,
     context: Context,
+    status: Status,
+    reason: Reason | None = None,
 ) -> Decided:
-    """The voided payment: its authorisation has expired at the processor.
+    """The payment with the settled operation and the status.
 
-    Another payment of the attempt may be made.
+    The reason is that of the status, unless another one is given. Where the payment's status cannot
+    become this one, the answer is stored as a contradiction.
     """
-    if not can_become(payment.status, Status.VOIDED):
+    if status is not payment.status and not can_become(payment.status, status):
         return store_contradiction(account, payment, command, context)
-    reason, status = Reason.AUTHORIZATION_EXPIRED, Status.VOIDED
-    payment, transition = next_version(payment, context, reason, operation, status=status)
-    return Decision(with_payment(account, payment), [transition])
+    reason = reason or STATUS_REASON[status]
+    return change_payment(account, payment, context, reason, operation, status=status)
 
 
 def is_final(account: Account, payment: Payment, answer: Declined) -> bool:
@@ -208,13 +181,11 @@ def record_unknown_outcome(
     command: RecordUnknownOutcome,
     context: Context,
 ) -> Decided:
-    """The operation with an unknown outcome."""
+    """The operation with an unknown outcome; a lookup is due at once."""
     if operation.outcome is not Outcome.REQUESTED:
         return Decision(account)
-    next_lookup_time = context.time + command.lookup_after
-    unknown = replace(operation, outcome=Outcome.UNKNOWN, next_lookup_time=next_lookup_time)
-    payment, transition = next_version(payment, context, Reason.OUTCOME_UNKNOWN, unknown)
-    return Decision(with_payment(account, payment), [transition])
+    unknown = replace(operation, outcome=Outcome.UNKNOWN, next_lookup_time=context.time)
+    return change_payment(account, payment, context, Reason.OUTCOME_UNKNOWN, unknown)
 
 
 def retry_lookup(
@@ -232,4 +203,5 @@ def retry_lookup(
         lookups=command.lookup_number,
         next_lookup_time=context.time + command.lookup_after,
     )
-    return Decision(with_payment(account, with_operation(payment, scheduled)))
+    after = replace(payment, operations=with_record(payment.operations, scheduled))
+    return Decision(replace(account, payments=with_record(account.payments, after)))

@@ -1,7 +1,7 @@
 """How records change: a payment's next version and its row of history; its operations. Pure."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from chassis.values.decision import Decision
@@ -9,8 +9,6 @@ from chassis.values.envelope import Context
 from chassis.values.errors import Refused, illegal
 from payment_svc.lifecycle import (
     MOVES,
-    PUBLISHED_STATUSES,
-    REVERSALS,
     Cause,
     Kind,
     Outcome,
@@ -18,9 +16,9 @@ from payment_svc.lifecycle import (
     Status,
 )
 from payment_svc.model.commands import NewOperation
-from payment_svc.model.events import PaymentStatusChanged, RefundSettled
-from payment_svc.model.records import Account, Operation, Payment, Transition
+from payment_svc.model.records import Account, Contradiction, Operation, Payment, Transition
 
+R = TypeVar("R", Payment, Operation, Contradiction)
 Decided = Decision[Account, Transition]
 
 # The most operations of one kind and cause that callers can request, for one payment.
@@ -39,7 +37,7 @@ def new_payment(
         id=payment_id,
         order_id=account.order.id,
         attempt=account.order.attempt,
-        try_number=len(account.attempt_payments) + 1,
+        try_number=1 + sum(p.attempt == account.order.attempt for p in account.payments),
         order_version=account.order.version,
         status=Status.PENDING,
         currency=account.order.total.currency,
@@ -51,12 +49,27 @@ def new_payment(
     )
 
 
-def requested_operation(new: NewOperation, kind: Kind, amount: int, context: Context) -> Operation:
+def requested_operation(
+    payment: Payment,
+    new: NewOperation,
+    kind: Kind,
+    amount: int,
+    context: Context,
+    cause: Cause | None = None,
+    cause_id: str | None = None,
+) -> Operation:
     """The operation of a request, before the processor is called.
 
     The caller's call gets the outcome first; the settling worker looks it up after `lookup_after`.
+    Raises Refused OPERATION_LIMIT_REACHED where callers have requested REQUESTS_MAX operations of
+    this kind and cause; automatic ones are neither counted nor refused.
     """
-    reversal = kind in REVERSALS
+    same = [o for o in payment.operations if (o.kind, o.cause) == (kind, cause)]
+    if sum(not o.requested_by.startswith(f"{payment.id}:") for o in same) >= REQUESTS_MAX:
+        text = f"Callers have asked for {REQUESTS_MAX} operations of this kind for this payment."
+        raise Refused(
+            "OPERATION_LIMIT_REACHED", text, max=str(REQUESTS_MAX), payment_id=str(payment.id)
+        )
     return Operation(
         id=new.id,
         kind=kind,
@@ -65,23 +78,8 @@ def requested_operation(new: NewOperation, kind: Kind, amount: int, context: Con
         requested_by=new.requested_by,
         request_time=context.time,
         next_lookup_time=context.time + new.lookup_after,
-        cause=Cause.REQUEST if reversal else None,
-        cause_id=context.cause if reversal else None,
-    )
-
-
-def check_operation_limit(payment: Payment, operation: Operation) -> None:
-    """Raises Refused OPERATION_LIMIT_REACHED where callers have requested REQUESTS_MAX
-    operations of this kind and cause.
-
-    Automatic refunds and voids are neither counted nor refused.
-    """
-    same = [o for o in payment.operations if (o.kind, o.cause) == (operation.kind, operation.cause)]
-    if sum(not o.requested_by.startswith(f"{payment.id}:") for o in same) < REQUESTS_MAX:
-        return
-    text = f"Callers have asked for {REQUESTS_MAX} operations of this kind for this payment."
-    raise Refused(
-        "OPERATION_LIMIT_REACHED", text, max=str(REQUESTS_MAX), payment_id=str(payment.id)
+        cause=cause,
+        cause_id=cause_id,
     )
 
 
@@ -112,21 +110,26 @@ def automatic_operation(
     )
 
 
-def next_version(
+def change_payment(
+    account: Account,
     payment: Payment,
     context: Context,
     reason: Reason,
     operation: Operation | None = None,
     **fields: Any,
-) -> tuple[Payment, Transition]:
-    """The payment's next version, with the operation and the fields, and its row of history."""
-    old = payment.status if payment.version else None
-    payment = replace(payment, version=payment.version + 1, update_time=context.time, **fields)
+) -> Decided:
+    """The account with the payment's next version, and the version's row of history.
+
+    The version has the operation and the fields.
+    """
+    after = replace(payment, version=payment.version + 1, update_time=context.time, **fields)
+    if operation:
+        after = replace(after, operations=with_record(payment.operations, operation))
     transition = Transition(
         payment_id=payment.id,
-        version=payment.version,
-        old=old,
-        new=payment.status,
+        version=after.version,
+        old=payment.status if payment.version else None,
+        new=after.status,
         operation_id=operation.id if operation else None,
         outcome=operation.outcome if operation else None,
         reason=reason,
@@ -136,48 +139,13 @@ def next_version(
         claimed_actor=context.claimed_actor,
         note=context.note,
     )
-    return with_operation(payment, operation) if operation else payment, transition
+    return Decision(replace(account, payments=with_record(account.payments, after)), [transition])
 
 
-def settle_refund(
-    account: Account,
-    payment: Payment,
-    operation: Operation,
-    transition: Transition,
-) -> Decided:
-    """The decision with the payment, its change, and the domain event of the refund's outcome."""
-    event = RefundSettled(payment, transition, payment.refund(operation))
-    return Decision(with_payment(account, payment), [transition], [event])
-
-
-def with_status_events(decided: Decided) -> Decided:
-    """The decision with a domain event for each change to a published status, before its others."""
-    published = [row for row in decided.history if row.new in PUBLISHED_STATUSES]
-    changes = [row for row in published if row.new is not row.old]
-    if not changes:
-        return decided
-    payments = {payment.id: payment for payment in decided.record.payments}
-    events = [PaymentStatusChanged(payments[row.payment_id], row) for row in changes]
-    return replace(decided, facts=[*events, *decided.facts])
-
-
-def with_operation(payment: Payment, operation: Operation) -> Payment:
-    """The payment, with the operation in the place of what it was before, or as its newest."""
-    if payment.operation(operation.id) is None:
-        return replace(payment, operations=(*payment.operations, operation))
-    return replace(
-        payment,
-        operations=tuple(operation if o.id == operation.id else o for o in payment.operations),
-    )
-
-
-def with_payment(account: Account, payment: Payment) -> Account:
-    """The account, with the payment in the place of what it was before, or as its newest."""
-    if account.payment(payment.id) is None:
-        return replace(account, payments=(*account.payments, payment))
-    return replace(
-        account, payments=tuple(payment if p.id == payment.id else p for p in account.payments)
-    )
+def with_record(records: tuple[R, ...], record: R) -> tuple[R, ...]:
+    """The records, with this one in the place of the one of its id, or as the newest."""
+    by_id = {each.id: each for each in records} | {record.id: record}
+    return tuple(by_id.values())
 
 
 def illegal_transition(payment: Payment, status: Status) -> Refused:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from uuid import UUID
 
 # The processor never got the request, and will not accept it any more.
@@ -62,15 +62,5 @@ class Report:
 
 def answer_hash(operation_id: UUID, answer: Answer) -> bytes:
     """A hash of a processor's answer about an operation."""
-    content = json.dumps([str(operation_id), *_answer_fields(answer)])
-    return hashlib.sha256(content.encode()).digest()
-
-
-def _answer_fields(answer: Answer) -> tuple[object, ...]:
-    match answer:
-        case Succeeded(reference):
-            return ("succeeded", reference)
-        case Declined(code, final, reference):
-            return ("declined", code, final, reference)
-        case Pending(reference):
-            return ("awaited", reference)
+    content = [str(operation_id), type(answer).__name__.lower(), *astuple(answer)]
+    return hashlib.sha256(json.dumps(content).encode()).digest()

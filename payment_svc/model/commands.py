@@ -15,7 +15,7 @@ from payment_svc.model.records import Order
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRequest:
-    """A caller requests to charge an order; `expected` is the total that the caller knows."""
+    """A caller requests to charge an order; `expected` is the total that the caller expects."""
 
     expected: Money | None
     manual_capture: bool
@@ -160,10 +160,8 @@ class ResolveContradiction(PaymentRequest):
 class RecordUnknownOutcome(OperationCommand):
     """Records that the processor's answer was lost, so that the outcome is unknown.
 
-    The settling worker looks it up after `lookup_after`.
+    The settling worker looks it up at once.
     """
-
-    lookup_after: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,38 +6,33 @@ from payment_svc.model.records import Payment, Refund, Transition
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentConfirmed:
+class PaymentEvent:
+    """An event of a payment; `payment` is as it stands after the change of the row of history."""
+
+    payment: Payment
+    transition: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentConfirmed(PaymentEvent):
     """The payment's attempt is paid: captured, or not required."""
 
-    payment: Payment
-    transition: Transition
-
 
 @dataclass(frozen=True, slots=True)
-class PaymentFailed:
+class PaymentFailed(PaymentEvent):
     """The payment's attempt is finally not paid."""
 
-    payment: Payment
-    transition: Transition
-
 
 @dataclass(frozen=True, slots=True)
-class RefundSettled:
-    """A refund has completed or failed, as its outcome says; `payment` is as it stands then."""
+class RefundSettled(PaymentEvent):
+    """A refund has completed or failed, as its outcome says."""
 
-    payment: Payment
-    transition: Transition
     refund: Refund
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentStatusChanged:
-    """The payment has changed its status, but for refunds, as the row of history says; `payment` is
-    as the decision left it.
-    """
-
-    payment: Payment
-    transition: Transition
+class PaymentStatusChanged(PaymentEvent):
+    """The payment has changed its status, but for refunds, as the row of history says."""
 
 
 DomainEvent = PaymentConfirmed | PaymentFailed | RefundSettled | PaymentStatusChanged

@@ -22,8 +22,11 @@ def excerpt(operations: Sequence[Operation]) -> list[Operation]:
     and their operations; open operations; operations that are no refunds. Of equals the newest come
     first.
     """
-    reports = [report for each in operations for report in each.contradictions]
-    reports.sort(key=lambda report: (report.resolve_time is None, report.report_time), reverse=True)
+    reports = sorted(
+        (report for each in operations for report in each.contradictions),
+        key=lambda report: (report.resolve_time is None, report.report_time),
+        reverse=True,
+    )
     included = {report.id for report in reports[:CONTRADICTIONS_MAX]}
     candidates = [
         replace(each, contradictions=tuple(c for c in each.contradictions if c.id in included))

@@ -153,8 +153,9 @@ class Payment:
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)
 
-    def operation(self, operation_id: UUID) -> Operation | None:
-        return next((o for o in self.operations if o.id == operation_id), None)
+    def operation(self, operation_id: UUID) -> Operation:
+        """The payment's operation of that id."""
+        return next(o for o in self.operations if o.id == operation_id)
 
     def requested_by(self, key: str) -> Operation | None:
         """The operation that the command of that key has requested."""
@@ -172,25 +173,12 @@ class Payment:
         """What was captured and is neither refunded nor being refunded."""
         return self.captured - self.refunded - self.refund_pending
 
-    @property
-    def authorization_reference(self) -> str | None:
-        """The processor's reference of the authorisation, where there is one."""
-        return self._reference(Kind.AUTHORIZE)
-
-    @property
-    def charge_reference(self) -> str | None:
-        """The processor's reference of the charge or capture, where there is one."""
-        return self._reference(Kind.CHARGE, Kind.CAPTURE)
-
-    def _reference(self, *kinds: Kind) -> str | None:
-        return next(
-            (
-                o.reference
-                for o in self.operations
-                if o.kind in kinds and o.outcome is Outcome.SUCCEEDED
-            ),
-            None,
-        )
+    def reference(self, *kinds: Kind) -> str:
+        """The processor's reference of the payment's successful operation of one of these kinds."""
+        done = (o for o in self.operations if o.outcome is Outcome.SUCCEEDED)
+        reference = next(o.reference for o in done if o.kind in kinds)
+        assert reference, "a successful operation has a reference"
+        return reference
 
     def refund(self, operation: Operation) -> Refund:
         """One of the payment's refund operations, as RPCs and events show it."""
@@ -226,16 +214,11 @@ class Account:
         return next((p for p in self.payments if p.id == payment_id), None)
 
     def payment_of_operation(self, operation_id: UUID) -> Payment | None:
-        return next((p for p in self.payments if p.operation(operation_id)), None)
+        return next((p for p in self.payments for o in p.operations if o.id == operation_id), None)
 
     def requested_by(self, key: str) -> Payment | None:
         """The payment whose operation the command of that key has requested."""
         return next((p for p in self.payments if p.requested_by(key)), None)
-
-    @property
-    def attempt_payments(self) -> tuple[Payment, ...]:
-        """The payments of the order's current attempt."""
-        return tuple(p for p in self.payments if p.attempt == self.order.attempt)
 
     @property
     def live_payment(self) -> Payment | None:

@@ -4,14 +4,9 @@ An operation calls a processor between two writes, that of the processor's opera
 outcome, while no transaction is held. The idempotency key of the call is the id of the processor's
 operation: a retry by any process charges and refunds nothing twice.
 
-A module has the name of its deciders' module.
-
-payments.py         create, capture, void
-refunds.py          refund by request
+payments.py         create, capture, void, refund by request, resolved contradictions
 orders.py           what an order costs now
 settlement.py       answers of processors, reports and lookups; automatic refunds and voids
-contradictions.py   contradictions that an operator has resolved
 reading.py          reads, lists and gauges
-processor_calls.py  calls of processors, and their answers by count
 writing.py          writes of accounts, which wake the compensation
 """

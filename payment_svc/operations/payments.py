@@ -1,6 +1,6 @@
-"""Payments: create, capture, void."""
+"""Requests about payments: create, capture, void, refund, and resolved contradictions."""
 
-from uuid import UUID
+from dataclasses import replace
 
 from uuid_utils.compat import uuid7
 
@@ -9,20 +9,23 @@ from chassis.values.decision import unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Invalid, Refused, Violation
 from payment_svc.lifecycle import OPEN, Kind, Status
-from payment_svc.model.answers import AUTHORIZATION_EXPIRED, METHOD_INVALID
+from payment_svc.model.answers import AUTHORIZATION_EXPIRED, METHOD_INVALID, NOTHING_REFUNDABLE
 from payment_svc.model.commands import (
     CapturePayment,
     CaptureRequest,
     CreatePayment,
     CreateRequest,
     PaymentRequest,
+    RefundPayment,
+    RefundRequest,
+    ResolveContradiction,
     VoidPayment,
 )
-from payment_svc.model.records import Payment
+from payment_svc.model.records import Operation, Payment, Refund
 from payment_svc.operations.orders import OrderOperations
 from payment_svc.operations.reading import ReadOperations
 from payment_svc.operations.settlement import SettlementOperations
-from payment_svc.operations.writing import AccountWriter, for_account, with_id
+from payment_svc.operations.writing import AccountWriter
 from payment_svc.providers.port import Authorization
 
 
@@ -61,17 +64,16 @@ class PaymentOperations:
             return payment
         if operation.outcome in OPEN:
             crash_points.point("payment.requested")
-            charge = operation.kind is Kind.CHARGE
             request = Authorization(
                 key=operation.id,
                 token=token,
                 amount=operation.amount,
                 currency=payment.currency,
-                capture=charge,
+                capture=operation.kind is Kind.CHARGE,
             )
-            call = self.settlement.calls.processors[payment.processor].authorize(request)
+            call = self.settlement.processors[payment.processor].authorize(request)
             payment = await self.settlement.await_answer(payment, operation, call, envelope.cause)
-        return payment_unless_declined(payment, operation.id)
+        return payment_unless_declined(payment, payment.operation(operation.id))
 
     async def capture_payment(self, envelope: Envelope[CaptureRequest]) -> Payment:
         """Captures what the order costs now of an authorised payment, once.
@@ -88,7 +90,10 @@ class PaymentOperations:
             order=None if repeat else await self.orders.current_order(payment.order_id),
             operation=self.settlement.new_operation(envelope),
         )
-        return await self._capture_or_void(for_account(payment, envelope, capture), Kind.CAPTURE)
+        payment, operation = await self.settlement.complete(
+            envelope, payment, capture, Kind.CAPTURE
+        )
+        return payment_unless_declined(payment, operation)
 
     async def void_payment(self, envelope: Envelope[PaymentRequest]) -> Payment:
         """Voids the authorisation of a payment, once.
@@ -101,29 +106,38 @@ class PaymentOperations:
             expected_version=envelope.command.expected_version,
             operation=self.settlement.new_operation(envelope),
         )
-        return await self._capture_or_void(for_account(payment, envelope, void), Kind.VOID)
+        payment, operation = await self.settlement.complete(envelope, payment, void, Kind.VOID)
+        return payment_unless_declined(payment, operation)
 
-    async def _capture_or_void(
-        self,
-        envelope: Envelope[CapturePayment | VoidPayment],
-        kind: Kind,
-    ) -> Payment:
-        payment = await self.writer.write_payment(envelope, envelope.command.payment_id)
-        # A request that added no operation waits for the answer of another: the newest of its kind.
-        of_kind = (o for o in reversed(payment.operations) if o.kind is kind)
-        operation = payment.requested_by(envelope.key) or next(of_kind)
-        if operation.outcome in OPEN:
-            call = self.settlement.calls.send(payment, operation)
-            payment = await self.settlement.await_answer(payment, operation, call, envelope.cause)
-        return payment_unless_declined(payment, operation.id)
+    async def refund_payment(self, envelope: Envelope[RefundRequest]) -> tuple[Payment, Refund]:
+        """Refunds captured money, once for the request.
+
+        Raises Refused REFUND_FAILED where the processor declines.
+        """
+        request = envelope.command
+        payment = await self.reading.get_payment(request.payment_id)
+        refund = RefundPayment(
+            payment_id=payment.id,
+            expected_version=request.expected_version,
+            amount=request.amount,
+            return_id=request.return_id,
+            operation=self.settlement.new_operation(envelope),
+        )
+        payment, operation = await self.settlement.complete(envelope, payment, refund, Kind.REFUND)
+        return payment, refund_unless_declined(payment, operation)
+
+    async def resolve_contradiction(self, envelope: Envelope[ResolveContradiction]) -> Payment:
+        """Marks a processor's contradiction of an earlier answer as resolved by an operator."""
+        payment = await self.reading.get_payment(envelope.command.payment_id)
+        request = replace(envelope, target=payment.order_id)
+        return await self.writer.write_payment(request, payment.id)
 
 
-def payment_unless_declined(payment: Payment, operation_id: UUID) -> Payment:
+def payment_unless_declined(payment: Payment, operation: Operation) -> Payment:
     """The payment, where the operation is done or pending.
 
     Raises Refused PAYMENT_DECLINED, or Invalid PAYMENT_METHOD_INVALID, where it failed.
     """
-    operation = with_id(payment.operations, operation_id)
     code = operation.failure_code
     if code is None or (operation.kind is Kind.VOID and payment.status is Status.VOIDED):
         return payment  # a void is done as well where the authorisation had expired
@@ -145,5 +159,25 @@ def payment_unless_declined(payment: Payment, operation_id: UUID) -> Payment:
         text,
         decline_code=code,
         retryable=str(retryable).lower(),
+        payment_id=str(payment.id),
+    )
+
+
+def refund_unless_declined(payment: Payment, operation: Operation) -> Refund:
+    """The refund, where it is completed or pending; raises Refused REFUND_FAILED where not."""
+    refund = payment.refund(operation)
+    if refund.failure_code is None:
+        return refund
+    text = (
+        f"The processor refuses the refund: {refund.failure_code}. The money is still owed; another"
+        " refund may be tried."
+    )
+    if refund.failure_code == NOTHING_REFUNDABLE:
+        text = "Nothing is left to refund: the return is closed without a refund."
+    raise Refused(
+        "REFUND_FAILED",
+        text,
+        failure_code=refund.failure_code,
+        refund_id=str(refund.id),
         payment_id=str(payment.id),
     )

@@ -69,8 +69,7 @@ class ReadOperations:
 
     async def measure(self) -> None:
         """Sets the gauges of open refunds, and of contradictions that no operator has resolved."""
-        gauges = (self._refunds_open, self._refund_age, self._contradictions_open)
-        with telemetry.reading_of(*gauges):
+        with telemetry.reading_of(self._refunds_open, self._refund_age, self._contradictions_open):
             async with self.database.read() as connection:
                 count, age_s = await open_refunds(connection)
                 contradictions = await open_contradictions(connection)

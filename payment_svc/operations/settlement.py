@@ -11,6 +11,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from chassis.observe import telemetry
 from chassis.values import crash_points, deadline
 from chassis.values.decision import Done, unwrap
 from chassis.values.envelope import Envelope
@@ -19,11 +20,18 @@ from chassis.write.database import Database
 from payment_svc.lifecycle import OPEN, Kind
 from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model.answers import Answer, Declined, Report, answer_hash
-from payment_svc.model.commands import NewOperation, RecordUnknownOutcome, RetryLookup, Settle
+from payment_svc.model.commands import (
+    CapturePayment,
+    NewOperation,
+    RecordUnknownOutcome,
+    RefundPayment,
+    RetryLookup,
+    Settle,
+    VoidPayment,
+)
 from payment_svc.model.records import Operation, Payment
-from payment_svc.operations.processor_calls import ProcessorCalls
-from payment_svc.operations.writing import AccountWriter, payment_of_operation, with_id
-from payment_svc.providers.port import TEXT_MAX
+from payment_svc.operations.writing import AccountWriter, payment_of_operation
+from payment_svc.providers.port import TEXT_MAX, Processor
 from payment_svc.store.operations import due_operations, order_of_operation
 
 # A request that the processor has not received is abandoned at the third lookup: it may be in
@@ -38,8 +46,9 @@ WRITE_MARGIN_S = 0.5
 
 
 class SettlementOperations:
-    """The settlement of operations at processors.
+    """The settlement of operations at the processors of `processors`, by name.
 
+    A processor's answer is waited for `answer_timeout_s`.
     An operation that is still open `settle_after_s` after its request is looked up, with longer and
     longer intervals. An automatic operation is due from the start.
     """
@@ -48,11 +57,15 @@ class SettlementOperations:
         self,
         database: Database,
         writer: AccountWriter,
-        calls: ProcessorCalls,
+        processors: Mapping[str, Processor],
+        answer_timeout_s: float,
         settle_after_s: float,
     ) -> None:
-        self.database, self.writer, self.calls = database, writer, calls
-        self.settle_after_s = settle_after_s
+        self.database, self.writer, self.processors = database, writer, processors
+        self.answer_timeout_s, self.settle_after_s = answer_timeout_s, settle_after_s
+        self._answers = telemetry.counter(
+            "processor_answers_total", "What processors answered", "processor", "kind", "answer"
+        )
 
     def new_operation(self, envelope: Envelope[Any]) -> NewOperation:
         """The operation of a caller's request."""
@@ -61,6 +74,27 @@ class SettlementOperations:
             requested_by=envelope.key,
             lookup_after=timedelta(seconds=self.settle_after_s),
         )
+
+    async def complete(
+        self,
+        envelope: Envelope[Any],
+        payment: Payment,
+        command: CapturePayment | VoidPayment | RefundPayment,
+        kind: Kind,
+    ) -> tuple[Payment, Operation]:
+        """Writes the request's command about the payment and sends its operation.
+
+        Returns both as they stand then. A request that added no operation waits for the answer of
+        another: the newest of its kind.
+        """
+        request = replace(envelope.with_command(command), target=payment.order_id)
+        payment = await self.writer.write_payment(request, payment.id)
+        of_kind = (o for o in reversed(payment.operations) if o.kind is kind)
+        operation = payment.requested_by(envelope.key) or next(of_kind)
+        if operation.outcome in OPEN:
+            call = self._send(payment, operation)
+            payment = await self.await_answer(payment, operation, call, envelope.cause)
+        return payment, payment.operation(operation.id)
 
     async def await_answer(
         self, payment: Payment, operation: Operation, call: Awaitable[Answer], cause: str
@@ -71,19 +105,19 @@ class SettlementOperations:
         """
         remaining_s = deadline.remaining()
         timeout_s = (
-            self.calls.answer_timeout_s
+            self.answer_timeout_s
             if remaining_s is None
-            else min(self.calls.answer_timeout_s, max(remaining_s - WRITE_MARGIN_S, 0.1))
+            else min(self.answer_timeout_s, max(remaining_s - WRITE_MARGIN_S, 0.1))
         )
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await call
         except TimeoutError:
-            self.calls.count(payment, operation, "lost")
+            self._count(payment, operation, "lost")
             payment = await self.writer.write_payment(
                 unknown_outcome(payment, operation, cause), payment.id
             )
-            if with_id(payment.operations, operation.id).outcome not in OPEN:
+            if payment.operation(operation.id).outcome not in OPEN:
                 return payment  # a webhook has settled it meanwhile
             text = (
                 "The processor has not answered in time. What it did is being found out; the same"
@@ -91,10 +125,10 @@ class SettlementOperations:
             )
             raise Deferred("PAYMENT_OUTCOME_UNKNOWN", text, payment_id=str(payment.id)) from None
         except Deferred:
-            self.calls.count(payment, operation, "unavailable")
+            self._count(payment, operation, "unavailable")
             raise
         crash_points.point("processor.answered")
-        self.calls.count(payment, operation, type(answer).__name__.lower())
+        self._count(payment, operation, type(answer).__name__.lower())
         return await self.writer.write_payment(
             settlement(payment, operation, answer, cause), payment.id
         )
@@ -103,14 +137,14 @@ class SettlementOperations:
         self, processor: str, body: bytes, headers: Mapping[str, str]
     ) -> Payment:
         """Applies a processor's report of an operation; a known report changes nothing."""
-        if processor not in self.calls.processors:
+        if processor not in self.processors:
             violation = Violation(
-                "processor", f"must be one of {', '.join(sorted(self.calls.processors))}"
+                "processor", f"must be one of {', '.join(sorted(self.processors))}"
             )
             raise Invalid(
                 "VALIDATION_FAILED", f"There is no processor {processor}.", violations=[violation]
             )
-        report = self.calls.processors[processor].parse_webhook(body, headers, datetime.now(UTC))
+        report = self.processors[processor].parse_webhook(body, headers, datetime.now(UTC))
         check_text_lengths(report)
         async with self.database.read() as connection:
             order_id = await order_of_operation(connection, report.operation_id)
@@ -150,7 +184,7 @@ class SettlementOperations:
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if isinstance(outcome, Done) and not outcome.repeat:
                 payment = payment_of_operation(outcome.record, envelope.command.operation_id)
-                operation = with_id(payment.operations, envelope.command.operation_id)
+                operation = payment.operation(envelope.command.operation_id)
                 if operation.outcome in OPEN:
                     open_operations.append((payment, operation))
         looked_up = (self._look_up(*each) for each in open_operations)
@@ -184,50 +218,62 @@ class SettlementOperations:
 
         None: there is no answer yet, and the operation is looked up again at `next_lookup_time`.
         """
-        processor = self.calls.processors[payment.processor]
+        processor = self.processors[payment.processor]
         # Other kinds need no token: the same request is sent again, with the same key.
         lookup = operation.kind in (Kind.AUTHORIZE, Kind.CHARGE)
         try:
-            async with asyncio.timeout(self.calls.answer_timeout_s):
+            async with asyncio.timeout(self.answer_timeout_s):
                 answer: Answer | None
                 if not lookup:
-                    answer = await self.calls.send(payment, operation)
+                    answer = await self._send(payment, operation)
                 else:
                     answer = await processor.lookup(operation.id)
                     if answer is None and operation.lookups >= LOOKUPS_BEFORE_ABANDONING:
                         answer = await processor.abandon(operation.id)
         except TimeoutError:
-            self.calls.count(payment, operation, "lost")
+            self._count(payment, operation, "lost")
             return (
                 None
                 if lookup or operation.outcome is OperationOutcome.UNKNOWN
                 else unknown_outcome(payment, operation, cause_of(operation))
             )
         except Deferred:
-            self.calls.count(payment, operation, "unavailable")
+            self._count(payment, operation, "unavailable")
             return None
         crash_points.point("processor.answered")
-        self.calls.count(
-            payment, operation, type(answer).__name__.lower() if answer else "not_found"
-        )
+        self._count(payment, operation, type(answer).__name__.lower() if answer else "not_found")
         return settlement(payment, operation, answer, cause_of(operation)) if answer else None
+
+    def _send(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
+        """Sends an operation that needs no token to the processor: the same key each time."""
+        processor = self.processors[payment.processor]
+        crash_points.point(f"{operation.kind}.requested")
+        if operation.kind is Kind.REFUND:
+            charge = payment.reference(Kind.CHARGE, Kind.CAPTURE)
+            return processor.refund(operation.id, charge, operation.amount)
+        authorization = payment.reference(Kind.AUTHORIZE)
+        if operation.kind is Kind.VOID:
+            return processor.void(operation.id, authorization)
+        return processor.capture(operation.id, authorization, operation.amount)
+
+    def _count(self, payment: Payment, operation: Operation, answer: str) -> None:
+        self._answers.labels(payment.processor, operation.kind, answer).inc()
 
     def _retry_lookup(
         self, order_id: UUID, operation_id: UUID, number: int
     ) -> Envelope[RetryLookup]:
         interval_s = min(self.settle_after_s * 2 ** (number - 1), LOOKUP_INTERVAL_MAX_S)
-        command = RetryLookup(
-            operation_id=operation_id,
-            lookup_number=number,
-            lookup_after=timedelta(seconds=interval_s),
-        )
         return Envelope(
             key=f"{operation_id}:lookup:{number}",
             request_hash=b"",
             target=order_id,
             actor="payment",
             cause=str(operation_id),
-            command=command,
+            command=RetryLookup(
+                operation_id=operation_id,
+                lookup_number=number,
+                lookup_after=timedelta(seconds=interval_s),
+            ),
         )
 
 
@@ -236,9 +282,8 @@ def check_text_lengths(report: Report) -> None:
     stored, and a payment's response would have no bound.
     """
     answer = report.answer
-    texts = {"event id": report.event_id, "reference": answer.reference or ""}
-    if isinstance(answer, Declined):
-        texts["code"] = answer.code
+    code = answer.code if isinstance(answer, Declined) else ""
+    texts = {"event id": report.event_id, "reference": answer.reference or "", "code": code}
     for name, value in texts.items():
         if len(value) > TEXT_MAX:
             text = f"The webhook's {name} has {len(value)} characters: {TEXT_MAX} are the most."
@@ -258,19 +303,18 @@ def settlement(
     cause: str,
 ) -> Envelope[Settle]:
     """The command that applies the processor's answer, once for all calls that return it."""
-    settle = Settle(
-        operation_id=operation.id,
-        answer=answer,
-        payment_id=uuid7(),
-        payload_sha256=answer_hash(operation.id, answer),
-    )
     return Envelope(
         key=f"{operation.id}:result:{type(answer).__name__.lower()}",
         request_hash=b"",
         target=payment.order_id,
         actor="payment",
         cause=cause,
-        command=settle,
+        command=Settle(
+            operation_id=operation.id,
+            answer=answer,
+            payment_id=uuid7(),
+            payload_sha256=answer_hash(operation.id, answer),
+        ),
     )
 
 
@@ -284,5 +328,5 @@ def unknown_outcome(
         target=payment.order_id,
         actor="payment",
         cause=cause,
-        command=RecordUnknownOutcome(operation_id=operation.id, lookup_after=timedelta(0)),
+        command=RecordUnknownOutcome(operation_id=operation.id),
     )

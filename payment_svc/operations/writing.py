@@ -1,9 +1,8 @@
 """Writes of accounts."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -16,9 +15,6 @@ from payment_svc.lifecycle import REFUND_STATUS, Cause, Reason
 from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model.events import RefundSettled
 from payment_svc.model.records import Account, Operation, Payment, Transition
-
-C = TypeVar("C")
-P = TypeVar("P", Payment, Operation)
 
 _log = structlog.get_logger(__name__)
 
@@ -47,8 +43,8 @@ class AccountWriter:
             if isinstance(outcome, Done) and not outcome.repeat:
                 for event in outcome.facts:
                     if isinstance(event, RefundSettled):
-                        status = REFUND_STATUS[event.refund.outcome]
-                        self._refunds.labels(event.refund.cause, status).inc()
+                        refund = event.refund
+                        self._refunds.labels(refund.cause, REFUND_STATUS[refund.outcome]).inc()
                 for transition in outcome.history:
                     if transition.reason == Reason.CONTRADICTED:
                         payment = payment_of_operation(outcome.record, transition.operation_id)
@@ -60,7 +56,7 @@ class AccountWriter:
     async def write_payment(self, envelope: Envelope[Any], payment_id: UUID) -> Payment:
         """Writes one command, and returns the payment after it; raises the command's failure."""
         account = unwrap((await self.write([envelope]))[0])
-        return with_id(account.payments, payment_id)
+        return next(payment for payment in account.payments if payment.id == payment_id)
 
     def _log_contradiction(self, payment: Payment, transition: Transition) -> None:
         self._contradictions.labels(payment.processor).inc()
@@ -84,16 +80,6 @@ def automatic(operation: Operation) -> bool:
     )
 
 
-def for_account(payment: Payment, envelope: Envelope[Any], command: C) -> Envelope[C]:
-    """The envelope of a command about the payment: the order is the target, for its account."""
-    return replace(envelope.with_command(command), target=payment.order_id)
-
-
 def payment_of_operation(account: Account, operation_id: UUID | None) -> Payment:
     """The payment that has the operation."""
     return next(p for p in account.payments for o in p.operations if o.id == operation_id)
-
-
-def with_id(records: Iterable[P], id: UUID) -> P:
-    """The payment or operation of that id; it exists."""
-    return next(each for each in records if each.id == id)

@@ -9,7 +9,6 @@ tokens are the table TOKENS; docs/sandbox.md shows it.
 
 import asyncio
 import json
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -44,8 +43,6 @@ WEBHOOK_TYPES = {
     "refund.declined": False,
 }
 log = structlog.get_logger(__name__)
-
-Deliver = Callable[[bytes, Mapping[str, str]], Awaitable[object]]
 
 
 class Fault(StrEnum):
@@ -207,51 +204,45 @@ class Sandbox:
         token = TOKENS.get(request.token)
         if token is None:
             return Declined(METHOD_INVALID)
-        fault = await self._fault(request.key, token.fault, always=token.fault_always)
-        if token.slow:
-            await asyncio.sleep(SLOW_S)
-        content_hash = request_hash(token.name, request.amount, request.currency, request.capture)
-        kind = "charge" if request.capture else "authorize"
         entry = Entry(
             key=request.key,
-            kind=kind,
+            kind="charge" if request.capture else "authorize",
             state=_state(token.code),
-            request_hash=content_hash,
+            request_hash=request_hash(
+                token.name, request.amount, request.currency, request.capture
+            ),
             token=token.name,
             amount=request.amount,
             code=token.code,
             final=token.final,
         )
-        stored = await self.ledger.record(entry, PENDING_FOR if token.pending else None)
-        return await self._answer_unless_lost(fault, stored)
+        return await self._process(
+            entry,
+            token.fault,
+            fault_always=token.fault_always,
+            slow=token.slow,
+            pending=token.pending,
+        )
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
         parent, token = await self._find_parent(authorization, amount)
-        fault = await self._fault(key, token.capture_fault)
-        return await self._answer_unless_lost(
-            fault, await self._record_child(key, "capture", parent, amount, token.capture_code)
-        )
+        entry = _child(key, "capture", parent, amount, token.capture_code)
+        return await self._process(entry, token.capture_fault)
 
     async def void(self, key: UUID, authorization: str) -> Answer:
         parent, token = await self._find_parent(authorization, 0)
-        fault = await self._fault(key, token.void_fault)
-        return await self._answer_unless_lost(
-            fault, await self._record_child(key, "void", parent, parent.amount, token.void_code)
-        )
+        entry = _child(key, "void", parent, parent.amount, token.void_code)
+        return await self._process(entry, token.void_fault)
 
     async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
         parent, token = await self._find_parent(charge, amount)
-        fault = await self._fault(key, token.refund_fault)
-        pending_for = PENDING_FOR if token.refund_pending else None
-        code = (
-            None
-            if token.refund_declined_once
-            and await self.ledger.has_declined(parent.key, except_key=key)
-            else token.refund_code
-        )
-        return await self._answer_unless_lost(
-            fault, await self._record_child(key, "refund", parent, amount, code, pending_for)
-        )
+        code = token.refund_code
+        if token.refund_declined_once and await self.ledger.has_declined(
+            parent.key, except_key=key
+        ):
+            code = None
+        entry = _child(key, "refund", parent, amount, code)
+        return await self._process(entry, token.refund_fault, pending=token.refund_pending)
 
     async def lookup(self, key: UUID) -> Answer | None:
         entry = await self.ledger.find(key)
@@ -277,11 +268,10 @@ class Sandbox:
         event_id = webhooks.verify(self._key, headers, now, body)
         try:
             payload = json.loads(body)
-            succeeded = WEBHOOK_TYPES[payload["type"]]
             reference, operation_id = str(payload["reference"]), UUID(payload["key"])
             answer = (
                 Succeeded(reference)
-                if succeeded
+                if WEBHOOK_TYPES[payload["type"]]
                 else Declined(str(payload["code"]), bool(payload["final"]), reference)
             )
         # the errors that another body can cause
@@ -291,7 +281,9 @@ class Sandbox:
             ) from error
         return Report(event_id, operation_id, answer)
 
-    async def run_once(self, deliver: Deliver) -> None:
+    async def run_once(
+        self, deliver: Callable[[bytes, Mapping[str, str]], Awaitable[object]]
+    ) -> None:
         """Settles the pending operations that are due, and sends their webhooks until the service
         accepts them.
         """
@@ -331,35 +323,19 @@ class Sandbox:
             raise ValueError(f"the sandbox has done no {amount} under {reference}")
         return parent, TOKENS[parent.token or ""]
 
-    async def _record_child(
+    async def _process(
         self,
-        key: UUID,
-        kind: str,
-        parent: Entry,
-        amount: int,
-        code: str | None,
-        pending_for: timedelta | None = None,
-    ) -> Entry:
-        """The stored entry of the key: a capture, void or refund of the parent entry."""
-        content_hash = request_hash(parent.reference, amount)
-        entry = Entry(
-            key=key,
-            kind=kind,
-            state=_state(code),
-            request_hash=content_hash,
-            token=parent.token,
-            amount=amount,
-            code=code,
-            final=False,
-            parent=parent.key,
-        )
-        return await self.ledger.record(entry, pending_for)
-
-    async def _fault(self, key: UUID, fault: Fault | None, *, always: bool = False) -> Fault | None:
-        """The fault of this request; two of the faults end it here."""
-        first = await self.ledger.count_call(key) == 1
-        if fault is None or not (first or always):
-            return None
+        entry: Entry,
+        fault: Fault | None,
+        *,
+        fault_always: bool = False,
+        slow: bool = False,
+        pending: bool = False,
+    ) -> Answer:
+        """Records the entry and returns its answer, unless the fault affects this request."""
+        first = await self.ledger.count_call(entry.key) == 1
+        if not (first or fault_always):
+            fault = None
         if fault is Fault.UNAVAILABLE:
             raise Deferred(
                 "DEPENDENCY_UNAVAILABLE",
@@ -368,23 +344,31 @@ class Sandbox:
             )
         if fault is Fault.REQUEST_LOST:
             await self._hang()
-        return fault
-
-    async def _answer_unless_lost(self, fault: Fault | None, entry: Entry) -> Answer:
+        if slow:
+            await asyncio.sleep(SLOW_S)
+        stored = await self.ledger.record(entry, PENDING_FOR if pending else None)
         if fault is Fault.ANSWER_LOST:
             await self._hang()
-        return _answer(entry)
+        return _answer(stored)
 
     async def _hang(self) -> NoReturn:
         await asyncio.sleep(HANG_S)
         raise TimeoutError
 
 
-def generated_key() -> bytes:
-    """A random signing key for when none is configured: only the sandbox itself can then send
-    webhooks.
-    """
-    return secrets.token_bytes(32)
+def _child(key: UUID, kind: str, parent: Entry, amount: int, code: str | None) -> Entry:
+    """The entry of a capture, void or refund of the parent entry."""
+    return Entry(
+        key=key,
+        kind=kind,
+        state=_state(code),
+        request_hash=request_hash(parent.reference, amount),
+        token=parent.token,
+        amount=amount,
+        code=code,
+        final=False,
+        parent=parent.key,
+    )
 
 
 def _state(code: str | None) -> str:

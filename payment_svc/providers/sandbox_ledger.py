@@ -64,12 +64,18 @@ calls = Table(
     ),
 )
 
-KINDS = "kind in ('authorize', 'charge', 'capture', 'void', 'refund', 'abandoned')"
 operations = Table(
     "operations",
     metadata,
     Column("key", Uuid, primary_key=True),
-    Column("kind", Text, CheckConstraint(KINDS, "kind"), nullable=False),
+    Column(
+        "kind",
+        Text,
+        CheckConstraint(
+            "kind in ('authorize', 'charge', 'capture', 'void', 'refund', 'abandoned')", "kind"
+        ),
+        nullable=False,
+    ),
     Column(
         "state",
         Text,
@@ -241,8 +247,8 @@ class Ledger:
             await connection.execute(insert(operations).values(values).on_conflict_do_nothing())
             row = (await connection.execute(read_operation, {"wanted_key": entry.key})).one()
         stored = ENTRY.record(row)
-        hashes = (stored.request_hash, entry.request_hash)
-        if stored.request_hash != entry.request_hash and None not in hashes:
+        hashes = {stored.request_hash, entry.request_hash}
+        if len(hashes) > 1 and None not in hashes:
             raise ValueError(f"the key {entry.key} was used before, for another request")
         return stored
 
@@ -267,5 +273,5 @@ class Ledger:
 
 
 def request_hash(*content: object) -> bytes:
-    """A hash of a request, to tell a repeat from another request with the same key."""
+    """A hash of a request: another request with the same key has another hash."""
     return hashlib.sha256(repr(content).encode()).digest()

@@ -19,7 +19,6 @@ def order_of_event(event: OrderEvent) -> Order:
     """The order as it stands after the event: both kinds of events share one sequence of versions,
     and have the order's total.
     """
-    total = money(event.total_amount, "total_amount")
     status = (
         event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
     )
@@ -28,18 +27,17 @@ def order_of_event(event: OrderEvent) -> Order:
         version=event.order_version,
         attempt=event.attempt,
         status=ORDER_STATUS_OF.get(status, OrderStatus.UNKNOWN),
-        total=total,
+        total=money(event.total_amount, "total_amount"),
     )
 
 
 def order_of_response(order: order_pb2.Order) -> Order:
-    total = money(order.total_amount, "total_amount")
     return Order(
         id=UUID(order.order_id),
         version=order.version,
         attempt=order.attempt,
         status=ORDER_STATUS_OF.get(order.status, OrderStatus.UNKNOWN),
-        total=total,
+        total=money(order.total_amount, "total_amount"),
     )
 
 

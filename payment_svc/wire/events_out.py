@@ -62,9 +62,10 @@ def _message(event: DomainEvent) -> Message:
                 **reason_fields,
             )
         case RefundSettled():
-            completed = event.refund.outcome is Outcome.SUCCEEDED
             kind = (
-                payment_events_pb2.RefundCompleted if completed else payment_events_pb2.RefundFailed
+                payment_events_pb2.RefundCompleted
+                if event.refund.outcome is Outcome.SUCCEEDED
+                else payment_events_pb2.RefundFailed
             )
             return kind(
                 refund=refund(event.refund),

@@ -1,6 +1,6 @@
 """Requests of callers, as commands and filters."""
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -23,19 +23,13 @@ from payment_svc.wire.enums import REFUND_OF, STATUS_OF
 C = TypeVar("C")
 
 
-class ChangeRequest(Protocol):
-    """The field of each request that changes a payment."""
-
-    request_id: str
-
-
 def create_payment(
     request: api.CreatePaymentRequest, context: RequestContext
 ) -> Envelope[CreateRequest]:
     command = CreateRequest(
         expected=optional_amount(request, "expected_amount"), manual_capture=request.manual_capture
     )
-    return _request_envelope(request, context, UUID(request.order_id), command)
+    return _request_envelope(context, UUID(request.order_id), command)
 
 
 def capture_payment(
@@ -46,7 +40,7 @@ def capture_payment(
         expected_version=optional_field(request, "expected_version"),
         expected=optional_amount(request, "expected_amount"),
     )
-    return _request_envelope(request, context, command.payment_id, command)
+    return _request_envelope(context, command.payment_id, command)
 
 
 def void_payment(
@@ -56,7 +50,7 @@ def void_payment(
         payment_id=UUID(request.payment_id),
         expected_version=optional_field(request, "expected_version"),
     )
-    return _request_envelope(request, context, command.payment_id, command)
+    return _request_envelope(context, command.payment_id, command)
 
 
 def refund_payment(
@@ -69,7 +63,7 @@ def refund_payment(
         amount=optional_amount(request, "amount"),
         return_id=str(UUID(return_id)) if return_id else None,
     )
-    return _request_envelope(request, context, command.payment_id, command)
+    return _request_envelope(context, command.payment_id, command)
 
 
 def resolve_contradiction(
@@ -81,17 +75,15 @@ def resolve_contradiction(
         expected_version=optional_field(request, "expected_version"),
         contradiction_id=UUID(request.contradiction_id),
     )
-    return _request_envelope(request, context, command.payment_id, command)
+    return _request_envelope(context, command.payment_id, command)
 
 
-def _request_envelope(
-    request: ChangeRequest, context: RequestContext, target: UUID, command: C
-) -> Envelope[C]:
+def _request_envelope(context: RequestContext, target: UUID, command: C) -> Envelope[C]:
     """The envelope of a caller's request, with its request_id as the cause.
 
     Where the request names a payment, `target` is the payment until an operation has its order.
     """
-    cause = str(UUID(request.request_id))
+    cause = str(UUID(context.key.rpartition(":")[2]))
     return Envelope.of_request(context, command, target=target, actor="payment", cause=cause)
 
 

@@ -52,7 +52,6 @@ def refund(refund: Refund) -> payment_pb2.Refund:
 
 def transition(transition: Transition, kind: Kind | None) -> payment_pb2.PaymentTransition:
     """A row of history; `kind` is the kind of the operation."""
-    unknown = payment_pb2.PAYMENT_OPERATION_KIND_UNSPECIFIED
     no_outcome = payment_pb2.PAYMENT_OPERATION_OUTCOME_UNSPECIFIED
     return payment_pb2.PaymentTransition(
         payment_id=str(transition.payment_id),
@@ -66,7 +65,7 @@ def transition(transition: Transition, kind: Kind | None) -> payment_pb2.Payment
         claimed_actor=transition.claimed_actor,
         note=transition.note,
         operation_id=str(transition.operation_id) if transition.operation_id else None,
-        operation_kind=KIND[kind] if kind else unknown,
+        operation_kind=KIND[kind] if kind else payment_pb2.PAYMENT_OPERATION_KIND_UNSPECIFIED,
         operation_outcome=OUTCOME[transition.outcome] if transition.outcome else no_outcome,
     )
 

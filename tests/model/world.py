@@ -173,9 +173,7 @@ class World:
             ),
             "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(
                 payment.payments,
-                payment.refunds,
                 payment.settlement,
-                payment.contradictions,
                 payment.reading,
             ),
             "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(

@@ -19,7 +19,7 @@ from chassis.values.request_context import request_context
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
 from payment_svc.wire import requests
-from tests.integration.payment.test_refunds import settle
+from tests.integration.payment.refunding import settle
 from tests.integration.payment.world import Payments, World, create_payment, pay, pounds
 
 ACTOR, NOTE = "staff:7f3a", "The customer called."

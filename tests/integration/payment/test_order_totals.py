@@ -23,7 +23,8 @@ from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.wire import events_in
 from tests.integration.payment.conftest import Replica
-from tests.integration.payment.test_races import Line, settle
+from tests.integration.payment.paying import Line
+from tests.integration.payment.refunding import settle
 from tests.integration.payment.world import (
     World,
     create_payment,

@@ -263,9 +263,7 @@ async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
     """Runs a server over these operations; yields a client of it."""
     service = PaymentService(
         operations.payments,
-        operations.refunds,
         operations.settlement,
-        operations.contradictions,
         operations.reading,
     )
     async with channel_of(partial(add_PaymentServiceServicer_to_server, service)) as channel:

@@ -10,7 +10,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model.answers import Answer, answer_hash
+from payment_svc.model.answers import Answer, Declined, answer_hash
 from payment_svc.model.commands import (
     ApplyOrderVersion,
     CapturePayment,
@@ -286,7 +286,6 @@ def record_unknown(operation_id: UUID = OPERATION) -> Envelope[RecordUnknownOutc
         key="unknown",
         cause="r1",
         operation_id=operation_id,
-        lookup_after=timedelta(0),
     )
 
 
@@ -298,4 +297,11 @@ def retry_lookup(number: int = 1, operation_id: UUID = OPERATION) -> Envelope[Re
         operation_id=operation_id,
         lookup_number=number,
         lookup_after=2 * LOOKUP_AFTER,
+    )
+
+
+def own(answer: Answer, operation_id: UUID) -> Answer:
+    """A processor gives each operation its own id."""
+    return (
+        answer if isinstance(answer, Declined) else replace(answer, reference=f"ref-{operation_id}")
     )
