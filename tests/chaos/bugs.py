@@ -287,6 +287,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         services=["warehouse"],
         plant=_never_restocks,
         shoppers={"turn": Turn.CANCEL, "turn_s": 3.0},
+        faults=((0.5, 11.0, Kind.KILL, "shipping"),),  # so that no parcel leaves before that
     ),
     "revived": Bug(
         promise="a closed order stays closed",
