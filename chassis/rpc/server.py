@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from chassis.rpc import interceptors
 from chassis.rpc.in_flight import InFlight
-from chassis.rpc.reflection import Reflection
+from chassis.rpc.reflection import servicer
 from chassis.values.config import ServiceConfig
 
 Register = Callable[[grpc.aio.Server], None]
@@ -214,7 +214,7 @@ def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
     The v1 name itself is not listed: it has no descriptor, and tools that look it up would fail.
     """
     handler = grpc.stream_stream_rpc_method_handler(
-        Reflection(names).ServerReflectionInfo,
+        servicer(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
