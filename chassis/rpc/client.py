@@ -17,7 +17,6 @@ import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -31,6 +30,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 
 from chassis.observe import telemetry, tracing
 from chassis.rpc.circuit_breaker import Attempt, Breaker, Open
@@ -39,7 +39,7 @@ from chassis.values import actor, deadline
 from chassis.values.errors import Deferred, Refused
 from chassis.write import in_write
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 Channel = grpc.aio.Channel  # peers use this name and import no gRPC
 Details = grpc.aio.ClientCallDetails
@@ -65,6 +65,19 @@ RETRY_POLICY: Final = {
 # Retries stop when more than a tenth of all calls fail, so that they never double the load on a
 # peer in trouble.
 RETRY_THROTTLING: Final = {"maxTokens": 100, "tokenRatio": 0.1}
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # After an outage the channel reconnects within a second, and not within gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Detects a connection that broke without a sign; chassis/rpc/server.py permits these pings.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_send_message_length", 4 << 20),
+)
 
 
 def connect(
@@ -84,7 +97,8 @@ def connect(
     if breaker:
         interceptors += [_Unary(partial(_guarded, breaker)), _StreamBreaker(breaker)]
     config = service_config(_published() if services is None else services)
-    return grpc.aio.insecure_channel(address, options=_options(config), interceptors=interceptors)
+    options = [("grpc.service_config", json.dumps(config)), *OPTIONS]
+    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
 
 
 async def ask(
@@ -104,7 +118,7 @@ async def ask(
     try:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
-        raise decode(error, _peer(method)) from error
+        raise decode(error, _peer(request)) from error
 
 
 def halves(refused: Refused, asked: int) -> int:
@@ -185,23 +199,6 @@ def _published() -> tuple[ServiceDescriptor, ...]:
     )
 
 
-def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [
-        ("grpc.service_config", json.dumps(config)),
-        # After an outage the channel reconnects within a second, and not within gRPC's two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-        # Detects a connection that broke without a sign; chassis/rpc/server.py permits these pings.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.max_receive_message_length", 4 << 20),
-        ("grpc.max_send_message_length", 4 << 20),
-    ]
-
-
 # --- interceptors for one concern of a call, which may change the call's details
 
 Around = Callable[[str, Details], AbstractContextManager[Details]]
@@ -215,7 +212,9 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
         self, continuation: Any, client_call_details: Details, request: Any
     ) -> Any:
         with self._around("unary", client_call_details) as details:
-            return await _answered(continuation(details, request))
+            call = await continuation(details, request)
+            await call  # raises its error
+            return call
 
 
 class _Stream(grpc.aio.UnaryStreamClientInterceptor):
@@ -385,13 +384,6 @@ def _refused(breaker: Breaker, refusal: Open) -> grpc.aio.AioRpcError:
 # --- shared by the interceptors
 
 
-async def _answered(calling: Awaitable[Any]) -> Any:
-    """Waits for the call's answer; raises its error."""
-    call = await calling
-    await call
-    return call
-
-
 async def _until_end(call: Any, around: ExitStack) -> AsyncIterator[Any]:
     """Yields the call's responses, with `around` around them all."""
     with around:
@@ -430,7 +422,10 @@ def _service_and_method(details: Details) -> tuple[str, str]:
     return service, method
 
 
-def _peer(method: object) -> str:
-    """Returns the full name of the service that a stub's method belongs to."""
-    path: Any = getattr(method, "_method", b"the peer")
-    return (path.decode() if isinstance(path, bytes) else str(path)).lstrip("/").partition("/")[0]
+def _peer(request: Message) -> str:
+    """Returns the full name of the service that has a method for the request."""
+    return next(
+        service.full_name
+        for service in request.DESCRIPTOR.file.services_by_name.values()
+        if any(method.input_type == request.DESCRIPTOR for method in service.methods)
+    )

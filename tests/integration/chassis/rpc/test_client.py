@@ -104,9 +104,12 @@ async def test_an_unknown_method_is_deferred(server: Server) -> None:
     in any order.
     """
     async with connect(f"127.0.0.1:{server.port}") as channel:
-        method: Any = channel.unary_unary("/sample.v1.SampleService/NotYet")
+        method: Any = channel.unary_unary(
+            "/sample.v1.SampleService/NotYet",
+            request_serializer=type(get_thing()).SerializeToString,
+        )
         with pytest.raises(Deferred):
-            await ask(method, b"")
+            await ask(method, get_thing())
 
 
 async def test_an_answer_outside_the_contract_is_a_defect(sample_stub: Any, sample: Sample) -> None:
