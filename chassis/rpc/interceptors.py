@@ -39,7 +39,7 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -233,7 +233,7 @@ class Metrics(Interceptor):
         self._handled = telemetry.counter(
             "grpc_server_handled_total", "Calls that ended, by status code", *which, "grpc_code"
         )
-        self._methods: dict[Method, tuple[Any, ...]] = {}
+        self._of = cache(self._labelled)
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
@@ -253,16 +253,11 @@ class Metrics(Interceptor):
         self._of(method)[3].inc()
         return message
 
-    def _of(self, method: Method) -> tuple[Any, ...]:
+    def _labelled(self, method: Method) -> tuple[Any, ...]:
         """Returns the method's own started, seconds, received and sent. A look-up by labels at each
         call would cost more than the rest.
         """
-        found = self._methods.get(method)
-        if found is None:
-            found = self._methods[method] = tuple(
-                family.labels(*method.labels) for family in self._families
-            )
-        return found
+        return tuple(family.labels(*method.labels) for family in self._families)
 
 
 class Errors(Interceptor):
@@ -436,17 +431,17 @@ def _logged(error: BaseException) -> Defect:
 
 
 @contextmanager
-def _reporting(context: Context, ended: Callable[[grpc.StatusCode], None]) -> Iterator[None]:
+def _reporting(context: Any, ended: Callable[[grpc.StatusCode], None]) -> Iterator[None]:
     """Surrounds a call, and calls `ended` at its end with the code that the caller gets."""
     code = grpc.StatusCode.UNKNOWN
     try:
         yield
-        code = _code(context) or grpc.StatusCode.OK
+        code = context.code() or grpc.StatusCode.OK  # None while no code is set
     except (asyncio.CancelledError, GeneratorExit):
         code = _code_of_cancelled(context)
         raise
     except grpc.aio.AbortError:
-        code = _code(context) or code
+        code = context.code() or code
         raise
     finally:
         telemetry.at_end(partial(ended, code))
@@ -463,9 +458,3 @@ def _code_of_cancelled(context: Context) -> grpc.StatusCode:
     if left is not None and left < LAST_MOMENTS_S:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.CANCELLED
-
-
-def _code(context: Any) -> grpc.StatusCode | None:
-    """Returns the code that was set for the call; None while none is set."""
-    code: grpc.StatusCode | None = context.code()
-    return code
