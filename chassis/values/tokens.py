@@ -1,8 +1,8 @@
 """Opaque tokens: a few values in a text that a client returns unchanged. Pure.
 
 This module has the encoding alone. chassis/values/paging.py (pages of a list) and
-chassis/values/convert.py (watches) give tokens their meaning. The kinds of a token bound its
-length: see `characters_max`.
+chassis/values/convert.py (watches) give tokens their meaning. A text is at most
+TEXT_BYTES_MAX long, so the kinds of a token bound its length.
 """
 
 import base64
@@ -45,15 +45,6 @@ def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
     if at != len(raw):
         raise ValueError("the token is too long")
     return tuple(values)
-
-
-def characters_max(*kinds: Kind) -> int:
-    """Returns the greatest length of a token of such values."""
-    texts = sum(_LENGTH_BYTES + TEXT_BYTES_MAX for kind in kinds if kind is str)
-    others = sum(
-        _UUID_BYTES if kind is UUID else _NUMBER_BYTES for kind in kinds if kind is not str
-    )
-    return -(-(texts + others) * 4 // 3)
 
 
 def _packed(value: UUID | int | datetime | str) -> bytes:
