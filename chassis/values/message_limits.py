@@ -143,7 +143,10 @@ def _together(several: Iterable[Field]) -> Limits:
         fields=fields,
         bytes_max=sum(size.bytes for size in sizes),
         fields_max=sum(size.fields for size in sizes),
-        has_lists=any(map(_has_lists, fields.values())),
+        has_lists=any(
+            each.items_max is not None or (each.inner is not None and each.inner.has_lists)
+            for each in fields.values()
+        ),
     )
 
 
@@ -200,10 +203,6 @@ def _bytes_max(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> i
     else:
         bounds = [_VARINT_BYTES]
     return min(bounds)
-
-
-def _has_lists(its: Field) -> bool:
-    return its.items_max is not None or (its.inner is not None and its.inner.has_lists)
 
 
 class _Size(NamedTuple):
