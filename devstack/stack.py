@@ -44,11 +44,6 @@ Step = Callable[[str], AbstractContextManager[object]]
 Route = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
 
-def silently(_what: str) -> AbstractContextManager[object]:
-    """A Step without output."""
-    return nullcontext()
-
-
 def directly(_service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
     """A Route without proxies."""
     return environment
@@ -81,7 +76,7 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         program: Program = program,
         route: Route = directly,
-        step: Step = silently,
+        step: Step = nullcontext,
     ) -> None:
         """Data and logs go to `folder`.
 
@@ -181,9 +176,9 @@ class Stack:
         # A child dies with the thread that started it, so the servers have a thread that lives as
         # long as they do. It is a single one, so that a stop runs after an interrupted start.
         self._thread = self._cleanup.enter_context(ThreadPoolExecutor(1, "devstack"))
-        for name, server in (("PostgreSQL", self.postgres), ("NATS", self.nats)):
+        for server in (self.postgres, self.nats):
             if server is not None:
-                with self._step(name):
+                with self._step(server.name):
                     self._cleanup.push_async_callback(self.tend, server.stop)
                     await self.tend(server.start)
         if self.nats is not None:
