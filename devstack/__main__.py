@@ -29,6 +29,19 @@ DEMO = (sys.executable, "-m", "simulator", "demo")
 DEMO_GRACE_S = 5.0
 LIST_ORDERS = "ordermesh.order.v1.OrderService/ListOrders"
 COULD_NOT = "The stack could not run."
+DIRECTIONS = """
+ordermesh is up:
+{services}
+  PostgreSQL   {postgres}
+  NATS         {nats}
+
+Try:
+  {omctl} --help
+  grpcurl -plaintext -max-time 5 -d '{{"page_size": 5}}' {order} {list_orders}
+  {buf} curl --timeout 5s --protocol grpc --http2-prior-knowledge -d '{{"pageSize": 5}}' \
+http://{order}/{list_orders}
+{psql}
+Logs are in {logs}. Ctrl-C stops everything."""
 INTERRUPTED = 130  # a shell's exit code of a program that Ctrl-C ended
 
 
@@ -93,7 +106,8 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen()
     try:
         if options.clean:
-            _clean(options.folder.absolute())
+            with _alone(options.folder.absolute(), up="stop it first"):
+                clean(options.folder.absolute())
             return 0
         demo = () if options.no_demo else DEMO
         return asyncio.run(_run(screen, options.folder.absolute(), demo))
@@ -122,15 +136,11 @@ async def _run(screen: Screen, folder: Path, demo: Sequence[str]) -> int:
         try:
             async with stack:
                 up = True
-                await _stay_up(stack, screen, demo)
+                with screen.reporting():
+                    await _stay_up(stack, screen, demo)
         except asyncio.CancelledError:
             screen.say("Stopped.")
         return 0 if up else INTERRUPTED
-
-
-def _clean(folder: Path) -> None:
-    with _alone(folder, up="stop it first"):
-        clean(folder)
 
 
 @contextmanager
@@ -179,20 +189,10 @@ def _stop_on_signals(stack: Stack, screen: Screen) -> None:
 
 async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:
     """Runs the demo and prints the addresses. Ends only with an error, or if it is cancelled."""
-
-    async def watch() -> None:
-        with screen.reporting():
-            await stack.watch()
-
-    async def show() -> None:
-        with screen.reporting():
-            await _show(stack, demo)
-
     if demo:
-        await beside(watch(), show())
-    for line in _directions(stack):
-        screen.say(line)
-    await watch()
+        await beside(stack.watch(), _show(stack, demo))
+    screen.say(_directions(stack))
+    await stack.watch()
 
 
 def _message(failed: Exception) -> str:
@@ -225,45 +225,39 @@ async def _show(stack: Stack, demo: Sequence[str]) -> None:
         )
 
 
-def _directions(stack: Stack) -> Iterator[str]:
-    """Yields the addresses and commands to paste."""
-    yield ""
-    yield "ordermesh is up:"
-    for name in reversed(SERVICES):
-        yield f"  {name:<12} {stack.addresses[name]:<18} metrics http://{stack.metrics_addresses[name]}/metrics"
-    server = stack.postgres
-    yield f"  {'PostgreSQL':<12} " + (
-        f"127.0.0.1:{server.port:<8} data in {_shown(server.data)}"
-        if server
-        else "yours (DATABASE_URL)"
-    )
-    yield f"  {'NATS':<12} " + (stack.nats_url if stack.nats else "yours (NATS_URL)")
-    yield ""
-    yield "Try:"
-    programs, order = _shown(Path(sys.executable).parent), stack.addresses["order"]
+def _directions(stack: Stack) -> str:
+    """Returns the addresses, and commands to paste."""
+    programs = _shown(Path(sys.executable).parent)
+    services = [
+        f"  {name:<12} {stack.addresses[name]:<18} metrics http://{stack.metrics_addresses[name]}/metrics"
+        for name in reversed(SERVICES)
+    ]
     elsewhere = [
         f"{name.upper()}_ADDRESS={stack.addresses[name]}"
         for name in SERVICES
-        if not _at_default(stack, name)
+        if stack.addresses[name] != f"127.0.0.1:{settings.SERVICE_PORTS[name]}"
     ]
-    yield "  " + " ".join([*elsewhere, f"{programs}/omctl --help"])
-    yield f"  grpcurl -plaintext -max-time 5 -d '{{\"page_size\": 5}}' {order} {LIST_ORDERS}"
-    yield (
-        f"  {programs}/buf curl --timeout 5s --protocol grpc --http2-prior-knowledge -d"
-        f" '{{\"pageSize\": 5}}' http://{order}/{LIST_ORDERS}"
-    )
+    postgres = "yours (DATABASE_URL)"
+    psql = ""
+    server = stack.postgres
     if server is not None:
-        psql = _shown(installed_programs() / "psql")
-        yield (
-            f"  PGPASSWORD=$(cat {_shown(server.password_file)}) {psql} -h 127.0.0.1 -p"
-            f" {server.port} -U postgres orders"
+        postgres = f"127.0.0.1:{server.port:<8} data in {_shown(server.data)}"
+        psql = (
+            f"  PGPASSWORD=$(cat {_shown(server.password_file)})"
+            f" {_shown(installed_programs() / 'psql')} -h 127.0.0.1 -p {server.port} -U postgres"
+            " orders\n"
         )
-    yield ""
-    yield f"Logs are in {_shown(stack.folder / 'logs')}. Ctrl-C stops everything."
-
-
-def _at_default(stack: Stack, name: str) -> bool:
-    return stack.addresses[name] == f"127.0.0.1:{settings.SERVICE_PORTS[name]}"
+    return DIRECTIONS.format(
+        services="\n".join(services),
+        postgres=postgres,
+        nats=stack.nats_url if stack.nats else "yours (NATS_URL)",
+        omctl=" ".join([*elsewhere, f"{programs}/omctl"]),
+        buf=f"{programs}/buf",
+        order=stack.addresses["order"],
+        list_orders=LIST_ORDERS,
+        psql=psql,
+        logs=_shown(stack.folder / "logs"),
+    )
 
 
 def _shown(path: Path) -> str:
