@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 
 from chassis.rpc.reflection import IMAGE
 from chassis.values.config import ServiceConfig
-from chassis.values.event_subjects import STREAMS, subject_of
+from chassis.values.event_subjects import STREAMS, stream_of, subject_of
 from devstack.settings import METRICS_PORTS, NATS_PORT, POSTGRES_PORT, SERVICE_PORTS
 from devstack.stack import DATABASES
 from payment_svc.providers.sandbox import TOKENS
@@ -126,11 +126,16 @@ def architecture() -> str:
     lines += ["    end", '    subgraph broker["NATS JetStream"]', "    direction TB"]
     lines += [f"    {stream}[({stream})]" for stream in STREAMS]
     lines += ["    end"]
-    lines += [f"    {service} -->|gRPC| {peer}" for service in SERVICES for peer in _peers(service)]
-    publishers = {_stream(event.subject): event.publisher for event in events()}
+    lines += [
+        f"    {service} -->|gRPC| {peer}"
+        for service in SERVICES
+        for peer in SERVICES
+        if f"{peer}_address" in config(service).model_fields
+    ]
+    publishers = {stream_of(event.subject): event.publisher for event in events()}
     lines += [f"    {publishers[stream]} ==> {stream}" for stream in STREAMS]
     consumed = {
-        (_stream(subject_of(kind)), service)
+        (stream_of(subject_of(kind)), service)
         for service in SERVICES
         for kind in consumed_events(service)
     }
@@ -141,16 +146,6 @@ def architecture() -> str:
         if (stream, service) in consumed
     ]
     return _mermaid(lines)
-
-
-def _peers(service: str) -> list[str]:
-    return [peer for peer in SERVICES if f"{peer}_address" in config(service).model_fields]
-
-
-def _stream(subject: str) -> str:
-    return next(
-        name for name, subjects in STREAMS.items() if subjects == f"{subject.partition('.')[0]}.>"
-    )
 
 
 def consumed_events(service: str) -> list[type[Message]]:
@@ -203,10 +198,9 @@ def event_table() -> str:
 # --- settings and metrics
 
 
-def config(service: str) -> type[ServiceConfig]:
-    """Returns the class of a service's settings."""
-    found: type[ServiceConfig] = import_module(f"{service}_svc.config").Config
-    return found
+def config(service: str) -> Any:
+    """Returns the class of a service's settings, a ServiceConfig."""
+    return import_module(f"{service}_svc.config").Config
 
 
 def settings(service: str) -> str:
