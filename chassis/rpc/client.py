@@ -30,7 +30,6 @@ from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
 
 from chassis.observe import telemetry, tracing
 from chassis.rpc.circuit_breaker import Attempt, Breaker, Open
@@ -39,7 +38,7 @@ from chassis.values import actor, deadline
 from chassis.values.errors import Deferred, Refused
 from chassis.write import in_write
 
-Request = TypeVar("Request", bound=Message)
+Request = TypeVar("Request")
 Response = TypeVar("Response")
 Channel = grpc.aio.Channel  # peers use this name and import no gRPC
 Details = grpc.aio.ClientCallDetails
@@ -422,7 +421,7 @@ def _service_and_method(details: Details) -> tuple[str, str]:
     return service, method
 
 
-def _peer(request: Message) -> str:
+def _peer(request: Any) -> str:
     """Returns the full name of the service that has a method for the request."""
     return next(
         service.full_name

@@ -1,6 +1,6 @@
 """Server reflection over the contracts as they were written: with comments, and with every symbol.
 
-grpcio-reflection's servicer answers the requests. By itself it answers from the descriptors of the
+grpcio-reflection's servicer answers the requests. Its default pool has the descriptors of the
 running process. Those have no comments, their look-up does not find methods, and they lack each
 file that no code imports. So the servicer gets a pool of the contracts.
 """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from ordermesh.options.v1 import options_pb2
 
@@ -20,14 +21,18 @@ STREAMS = {
 MESSAGE_BYTES_MAX = 2 * 2**20
 
 
-@cache
 def subject_of(event: type[Message]) -> str:
     """Returns the subject that an event is published on: an option of its message. Raises TypeError
     where the message is no event.
     """
-    if subject := event.DESCRIPTOR.GetOptions().Extensions[options_pb2.event].subject:
+    return _subject(event.DESCRIPTOR)
+
+
+@cache
+def _subject(event: Descriptor) -> str:
+    if subject := event.GetOptions().Extensions[options_pb2.event].subject:
         return subject
-    raise TypeError(f"{event.DESCRIPTOR.full_name} names no subject: is it an event?")
+    raise TypeError(f"{event.full_name} names no subject: is it an event?")
 
 
 def stream_of(subject: str) -> str:

@@ -26,7 +26,7 @@ async def ask(*requests: ServerReflectionRequest) -> Sequence[ServerReflectionRe
             yield request
 
     context: Any = None
-    answers = servicer([ORDERS, HEALTH]).ServerReflectionInfo(stream(), context)
+    answers: Any = servicer([ORDERS, HEALTH]).ServerReflectionInfo(stream(), context)
     return [answer async for answer in answers]
 
 
