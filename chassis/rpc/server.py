@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -55,36 +54,16 @@ ABORTED_S: Final = 2.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server admits and how it ends. Times in seconds."""
-
-    calls_max: int = 256
-    streams_max: int = 1_000
-    drain_delay_s: float = 0.5
-    drain_grace_s: float = 10.0
-
-
 class Server:
-    """A gRPC server on `address` (host:port; port 0: any free one, in `port` after the start).
+    """A gRPC server with a service's settings; after the start `port` is the port that it has.
 
     `services` adds each servicer, with the generated function:
     `partial(add_OrderServiceServicer_to_server, OrderService(...))`. As a context manager it starts
-    on entering and drains on leaving. `channelz` shows every connection to every caller: the
-    settings allow it on loopback alone.
+    on entering and drains on leaving.
     """
 
-    def __init__(
-        self,
-        address: str,
-        services: Iterable[Register],
-        *,
-        strict_deadlines: bool = False,
-        channelz: bool = False,
-        reflect: bool = True,
-        limits: Limits = Limits(),
-    ) -> None:
-        self.address, self.port, self.limits = address, 0, limits
+    def __init__(self, config: ServiceConfig, services: Iterable[Register]) -> None:
+        self.config, self.port = config, 0
         self._in_flight = InFlight()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -93,8 +72,8 @@ class Server:
                 interceptors.Metrics(),
                 interceptors.Errors(),
                 self._in_flight,
-                interceptors.Deadline(strict=strict_deadlines),
-                interceptors.Admission(calls_max=limits.calls_max, streams_max=limits.streams_max),
+                interceptors.Deadline(strict=config.strict_deadlines),
+                interceptors.Admission(calls_max=config.calls_max, streams_max=config.streams_max),
                 interceptors.Actor(),
                 interceptors.Validation(),
             ],
@@ -105,43 +84,43 @@ class Server:
             register(cast(grpc.aio.Server, registry))
         self.names = tuple(registry.names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if reflect:
+        if config.reflection:
             _add_reflection(
                 self._server, (*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME)
             )
-        if channelz:
+        if config.channelz:
             _add_channelz(self._server)
 
     async def start(self) -> None:
         """Listens and serves. Raises OSError when the address cannot be had."""
         try:
-            self.port = self._server.add_insecure_port(self.address)
+            self.port = self._server.add_insecure_port(self.config.listen_address)
         except RuntimeError as error:
             raise OSError(
-                f"LISTEN_ADDRESS {self.address} cannot be listened on: another process has it, or"
-                " this machine does not have it"
+                f"LISTEN_ADDRESS {self.config.listen_address} cannot be listened on: another"
+                " process has it, or this machine does not have it"
             ) from error
         for name in ("", *self.names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         _log.info(
             "serving",
-            listening=f"{self.address.rpartition(':')[0]}:{self.port}",
+            listening=f"{self.config.listen_address.rpartition(':')[0]}:{self.port}",
             services=list(self.names),
         )
 
     async def drain(self) -> None:
-        """Ends without losing a call, within the limits' drain delay and grace.
+        """Ends without losing a call, within the drain delay and the grace.
 
         Health becomes NOT_SERVING. For the drain delay, balancers notice that and calls are still
         answered. Then new calls are refused and streams end; running calls get the grace to finish.
         The drain does not wait for streams of the standard services: they end after the last call
         of the other services.
         """
-        _log.info("draining", grace_s=self.limits.drain_grace_s)
+        _log.info("draining", grace_s=self.config.drain_grace_s)
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self.limits.drain_delay_s)
-        stopping = asyncio.create_task(self._server.stop(self.limits.drain_grace_s))
+        await asyncio.sleep(self.config.drain_delay_s)
+        stopping = asyncio.create_task(self._server.stop(self.config.drain_grace_s))
         # stop() has begun: a stream's reader that reconnects at once does not find this server
         # again
         await asyncio.sleep(0)
@@ -168,24 +147,6 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         await self.drain()
-
-
-def configured(config: ServiceConfig, services: Iterable[Register]) -> Server:
-    """Returns the server that a service's settings describe."""
-    limits = Limits(
-        calls_max=config.calls_max,
-        streams_max=config.streams_max,
-        drain_delay_s=config.drain_delay_s,
-        drain_grace_s=config.drain_grace_s,
-    )
-    return Server(
-        config.listen_address,
-        services,
-        strict_deadlines=config.strict_deadlines,
-        channelz=config.channelz,
-        reflect=config.reflection,
-        limits=limits,
-    )
 
 
 class _Registry:

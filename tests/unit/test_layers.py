@@ -283,10 +283,7 @@ def test_file_without_a_docstring_is_reported() -> None:
         ("order_svc/rpc.py", "import grpc\nfrom order_svc import wire"),
         (
             "order_svc/app.py",
-            (
-                "from order_svc import consumers, rpc, store\nfrom chassis.rpc.server import"
-                " configured"
-            ),
+            "from order_svc import consumers, rpc, store\nfrom chassis.rpc.server import Server",
         ),
         ("payment_svc/providers/card.py", "import stripe\nfrom payment_svc.providers import port"),
         ("chassis/rpc/client.py", "import grpc\nfrom ordermesh.error.v1 import error_reason_pb2"),

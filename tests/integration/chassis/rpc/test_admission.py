@@ -8,7 +8,6 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis.rpc.server import Limits
 from tests.rpc.calls import stream, unary
 from tests.rpc.failures import details
 from tests.rpc.sample import Sample, contract, plain_stub, serving
@@ -20,7 +19,6 @@ async def test_call_over_the_limit_is_refused(sample: Sample, call: Any) -> None
     """The call over the limit is refused at once with RetryInfo, and admitted after another has
     ended. Streams and unary calls have separate places.
     """
-    limits = Limits(calls_max=2, streams_max=2, drain_delay_s=0, drain_grace_s=2)
     free = asyncio.Event()
 
     async def behave() -> str:
@@ -28,7 +26,7 @@ async def test_call_over_the_limit_is_refused(sample: Sample, call: Any) -> None
         return ""
 
     sample.behave = behave
-    async with serving(sample, limits=limits) as server, plain_stub(server) as stub:
+    async with serving(sample, calls_max=2, streams_max=2) as server, plain_stub(server) as stub:
         running = [asyncio.create_task(call(stub)) for _ in range(2)]
         await eventually(lambda: sample.calls == 2)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -48,7 +46,6 @@ async def test_cancelled_call_frees_its_place(sample: Sample) -> None:
     """A client that disconnects frees its place: the handler is cancelled, and the next call is
     admitted.
     """
-    limits = Limits(calls_max=1, streams_max=1, drain_delay_s=0, drain_grace_s=2)
     cancelled = asyncio.Event()
 
     async def behave() -> str:
@@ -59,7 +56,7 @@ async def test_cancelled_call_frees_its_place(sample: Sample) -> None:
             raise
         return ""
 
-    async with serving(sample, limits=limits) as server, plain_stub(server) as stub:
+    async with serving(sample, calls_max=1, streams_max=1) as server, plain_stub(server) as stub:
         for call in (unary, stream):
             sample.behave, sample.calls = behave, 0
             cancelled.clear()

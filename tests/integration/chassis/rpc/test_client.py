@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from chassis.rpc.client import ask, connect
-from chassis.rpc.server import Limits, Server
+from chassis.rpc.server import Server
 from chassis.values import actor
 from chassis.values.errors import (
     Defect,
@@ -196,7 +196,7 @@ async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
 async def test_streams_end_and_resume_over_a_drain(sample: Sample) -> None:
     """A reader of a stream on our channel gets the server's drain as UNAVAILABLE."""
     async with (
-        serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=5)) as server,
+        serving(sample, drain_grace_s=5) as server,
         connect(f"127.0.0.1:{server.port}") as channel,
     ):
         sample.hang()

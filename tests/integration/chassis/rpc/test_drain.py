@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from chassis.rpc.server import LAST_ANSWERS_S, Limits, Server
+from chassis.rpc.server import LAST_ANSWERS_S, Server
 from tests.rpc.calls import unary
 from tests.rpc.failures import details
 from tests.rpc.sample import Sample, contract, plain_stub, serving
@@ -25,7 +25,7 @@ SERVING, NOT_SERVING = (
 
 
 # So long that a drain which waits for the grace fails the test.
-LONG_GRACE = Limits(drain_delay_s=0.0, drain_grace_s=60.0)
+LONG_GRACE_S = 60.0
 
 
 SOON_S = 20.0
@@ -51,7 +51,6 @@ async def test_a_drain_loses_no_call(sample: Sample) -> None:
     """While a server drains, health answers NOT_SERVING, calls are still answered for the delay,
     and a running call is finished.
     """
-    limits = Limits(drain_delay_s=1.5, drain_grace_s=5)
     free = asyncio.Event()
 
     async def behave() -> str:
@@ -59,7 +58,10 @@ async def test_a_drain_loses_no_call(sample: Sample) -> None:
         return "done"
 
     sample.behave = behave
-    async with serving(sample, limits=limits) as server, plain_stub(server) as stub:
+    async with (
+        serving(sample, drain_delay_s=1.5, drain_grace_s=5) as server,
+        plain_stub(server) as stub,
+    ):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             running = asyncio.ensure_future(
@@ -98,7 +100,7 @@ async def test_a_drain_ends_streams_at_once(sample: Sample) -> None:
 
     sample.behave = behave
     async with (
-        serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=30)) as server,
+        serving(sample, drain_grace_s=30) as server,
         plain_stub(server) as stub,
     ):
         watch = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
@@ -129,7 +131,7 @@ async def test_a_drain_waits_for_the_finally_of_aborted_calls(sample: Sample) ->
 
     sample.behave = behave
     async with (
-        serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=0.1)) as server,
+        serving(sample, drain_grace_s=0.1) as server,
         plain_stub(server) as stub,
     ):
         running = asyncio.create_task(unary(stub))
@@ -145,7 +147,7 @@ async def test_health_watch_does_not_delay_the_drain(sample: Sample) -> None:
     """With an open health watch and no other call, the drain ends long before its grace; the
     watcher receives NOT_SERVING.
     """
-    async with serving(sample, limits=LONG_GRACE) as server, _watched(server) as watch:
+    async with serving(sample, drain_grace_s=LONG_GRACE_S) as server, _watched(server) as watch:
         async with asyncio.timeout(SOON_S):
             await server.drain()
             assert (await watch.read()).status == NOT_SERVING
@@ -156,7 +158,7 @@ async def test_reflection_stream_does_not_delay_the_drain(sample: Sample) -> Non
     either.
     """
     async with (
-        serving(sample, limits=LONG_GRACE) as server,
+        serving(sample, drain_grace_s=LONG_GRACE_S) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         ask = channel.stream_stream(
@@ -182,7 +184,7 @@ async def test_running_call_is_finished_during_a_health_watch(sample: Sample) ->
 
     sample.behave = behave
     async with (
-        serving(sample, limits=LONG_GRACE) as server,
+        serving(sample, drain_grace_s=LONG_GRACE_S) as server,
         plain_stub(server) as stub,
         _watched(server) as watch,
     ):

@@ -63,7 +63,7 @@ async def test_health_and_reflection(server: Server) -> None:
 async def test_reflection_can_be_switched_off(sample: Sample) -> None:
     """With reflection off no caller can read the contracts."""
     async with (
-        serving(sample, reflect=False) as server,
+        serving(sample, reflection=False) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         ask = _raw(
