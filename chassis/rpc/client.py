@@ -423,8 +423,9 @@ def _service_and_method(details: Details) -> tuple[str, str]:
 
 def _peer(request: Any) -> str:
     """Returns the full name of the service that has a method for the request."""
-    return next(
+    name: str = next(
         service.full_name
         for service in request.DESCRIPTOR.file.services_by_name.values()
         if any(method.input_type == request.DESCRIPTOR for method in service.methods)
     )
+    return name
