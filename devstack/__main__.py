@@ -27,8 +27,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".ordermesh"
 DEMO = (sys.executable, "-m", "simulator", "demo")
 DEMO_GRACE_S = 5.0
-LIST_ORDERS = "ordermesh.order.v1.OrderService/ListOrders"
-COULD_NOT = "The stack could not run."
 DIRECTIONS = """
 ordermesh is up:
 {services}
@@ -37,9 +35,10 @@ ordermesh is up:
 
 Try:
   {omctl} --help
-  grpcurl -plaintext -max-time 5 -d '{{"page_size": 5}}' {order} {list_orders}
+  grpcurl -plaintext -max-time 5 -d '{{"page_size": 5}}' {order} \
+ordermesh.order.v1.OrderService/ListOrders
   {buf} curl --timeout 5s --protocol grpc --http2-prior-knowledge -d '{{"pageSize": 5}}' \
-http://{order}/{list_orders}
+http://{order}/ordermesh.order.v1.OrderService/ListOrders
 {psql}
 Logs are in {logs}. Ctrl-C stops everything."""
 INTERRUPTED = 130  # a shell's exit code of a program that Ctrl-C ended
@@ -197,7 +196,9 @@ async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:
 
 def _message(failed: Exception) -> str:
     """Returns the message of the error that stopped the stack."""
-    return str(refused(COULD_NOT, failed) if isinstance(failed, OSError) else failed)
+    return str(
+        refused("The stack could not run.", failed) if isinstance(failed, OSError) else failed
+    )
 
 
 async def _show(stack: Stack, demo: Sequence[str]) -> None:
@@ -254,7 +255,6 @@ def _directions(stack: Stack) -> str:
         omctl=" ".join([*elsewhere, f"{programs}/omctl"]),
         buf=f"{programs}/buf",
         order=stack.addresses["order"],
-        list_orders=LIST_ORDERS,
         psql=psql,
         logs=_shown(stack.folder / "logs"),
     )

@@ -278,13 +278,13 @@ class Errors(Interceptor):
         except grpc.aio.AbortError:
             raise
         except Defect as defect:
-            await _abort(context, _logged(defect.__cause__ or defect))
+            await context.abort(*encode(_logged(defect.__cause__ or defect)))
         except Failure as failure:
             _log.debug("call not done", code=failure.code, reason=failure.reason)
-            await _abort(context, failure)
+            await context.abort(*encode(failure))
         # the caller gets an id, and the log the whole error
         except Exception as error:  # noqa: BLE001
-            await _abort(context, _logged(error))
+            await context.abort(*encode(_logged(error)))
 
     def sent(self, method: Method, message: Any) -> Any:
         return self._encode[method](message)
@@ -414,11 +414,6 @@ def _invalid(found: Sequence[Violation]) -> Invalid:
     if {violation.subject for violation in found} == {paging.FIELD}:
         return paging.refused()
     return Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
-
-
-async def _abort(context: Context, failure: Failure) -> None:
-    """Ends the call with the failure's status. Raises gRPC's AbortError."""
-    await context.abort(*encode(failure))
 
 
 def _logged(error: BaseException) -> Defect:

@@ -159,13 +159,15 @@ def _field(descriptor: FieldDescriptor) -> Field:
         pair = (_value(key, rules.map.keys), _value(value, rules.map.values))
         inner = _together(replace(each, name="") for each in pair)  # its place is its key
         most = rules.map.max_pairs if rules.map.HasField("max_pairs") else REQUEST_BYTES_MAX
-        of = Field(
+        return Field(
             name=descriptor.name,
             number=descriptor.number,
             kind=descriptor.type,
             bytes_max=inner.bytes_max,
+            items_max=most,
+            inner=inner,
+            pair=GetMessageClass(message),
         )
-        return replace(of, items_max=most, inner=inner, pair=GetMessageClass(message))
     if not descriptor.is_repeated:
         return _value(descriptor, rules)
     its = rules.repeated
