@@ -11,7 +11,6 @@ It imports nothing of the server's side, so that command lines and simulators ca
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import time
 from collections.abc import (
@@ -24,15 +23,15 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 
 from chassis.observe import telemetry, tracing
 from chassis.rpc.circuit_breaker import Attempt, Breaker, Open
+from chassis.rpc.retries import published_services, service_config
 from chassis.rpc.status import decode, encode
 from chassis.values import actor, deadline
 from chassis.values.errors import Deferred, Refused
@@ -51,19 +50,6 @@ TIMEOUTS_S: Final[Mapping[str, float]] = {
     "/ordermesh.warehouse.v1.ReservationService/BatchConfirmReservations": 5.0,
 }
 
-READS: Final = ("Get", "List", "BatchGet", "Check")
-# The order service makes three attempts of its own (with gRPC's there would be nine).
-NEVER_RETRIED: Final = frozenset({"ReleaseReservation", "BatchReleaseReservations"})
-RETRY_POLICY: Final = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "1s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-# Retries stop when more than a tenth of all calls fail, so that they never double the load on a
-# peer in trouble.
-RETRY_THROTTLING: Final = {"maxTokens": 100, "tokenRatio": 0.1}
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # After an outage the channel reconnects within a second, and not within gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -95,7 +81,7 @@ def connect(
     interceptors += _interceptors(_handing_down)
     if breaker:
         interceptors += [_Unary(partial(_guarded, breaker)), _StreamBreaker(breaker)]
-    config = service_config(_published() if services is None else services)
+    config = service_config(published_services() if services is None else services)
     options = [("grpc.service_config", json.dumps(config)), *OPTIONS]
     return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
 
@@ -152,50 +138,6 @@ async def pages(
         yield records
         if not request.page_token or (limit and left <= 0):
             return
-
-
-def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
-    """Returns gRPC's service config: which methods of `services` it retries, and how."""
-    names = [
-        {"service": service.full_name, "method": method.name}
-        for service in services
-        for method in service.methods
-        if is_safe(method)
-    ]
-    return {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}] if names else [],
-        "retryThrottling": RETRY_THROTTLING,
-    }
-
-
-def is_safe(method: MethodDescriptor) -> bool:
-    """Returns whether a call may be repeated when it is unknown whether it was executed: a read, or
-    a change with a request_id. Streams are not.
-    """
-    if method.server_streaming or method.client_streaming or method.name in NEVER_RETRIED:
-        return False
-    return method.name.startswith(READS) or "request_id" in method.input_type.fields_by_name
-
-
-@cache
-def _published() -> tuple[ServiceDescriptor, ...]:
-    """Returns every service in the generated contracts."""
-    root = importlib.import_module("ordermesh").__path__
-    files = sorted(
-        {
-            file.relative_to(folder)
-            for folder in root
-            for file in Path(folder).rglob("*_service_pb2.py")
-        }
-    )
-    modules = [
-        importlib.import_module(".".join(("ordermesh", *file.with_suffix("").parts)))
-        for file in files
-    ]
-    return tuple(
-        service for module in modules for service in module.DESCRIPTOR.services_by_name.values()
-    )
 
 
 # --- interceptors for one concern of a call, which may change the call's details

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from chassis.rpc import client
 from chassis.rpc.client import ask
+from chassis.rpc.retries import published_services, service_config
 from chassis.values.errors import (
     Defect,
     Deferred,
@@ -71,7 +71,7 @@ def test_default_config_names_every_safe_method() -> None:
     """The default service config names exactly the reads and the methods with a request_id of the
     published contracts.
     """
-    config = client.service_config(client._published())
+    config = service_config(published_services())
     (method_config,) = config["methodConfig"]
     names = {
         f"{name['service'].rpartition('.')[2]}/{name['method']}" for name in method_config["name"]
