@@ -24,7 +24,8 @@ from ordermesh.order.v1.order_service_pb2 import (
     GetOrderRequest,
 )
 
-from chassis.rpc.interceptors import Method, Validation
+from chassis.rpc.interceptor import Method
+from chassis.rpc.interceptors import Validation
 from chassis.rpc.server import Register
 from chassis.values.errors import Invalid, NotFound
 from tests.integration.order.requests import create_order, item, pounds
