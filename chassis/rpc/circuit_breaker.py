@@ -157,8 +157,9 @@ class Breaker(pybreaker.CircuitBreakerListener):
         began.
         """
         if generation == self._generation:
-            with suppress(_Outage):  # the machine raises what `_fail` raises
-                self._machine.call(_fail if outage else _nothing)
+            with suppress(_Outage), self._machine.calling():
+                if outage:
+                    raise _Outage
 
     def probed(self, generation: int) -> None:
         """Records that the probe has ended, with any result: another may begin."""
@@ -204,7 +205,8 @@ class Attempt:
         deadline always counts.
         """
         if self._fair or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-            self._settle(outage=_is_outage(error))
+            answered = status.reason(error) in ALIVE or status.too_large(error)
+            self._settle(outage=error.code() in OUTAGE and not answered)
 
     def cancelled(self) -> None:
         """Reports a call that its caller has cancelled: an outage after the peer's time-out,
@@ -227,18 +229,3 @@ class Attempt:
 
 class _Outage(Exception):
     """The error that the state machine gets for a failure."""
-
-
-def _fail() -> None:
-    raise _Outage
-
-
-def _nothing() -> None:
-    """The call that the state machine gets for a success."""
-
-
-def _is_outage(error: grpc.aio.AioRpcError) -> bool:
-    """Returns whether the status of a call means that the peer is in trouble."""
-    return (
-        error.code() in OUTAGE and status.reason(error) not in ALIVE and not status.too_large(error)
-    )

@@ -26,7 +26,6 @@ Register = Callable[[grpc.aio.Server], None]
 
 # The bound of a request or a response: the size that clients take by default.
 MESSAGE_BYTES_MAX: Final = 4 << 20
-STREAMS_PER_CONNECTION_MAX: Final = 1_000
 # Connections end now and then, so that clients resolve the name again and find new replicas; calls
 # get as long again.
 CONNECTION_AGE_MS: Final = 600_000
@@ -34,7 +33,7 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),  # else a second process silently shares the port
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    ("grpc.max_concurrent_streams", 1_000),
     ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
     ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_MS),
     # Clients ping every 20 s (chassis/rpc/client.py), also without a call; a client may ping twice
@@ -89,7 +88,11 @@ class Server:
                 self._server, (*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME)
             )
         if config.channelz:
-            _add_channelz(self._server)
+            # Imported here: the import registers its descriptors, which only a server with channelz
+            # should have.
+            from grpc_channelz.v1 import channelz
+
+            channelz.add_channelz_servicer(self._server)
 
     async def start(self) -> None:
         """Listens and serves. Raises OSError when the address cannot be had."""
@@ -186,11 +189,3 @@ def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
             for name in services
         )
     )
-
-
-def _add_channelz(server: grpc.aio.Server) -> None:
-    # Imported here: the import registers its descriptors, which only a server with channelz should
-    # have.
-    from grpc_channelz.v1 import channelz
-
-    channelz.add_channelz_servicer(server)

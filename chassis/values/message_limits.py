@@ -247,8 +247,6 @@ def _varint_bytes(value: int) -> int:
 class _Scan:
     """One pass over an encoded message."""
 
-    __slots__ = ("_data", "_fields_left", "_limits", "elements", "too_large")
-
     def __init__(self, data: bytes, limits: Limits) -> None:
         self.elements = 0
         self.too_large = len(data) > limits.bytes_max

@@ -49,12 +49,11 @@ def request_context(request: Message, *, leave_out: Sequence[str] = ()) -> Reque
     for field in ("request_id", *leave_out):
         rest.ClearField(field)
     request_hash = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
-    note: str | None = getattr(request, "note", None)
     return RequestContext(
         key=f"{_method(request.DESCRIPTOR)}:{request_id}",
         request_hash=request_hash,
         claimed_actor=claimed_actor(),
-        note=note or None,
+        note=getattr(request, "note", "") or None,
     )
 
 

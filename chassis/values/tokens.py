@@ -31,7 +31,12 @@ def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
     """Returns the values of a token. Raises ValueError for a token that `pack` has not made of such
     kinds.
     """
-    raw = _raw(token)
+    try:
+        raw = base64.b64decode(
+            token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
+        )
+    except binascii.Error as error:
+        raise ValueError("the token is not base64") from error
     values: list[UUID | int | datetime | str] = []
     at = 0
     for kind in kinds:
@@ -67,15 +72,6 @@ def _number(value: int) -> bytes:
         return value.to_bytes(_NUMBER_BYTES, signed=True)
     except OverflowError as error:
         raise ValueError("a number that no column holds") from error
-
-
-def _raw(token: str) -> bytes:
-    try:
-        return base64.b64decode(
-            token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
-        )
-    except binascii.Error as error:
-        raise ValueError("the token is not base64") from error
 
 
 def _unpacked(kind: Kind, chunk: bytes) -> UUID | int | datetime | str:
