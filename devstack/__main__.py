@@ -41,6 +41,7 @@ ordermesh.order.v1.OrderService/ListOrders
 http://{order}/ordermesh.order.v1.OrderService/ListOrders
 {psql}
 Logs are in {logs}. Ctrl-C stops everything."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130  # a shell's exit code of a program that Ctrl-C ended
 
 
@@ -171,19 +172,16 @@ def _stop_on_signals(stack: Stack, screen: Screen) -> None:
     kill it.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    received: list[int] = []
 
-    def stop(number: int) -> None:
-        if received:
-            stack.kill()
-            return
-        received.append(number)
+    def stop() -> None:
+        for number in STOPPING:
+            loop.add_signal_handler(number, stack.kill)
         screen.say("Stopping (Ctrl-C again: at once) ...")
         if task is not None:
             task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop)
 
 
 async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:

