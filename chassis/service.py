@@ -43,7 +43,7 @@ from chassis.publish.republish import Republish
 from chassis.publish.unmatched_events import UnmatchedEvents
 from chassis.rpc import client
 from chassis.rpc.circuit_breaker import Breaker
-from chassis.rpc.server import Register, configured
+from chassis.rpc.server import Register, Server
 from chassis.values.config import ServiceConfig, load
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write import partitions, probe
@@ -116,7 +116,7 @@ class ServiceContext:
             ),
             partial(add_OutboxServiceServicer_to_server, outbox),
         )
-        await self.stack.enter_async_context(configured(self.config, (*services, *operators)))
+        await self.stack.enter_async_context(Server(self.config, (*services, *operators)))
 
     def work(self, seconds: float, action: Callable[[], Awaitable[object]], name: str) -> None:
         """Starts a worker: it calls `action` every so many seconds until the end."""

@@ -27,8 +27,21 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".ordermesh"
 DEMO = (sys.executable, "-m", "simulator", "demo")
 DEMO_GRACE_S = 5.0
-LIST_ORDERS = "ordermesh.order.v1.OrderService/ListOrders"
-COULD_NOT = "The stack could not run."
+DIRECTIONS = """
+ordermesh is up:
+{services}
+  PostgreSQL   {postgres}
+  NATS         {nats}
+
+Try:
+  {omctl} --help
+  grpcurl -plaintext -max-time 5 -d '{{"page_size": 5}}' {order} \
+ordermesh.order.v1.OrderService/ListOrders
+  {buf} curl --timeout 5s --protocol grpc --http2-prior-knowledge -d '{{"pageSize": 5}}' \
+http://{order}/ordermesh.order.v1.OrderService/ListOrders
+{psql}
+Logs are in {logs}. Ctrl-C stops everything."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130  # a shell's exit code of a program that Ctrl-C ended
 
 
@@ -93,7 +106,8 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen()
     try:
         if options.clean:
-            _clean(options.folder.absolute())
+            with _alone(options.folder.absolute(), up="stop it first"):
+                clean(options.folder.absolute())
             return 0
         demo = () if options.no_demo else DEMO
         return asyncio.run(_run(screen, options.folder.absolute(), demo))
@@ -122,15 +136,11 @@ async def _run(screen: Screen, folder: Path, demo: Sequence[str]) -> int:
         try:
             async with stack:
                 up = True
-                await _stay_up(stack, screen, demo)
+                with screen.reporting():
+                    await _stay_up(stack, screen, demo)
         except asyncio.CancelledError:
             screen.say("Stopped.")
         return 0 if up else INTERRUPTED
-
-
-def _clean(folder: Path) -> None:
-    with _alone(folder, up="stop it first"):
-        clean(folder)
 
 
 @contextmanager
@@ -162,42 +172,31 @@ def _stop_on_signals(stack: Stack, screen: Screen) -> None:
     kill it.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    received: list[int] = []
 
-    def stop(number: int) -> None:
-        if received:
-            stack.kill()
-            return
-        received.append(number)
+    def stop() -> None:
+        for number in STOPPING:
+            loop.add_signal_handler(number, stack.kill)
         screen.say("Stopping (Ctrl-C again: at once) ...")
         if task is not None:
             task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop)
 
 
 async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:
     """Runs the demo and prints the addresses. Ends only with an error, or if it is cancelled."""
-
-    async def watch() -> None:
-        with screen.reporting():
-            await stack.watch()
-
-    async def show() -> None:
-        with screen.reporting():
-            await _show(stack, demo)
-
     if demo:
-        await beside(watch(), show())
-    for line in _directions(stack):
-        screen.say(line)
-    await watch()
+        await beside(stack.watch(), _show(stack, demo))
+    screen.say(_directions(stack))
+    await stack.watch()
 
 
 def _message(failed: Exception) -> str:
     """Returns the message of the error that stopped the stack."""
-    return str(refused(COULD_NOT, failed) if isinstance(failed, OSError) else failed)
+    return str(
+        refused("The stack could not run.", failed) if isinstance(failed, OSError) else failed
+    )
 
 
 async def _show(stack: Stack, demo: Sequence[str]) -> None:
@@ -225,45 +224,38 @@ async def _show(stack: Stack, demo: Sequence[str]) -> None:
         )
 
 
-def _directions(stack: Stack) -> Iterator[str]:
-    """Yields the addresses and commands to paste."""
-    yield ""
-    yield "ordermesh is up:"
-    for name in reversed(SERVICES):
-        yield f"  {name:<12} {stack.addresses[name]:<18} metrics http://{stack.metrics_addresses[name]}/metrics"
-    server = stack.postgres
-    yield f"  {'PostgreSQL':<12} " + (
-        f"127.0.0.1:{server.port:<8} data in {_shown(server.data)}"
-        if server
-        else "yours (DATABASE_URL)"
-    )
-    yield f"  {'NATS':<12} " + (stack.nats_url if stack.nats else "yours (NATS_URL)")
-    yield ""
-    yield "Try:"
-    programs, order = _shown(Path(sys.executable).parent), stack.addresses["order"]
+def _directions(stack: Stack) -> str:
+    """Returns the addresses, and commands to paste."""
+    programs = _shown(Path(sys.executable).parent)
+    services = [
+        f"  {name:<12} {stack.addresses[name]:<18} metrics http://{stack.metrics_addresses[name]}/metrics"
+        for name in reversed(SERVICES)
+    ]
     elsewhere = [
         f"{name.upper()}_ADDRESS={stack.addresses[name]}"
         for name in SERVICES
-        if not _at_default(stack, name)
+        if stack.addresses[name] != f"127.0.0.1:{settings.SERVICE_PORTS[name]}"
     ]
-    yield "  " + " ".join([*elsewhere, f"{programs}/omctl --help"])
-    yield f"  grpcurl -plaintext -max-time 5 -d '{{\"page_size\": 5}}' {order} {LIST_ORDERS}"
-    yield (
-        f"  {programs}/buf curl --timeout 5s --protocol grpc --http2-prior-knowledge -d"
-        f" '{{\"pageSize\": 5}}' http://{order}/{LIST_ORDERS}"
-    )
+    postgres = "yours (DATABASE_URL)"
+    psql = ""
+    server = stack.postgres
     if server is not None:
-        psql = _shown(installed_programs() / "psql")
-        yield (
-            f"  PGPASSWORD=$(cat {_shown(server.password_file)}) {psql} -h 127.0.0.1 -p"
-            f" {server.port} -U postgres orders"
+        postgres = f"127.0.0.1:{server.port:<8} data in {_shown(server.data)}"
+        psql = (
+            f"  PGPASSWORD=$(cat {_shown(server.password_file)})"
+            f" {_shown(installed_programs() / 'psql')} -h 127.0.0.1 -p {server.port} -U postgres"
+            " orders\n"
         )
-    yield ""
-    yield f"Logs are in {_shown(stack.folder / 'logs')}. Ctrl-C stops everything."
-
-
-def _at_default(stack: Stack, name: str) -> bool:
-    return stack.addresses[name] == f"127.0.0.1:{settings.SERVICE_PORTS[name]}"
+    return DIRECTIONS.format(
+        services="\n".join(services),
+        postgres=postgres,
+        nats=stack.nats_url if stack.nats else "yours (NATS_URL)",
+        omctl=" ".join([*elsewhere, f"{programs}/omctl"]),
+        buf=f"{programs}/buf",
+        order=stack.addresses["order"],
+        psql=psql,
+        logs=_shown(stack.folder / "logs"),
+    )
 
 
 def _shown(path: Path) -> str:

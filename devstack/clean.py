@@ -8,7 +8,7 @@ from pathlib import Path
 
 from devstack import lock, rooms
 from devstack.errors import DevstackError, refused
-from devstack.postgres import ORPHANS_GONE_S
+from devstack.server import ORPHANS_GONE_S
 
 # Prefixes of the names in a stack's folder.
 OURS = ("chaos", "lock", "logs", "nats", "pid", "postgres")
@@ -29,20 +29,18 @@ def clean(folder: Path) -> None:
     if os.geteuid() == 0 and os.path.lexists(outside) and rooms.made_by_root(outside):
         places.insert(0, outside)
     for used in (*(place / data.name for place in places), folder / "nats"):
-        _need_unused(used)
+        mark = used.with_name(used.name + ".lock")
+        if mark.exists():
+            # the server of a killed run still writes while it ends
+            os.close(
+                lock.hold(
+                    mark,
+                    wait_s=ORPHANS_GONE_S,
+                    taken=f"A server still uses {used}: stop it first.",
+                )
+            )
     for place in places:
         try:
             shutil.rmtree(place)
         except OSError as error:
             raise refused(f"{place} could not be removed.", error) from error
-
-
-def _need_unused(data: Path) -> None:
-    """Waits for the server of a killed run, which still writes while it ends."""
-    mark = data.with_name(data.name + ".lock")
-    if mark.exists():
-        os.close(
-            lock.hold(
-                mark, wait_s=ORPHANS_GONE_S, taken=f"A server still uses {data}: stop it first."
-            )
-        )

@@ -1,7 +1,5 @@
 """Checks with grpc.health.v1 whether a gRPC service is SERVING."""
 
-import asyncio
-
 from grpc_health.v1 import health_pb2
 
 from chassis.rpc.client import ask, connect
@@ -14,13 +12,6 @@ async def serving(address: str) -> bool:
     """Returns whether the server at `address` (host:port) is SERVING; False without an answer in
     two seconds.
     """
-    host, _, port = address.rpartition(":")
-    try:
-        # First without gRPC, whose channels wait ever longer between their attempts to connect.
-        _, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        return False
-    writer.close()
     async with connect(address, services=()) as channel:
         # Spelt out: the published types of HealthStub leave its methods out.
         check = channel.unary_unary(

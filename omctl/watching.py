@@ -24,7 +24,9 @@ async def timeline(
     answered for `idle_timeout_s` seconds.
     """
     last, request = 0, order_service_pb2.WatchOrderRequest(order_id=order_id)
-    async with aclosing(watch(orders.WatchOrder, request, patience_s=idle_timeout_s)) as responses:
+    async with aclosing(
+        watch(orders.WatchOrder, request, idle_timeout_s=idle_timeout_s)
+    ) as responses:
         async for response in responses:
             if response.HasField("snapshot"):
                 new = [transition async for transition in transitions(orders, order_id)]

@@ -14,8 +14,8 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships none
 
 from chassis.write.migration import migrate
-from devstack.nats import Nats
 from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
+from tests.nats_accounts import NatsWithAccounts
 from tests.support import (
     Accounts,
     Databases,
@@ -43,7 +43,7 @@ class Servers:
         with ExitStack() as cleanup:
             folder = cleanup.enter_context(reachable_folder("ordermesh-tests-"))
             self.postgres = Postgres(folder / "postgres", settings=UNSAFE_ON_POWER_LOSS)
-            self.nats = Nats(folder / "nats", accounts=ACCOUNTS_PER_PROCESS * processes)
+            self.nats = NatsWithAccounts(folder / "nats", ACCOUNTS_PER_PROCESS * processes)
             for server in (self.postgres, self.nats):
                 cleanup.callback(server.stop)
                 server.start()

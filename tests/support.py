@@ -26,17 +26,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.rpc.client import Channel, connect
-from chassis.rpc.server import Limits, Register, Server
+from chassis.rpc.server import Register
 from chassis.values.paging import FRAME_BYTES
 from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
 from chassis.write.stored_versions import StoredVersions
 from chassis.write.tables import StoredVersion
+from tests.servers import quick_server
 
 POLL_S = 0.01
 MEMORY = Path("/dev/shm")  # where Linux has files in memory
 ROOM_BYTES_MIN = 4 * 2**30
-QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
 
 
 def _memory() -> Path | None:
@@ -168,7 +168,7 @@ async def channel_of(*services: Register, breaker: Breaker | None = None) -> Asy
     with its servicer.
     """
     async with (
-        Server("127.0.0.1:0", services, limits=QUICK) as server,
+        quick_server(services) as server,
         connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel,
     ):
         yield channel

@@ -156,14 +156,13 @@ def _pyproject(source: Path, packages: list[str]) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="tools/clients.py", description="Builds the Python client wheel."
     )
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where it goes (dist)")
     print(build(parser.parse_args(arguments).output))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -7,9 +7,7 @@
 `python tools/pictures.py` writes them all. tests/unit/test_docs.py checks that they are up to date.
 """
 
-import ast
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
@@ -26,10 +24,11 @@ from pydantic.fields import FieldInfo
 
 from chassis.rpc.reflection import IMAGE
 from chassis.values.config import ServiceConfig
-from chassis.values.event_subjects import STREAMS, subject_of
+from chassis.values.event_subjects import STREAMS, stream_of, subject_of
 from devstack.settings import METRICS_PORTS, NATS_PORT, POSTGRES_PORT, SERVICE_PORTS
 from devstack.stack import DATABASES
 from payment_svc.providers.sandbox import TOKENS
+from tools.metrics import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = re.compile(r"(<!-- drawn: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -126,11 +125,16 @@ def architecture() -> str:
     lines += ["    end", '    subgraph broker["NATS JetStream"]', "    direction TB"]
     lines += [f"    {stream}[({stream})]" for stream in STREAMS]
     lines += ["    end"]
-    lines += [f"    {service} -->|gRPC| {peer}" for service in SERVICES for peer in _peers(service)]
-    publishers = {_stream(event.subject): event.publisher for event in events()}
+    lines += [
+        f"    {service} -->|gRPC| {peer}"
+        for service in SERVICES
+        for peer in SERVICES
+        if f"{peer}_address" in config(service).model_fields
+    ]
+    publishers = {stream_of(event.subject): event.publisher for event in events()}
     lines += [f"    {publishers[stream]} ==> {stream}" for stream in STREAMS]
     consumed = {
-        (_stream(subject_of(kind)), service)
+        (stream_of(subject_of(kind)), service)
         for service in SERVICES
         for kind in consumed_events(service)
     }
@@ -141,16 +145,6 @@ def architecture() -> str:
         if (stream, service) in consumed
     ]
     return _mermaid(lines)
-
-
-def _peers(service: str) -> list[str]:
-    return [peer for peer in SERVICES if f"{peer}_address" in config(service).model_fields]
-
-
-def _stream(subject: str) -> str:
-    return next(
-        name for name, subjects in STREAMS.items() if subjects == f"{subject.partition('.')[0]}.>"
-    )
 
 
 def consumed_events(service: str) -> list[type[Message]]:
@@ -203,10 +197,9 @@ def event_table() -> str:
 # --- settings and metrics
 
 
-def config(service: str) -> type[ServiceConfig]:
-    """Returns the class of a service's settings."""
-    found: type[ServiceConfig] = import_module(f"{service}_svc.config").Config
-    return found
+def config(service: str) -> Any:
+    """Returns the class of a service's settings, a ServiceConfig."""
+    return import_module(f"{service}_svc.config").Config
 
 
 def settings(service: str) -> str:
@@ -217,11 +210,6 @@ def settings(service: str) -> str:
         if name not in ServiceConfig.model_fields
     }
     return _settings(own)
-
-
-def common_settings() -> str:
-    """Returns a table of the settings of every service."""
-    return _settings(ServiceConfig.model_fields)
 
 
 def _settings(fields: dict[str, FieldInfo]) -> str:
@@ -257,59 +245,6 @@ def ports() -> str:
         ["NATS", f"127.0.0.1:{NATS_PORT}", "", "`NATS_PORT`"],
     ]
     return _table(["", "address", "metrics", "moved by"], rows)
-
-
-class Metric(NamedTuple):
-    """A metric that the code registers."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    what: str
-
-
-def metrics() -> list[Metric]:
-    """Returns every metric that the chassis or a service registers, by name."""
-    folders = [ROOT / "chassis", *(ROOT / f"{service}_svc" for service in SERVICES)]
-    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
-    return sorted({metric for file in files for metric in _metrics(ast.parse(file.read_text()))})
-
-
-def _metrics(tree: ast.Module) -> Iterator[Metric]:
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        known = {
-            name.id: ast.literal_eval(node.value)
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
-            for name in node.targets
-            if isinstance(name, ast.Name)
-            and all(isinstance(each, ast.Constant) for each in node.value.elts)
-        }
-        for node in ast.walk(function):
-            match node:
-                case ast.Call(
-                    func=ast.Attribute(value=ast.Name(id="telemetry"), attr=kind),
-                    args=[name, what, *labels],
-                ) if kind in KINDS:
-                    yield Metric(
-                        name=ast.literal_eval(name),
-                        kind=KINDS[kind],
-                        labels=tuple(_labels(labels, known)),
-                        what=ast.literal_eval(what),
-                    )
-
-
-KINDS = {"counter": "counter", "gauge": "gauge", "reading": "gauge", "histogram": "histogram"}
-
-
-def _labels(arguments: Sequence[ast.expr], known: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    for argument in arguments:
-        if isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Name):
-            yield from known[argument.value.id]
-        else:
-            yield ast.literal_eval(argument)
 
 
 def metric_table() -> str:
@@ -390,7 +325,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 DRAWINGS: dict[str, Callable[[], str]] = {
     "architecture": architecture,
-    "common-settings": common_settings,
+    "common-settings": partial(_settings, ServiceConfig.model_fields),
     "error-reasons": reason_table,
     "events": event_table,
     "metrics": metric_table,
@@ -403,15 +338,14 @@ DRAWINGS: dict[str, Callable[[], str]] = {
 }
 
 
-def main() -> int:
+def main() -> None:
     """Writes all pages again; prints those that changed."""
     for page in pages():
         before = page.read_text()
         if (after := drawn(before)) != before:
             page.write_text(after)
             print(f"{page.relative_to(ROOT)} drawn again")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,7 +17,7 @@ the state is read, so that the gauge is right without traffic.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Final
@@ -52,7 +52,7 @@ FAILURES_MAX: Final = 5
 # A peer that has not answered for so long is in trouble: a call that its caller cancels later
 # counts as a failure.
 PEER_TIMEOUT_S: Final = 5.0
-# No probe keeps the breaker half-open for longer, whatever its deadline: a watch has an hour.
+# No probe keeps the breaker half-open for longer, even with a later deadline: a watch has an hour.
 PROBE_MAX_S: Final = 10.0
 
 _LEVELS: Final = {pybreaker.STATE_CLOSED: 0, pybreaker.STATE_HALF_OPEN: 1, pybreaker.STATE_OPEN: 2}
@@ -67,7 +67,7 @@ class Open(Exception):
         self.retry_after_s = retry_after_s
 
 
-class Breaker:
+class Breaker(pybreaker.CircuitBreakerListener):
     """One peer's breaker; `name` is the peer's, for metrics and messages.
 
     It opens after FAILURES_MAX failures in a row, for `open_s`. A call that is cancelled after
@@ -92,7 +92,7 @@ class Breaker:
         ).labels(name)
         self._machine = pybreaker.CircuitBreaker(
             fail_max=FAILURES_MAX,
-            listeners=[_Listener(self._changed)],
+            listeners=[self],
             throw_new_error_on_trip=False,
             name=name,
         )
@@ -139,8 +139,10 @@ class Breaker:
         if self._machine.current_state == pybreaker.STATE_CLOSED:
             return Attempt(self, self._generation, timeout_s, probe=False)
         now = monotonic()
-        if self._probe_until is not None and now >= self._probe_until:  # it has run out of time
-            self._open_at(self._probe_until)
+        probe_until = self._probe_until
+        if probe_until is not None and now >= probe_until:  # it has run out of time
+            self._machine.open()
+            self._opened_at = probe_until
         left = self._opened_at + self._open_s - now
         if self._probe_until is not None or left > 0:
             self._refused.inc()
@@ -155,26 +157,31 @@ class Breaker:
         began.
         """
         if generation == self._generation:
-            with suppress(_Outage):  # the machine raises what `_fail` raises
-                self._machine.call(_fail if outage else _nothing)
+            with suppress(_Outage), self._machine.calling():
+                if outage:
+                    raise _Outage
 
     def probed(self, generation: int) -> None:
         """Records that the probe has ended, with any result: another may begin."""
         if generation == self._generation:
             self._probe_until = None
 
-    def _open_at(self, time_s: float) -> None:
-        """Opens the breaker as of that time."""
-        self._machine.open()
-        self._opened_at = time_s
-
-    def _changed(self, old: str, new: str) -> None:
+    def state_change(
+        self,
+        cb: pybreaker.CircuitBreaker,
+        old_state: pybreaker.CircuitBreakerState | None,
+        new_state: pybreaker.CircuitBreakerState,
+    ) -> None:
+        """Records a change of the state machine, which calls it."""
         self._generation += 1
         self._probe_until = None
-        if new == pybreaker.STATE_OPEN:
+        if new_state.name == pybreaker.STATE_OPEN:
             self._opened_at = monotonic()
             self._trips.inc()
-        _log.warning("circuit breaker changed its state", breaker=self.name, old=old, new=new)
+        old = old_state.name if old_state else ""
+        _log.warning(
+            "circuit breaker changed its state", breaker=self.name, old=old, new=new_state.name
+        )
 
 
 class Attempt:
@@ -200,7 +207,8 @@ class Attempt:
         deadline always counts.
         """
         if self._fair or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-            self._settle(outage=_is_outage(error))
+            answered = status.reason(error) in ALIVE or status.too_large(error)
+            self._settle(outage=error.code() in OUTAGE and not answered)
 
     def cancelled(self) -> None:
         """Reports a call that its caller has cancelled: an outage after the peer's time-out,
@@ -223,33 +231,3 @@ class Attempt:
 
 class _Outage(Exception):
     """The error that the state machine gets for a failure."""
-
-
-def _fail() -> None:
-    raise _Outage
-
-
-def _nothing() -> None:
-    """The call that the state machine gets for a success."""
-
-
-def _is_outage(error: grpc.aio.AioRpcError) -> bool:
-    """Returns whether the status of a call means that the peer is in trouble."""
-    return (
-        error.code() in OUTAGE and status.reason(error) not in ALIVE and not status.too_large(error)
-    )
-
-
-class _Listener(pybreaker.CircuitBreakerListener):
-    """Passes on changes of state."""
-
-    def __init__(self, changed: Callable[[str, str], None]) -> None:
-        self._changed = changed
-
-    def state_change(
-        self,
-        cb: pybreaker.CircuitBreaker,
-        old_state: pybreaker.CircuitBreakerState | None,
-        new_state: pybreaker.CircuitBreakerState,
-    ) -> None:
-        self._changed(old_state.name if old_state else "", new_state.name)

@@ -11,13 +11,11 @@ It imports nothing of the server's side, so that command lines and simulators ca
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -25,15 +23,15 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 
 from chassis.observe import telemetry, tracing
 from chassis.rpc.circuit_breaker import Attempt, Breaker, Open
+from chassis.rpc.retries import published_services, service_config
 from chassis.rpc.status import decode, encode
 from chassis.values import actor, deadline
 from chassis.values.errors import Deferred, Refused
@@ -52,19 +50,19 @@ TIMEOUTS_S: Final[Mapping[str, float]] = {
     "/ordermesh.warehouse.v1.ReservationService/BatchConfirmReservations": 5.0,
 }
 
-READS: Final = ("Get", "List", "BatchGet", "Check")
-# The order service makes three attempts of its own (with gRPC's there would be nine).
-NEVER_RETRIED: Final = frozenset({"ReleaseReservation", "BatchReleaseReservations"})
-RETRY_POLICY: Final = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "1s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-# Retries stop when more than a tenth of all calls fail, so that they never double the load on a
-# peer in trouble.
-RETRY_THROTTLING: Final = {"maxTokens": 100, "tokenRatio": 0.1}
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # After an outage the channel reconnects within a second, and not within gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Detects a connection that broke without a sign; chassis/rpc/server.py permits these pings.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_send_message_length", 4 << 20),
+)
 
 
 def connect(
@@ -83,8 +81,9 @@ def connect(
     interceptors += _interceptors(_handing_down)
     if breaker:
         interceptors += [_Unary(partial(_guarded, breaker)), _StreamBreaker(breaker)]
-    config = service_config(_published() if services is None else services)
-    return grpc.aio.insecure_channel(address, options=_options(config), interceptors=interceptors)
+    config = service_config(published_services() if services is None else services)
+    options = [("grpc.service_config", json.dumps(config)), *OPTIONS]
+    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
 
 
 async def ask(
@@ -104,7 +103,7 @@ async def ask(
     try:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
-        raise decode(error, _peer(method)) from error
+        raise decode(error, _peer(request)) from error
 
 
 def halves(refused: Refused, asked: int) -> int:
@@ -141,67 +140,6 @@ async def pages(
             return
 
 
-def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
-    """Returns gRPC's service config: which methods of `services` it retries, and how."""
-    names = [
-        {"service": service.full_name, "method": method.name}
-        for service in services
-        for method in service.methods
-        if is_safe(method)
-    ]
-    return {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}] if names else [],
-        "retryThrottling": RETRY_THROTTLING,
-    }
-
-
-def is_safe(method: MethodDescriptor) -> bool:
-    """Returns whether a call may be repeated when it is unknown whether it was executed: a read, or
-    a change with a request_id. Streams are not.
-    """
-    if method.server_streaming or method.client_streaming or method.name in NEVER_RETRIED:
-        return False
-    return method.name.startswith(READS) or "request_id" in method.input_type.fields_by_name
-
-
-@cache
-def _published() -> tuple[ServiceDescriptor, ...]:
-    """Returns every service in the generated contracts."""
-    root = importlib.import_module("ordermesh").__path__
-    files = sorted(
-        {
-            file.relative_to(folder)
-            for folder in root
-            for file in Path(folder).rglob("*_service_pb2.py")
-        }
-    )
-    modules = [
-        importlib.import_module(".".join(("ordermesh", *file.with_suffix("").parts)))
-        for file in files
-    ]
-    return tuple(
-        service for module in modules for service in module.DESCRIPTOR.services_by_name.values()
-    )
-
-
-def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [
-        ("grpc.service_config", json.dumps(config)),
-        # After an outage the channel reconnects within a second, and not within gRPC's two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-        # Detects a connection that broke without a sign; chassis/rpc/server.py permits these pings.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.max_receive_message_length", 4 << 20),
-        ("grpc.max_send_message_length", 4 << 20),
-    ]
-
-
 # --- interceptors for one concern of a call, which may change the call's details
 
 Around = Callable[[str, Details], AbstractContextManager[Details]]
@@ -215,7 +153,9 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
         self, continuation: Any, client_call_details: Details, request: Any
     ) -> Any:
         with self._around("unary", client_call_details) as details:
-            return await _answered(continuation(details, request))
+            call = await continuation(details, request)
+            await call  # raises its error
+            return call
 
 
 class _Stream(grpc.aio.UnaryStreamClientInterceptor):
@@ -385,13 +325,6 @@ def _refused(breaker: Breaker, refusal: Open) -> grpc.aio.AioRpcError:
 # --- shared by the interceptors
 
 
-async def _answered(calling: Awaitable[Any]) -> Any:
-    """Waits for the call's answer; raises its error."""
-    call = await calling
-    await call
-    return call
-
-
 async def _until_end(call: Any, around: ExitStack) -> AsyncIterator[Any]:
     """Yields the call's responses, with `around` around them all."""
     with around:
@@ -430,7 +363,11 @@ def _service_and_method(details: Details) -> tuple[str, str]:
     return service, method
 
 
-def _peer(method: object) -> str:
-    """Returns the full name of the service that a stub's method belongs to."""
-    path: Any = getattr(method, "_method", b"the peer")
-    return (path.decode() if isinstance(path, bytes) else str(path)).lstrip("/").partition("/")[0]
+def _peer(request: Any) -> str:
+    """Returns the full name of the service that has a method for the request."""
+    name: str = next(
+        service.full_name
+        for service in request.DESCRIPTOR.file.services_by_name.values()
+        if any(method.input_type == request.DESCRIPTOR for method in service.methods)
+    )
+    return name

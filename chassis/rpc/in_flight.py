@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chassis.observe import telemetry
-from chassis.rpc.interceptors import Interceptor
+from chassis.rpc.interceptor import Context, Interceptor, Method
 from chassis.values.errors import Deferred
-
-if TYPE_CHECKING:  # generic only for the type checker
-    from chassis.rpc.interceptors import Context, Method
 
 
 class InFlight(Interceptor):
@@ -25,8 +22,9 @@ class InFlight(Interceptor):
     """
 
     def __init__(self) -> None:
-        self._running = telemetry.gauge("grpc_server_in_flight", "Calls running now")
         self._count = self._begun = 0
+        running = telemetry.gauge("grpc_server_in_flight", "Calls running now")
+        running.set_function(lambda: self._count)
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -37,13 +35,11 @@ class InFlight(Interceptor):
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
         self._count += 1
         self._begun += 1
-        self._running.inc()
         self._idle.clear()
         try:
             yield
         finally:
             self._count -= 1
-            self._running.dec()
             if not self._count:
                 self._idle.set()
 

@@ -12,9 +12,8 @@ streams alike.
     Actor        the person or service that the caller claims to act for
     Validation   decodes each message that comes in, and checks the bounds of its contract
 
-This module has the concerns, and the one wrapper that puts a concern around a handler. Handlers are
-coroutines, or async generators where they stream. The standard services (health, reflection,
-channelz) have no interceptors: they must answer when no other service does.
+chassis/rpc/interceptor.py puts a concern around a handler. The standard services (health,
+reflection, channelz) have no interceptors: they must answer when no other service does.
 """
 
 from __future__ import annotations
@@ -23,24 +22,18 @@ import asyncio
 import time
 import uuid
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterator,
-    Mapping,
     Sequence,
 )
 from contextlib import (
-    AbstractAsyncContextManager,
     aclosing,
     asynccontextmanager,
     contextmanager,
-    nullcontext,
 )
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache, partial
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -48,16 +41,13 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError, Message
 
 from chassis.observe import telemetry, tracing
+from chassis.rpc.interceptor import Context, Handler, Interceptor, Method
 from chassis.rpc.status import encode
 from chassis.values import actor, deadline, paging
 from chassis.values.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
 from chassis.values.message_limits import Limits, OverLimit, limits_of, measured
 from chassis.values.texts import normalize_codes
 from chassis.values.validation import summary, violations
-
-if TYPE_CHECKING:  # generic only for the type checker
-    Handler = grpc.RpcMethodHandler[Any, Any]
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 # The deadline of a call that has none, where deadlines are not required. A stream may last for
 # ever.
@@ -67,126 +57,6 @@ ELEMENTS_MAX: Final = 100
 LAST_MOMENTS_S: Final = 0.05
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """The method of a call. `kind` is unary, client_stream, server_stream or bidi_stream."""
-
-    service: str
-    name: str
-    kind: str
-
-    @property
-    def labels(self) -> tuple[str, str, str]:
-        """The labels of its metrics."""
-        return self.kind, self.service, self.name
-
-    @property
-    def streams(self) -> bool:
-        """Whether it answers with a stream."""
-        return self.kind in ("server_stream", "bidi_stream")
-
-
-# By whether requests and whether responses are streams: the kind of the method, the handler's
-# function that answers it, and gRPC's constructor of such a handler.
-KINDS: Final[Mapping[tuple[bool, bool], tuple[str, str, Callable[..., Handler]]]] = {
-    (False, False): ("unary", "unary_unary", grpc.unary_unary_rpc_method_handler),
-    (True, False): ("client_stream", "stream_unary", grpc.stream_unary_rpc_method_handler),
-    (False, True): ("server_stream", "unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, True): ("bidi_stream", "stream_stream", grpc.stream_stream_rpc_method_handler),
-}
-
-
-class Interceptor(grpc.aio.ServerInterceptor):
-    """A concern around each call: a subclass overrides the hooks that it needs. An instance belongs
-    to one server.
-    """
-
-    @cached_property
-    def _wrapped(self) -> dict[str, Handler]:
-        """The handlers that it has wrapped, by the path of their method."""
-        return {}
-
-    def around(self, method: Method, context: Context) -> AbstractAsyncContextManager[None]:
-        """Surrounds a call, from before its request is read until its last response is handed
-        over.
-        """
-        return nullcontext()
-
-    def received(self, method: Method, message: Any) -> Any:
-        """Returns a message that comes in, checked or changed."""
-        return message
-
-    def sent(self, method: Method, message: Any) -> Any:
-        """Returns a message that goes out, checked or changed."""
-        return message
-
-    def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        """Returns the stream of a call's responses, checked or changed."""
-        return stream
-
-    def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
-        """Returns gRPC's decoder of requests and encoder of responses; None for bytes as they
-        are.
-        """
-        return handler.request_deserializer, handler.response_serializer
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Puts the concern around a method's handler, once: handlers do not depend on the call."""
-        path = handler_call_details.method
-        if path not in self._wrapped:
-            handler = await continuation(handler_call_details)
-            if handler is None or path.startswith("/grpc."):
-                return handler
-            self._wrapped[path] = self._wrap(path, handler)
-        return self._wrapped[path]
-
-    def _wrap(self, path: str, handler: Any) -> Handler:
-        """Returns the handler with this concern around it."""
-        service, name = path.lstrip("/").split("/", 1)
-        kind, handle, make = KINDS[handler.request_streaming, handler.response_streaming]
-        method = Method(service, name, kind)
-        around = self._many if method.streams else self._one
-        return make(around(method, getattr(handler, handle)), *self.codec(method, handler))
-
-    def _one(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """Wraps a handler that answers once."""
-
-        async def one(request: Any, context: Context) -> Any:
-            async with self.around(method, context):
-                return self.sent(method, await handle(self._request(method, request), context))
-
-        return one
-
-    def _many(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """Wraps a handler that answers with a stream. Its generator is closed here, in its own
-        task, at every end of the call.
-        """
-
-        async def many(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self.around(method, context):
-                stream = handle(self._request(method, request), context)
-                async with aclosing(stream), aclosing(self.responses(stream)) as responses:
-                    async for response in responses:
-                        yield self.sent(method, response)
-
-        return many
-
-    def _request(self, method: Method, request: Any) -> Any:
-        """Returns the request, or the stream of them, passed through `received`."""
-        if method.kind not in ("client_stream", "bidi_stream"):
-            return self.received(method, request)
-
-        async def requests() -> AsyncIterator[Any]:
-            async for message in request:
-                yield self.received(method, message)
-
-        return requests()
 
 
 class Trace(Interceptor):
@@ -233,7 +103,7 @@ class Metrics(Interceptor):
         self._handled = telemetry.counter(
             "grpc_server_handled_total", "Calls that ended, by status code", *which, "grpc_code"
         )
-        self._methods: dict[Method, tuple[Any, ...]] = {}
+        self._of = cache(self._labelled)
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
@@ -253,16 +123,11 @@ class Metrics(Interceptor):
         self._of(method)[3].inc()
         return message
 
-    def _of(self, method: Method) -> tuple[Any, ...]:
+    def _labelled(self, method: Method) -> tuple[Any, ...]:
         """Returns the method's own started, seconds, received and sent. A look-up by labels at each
         call would cost more than the rest.
         """
-        found = self._methods.get(method)
-        if found is None:
-            found = self._methods[method] = tuple(
-                family.labels(*method.labels) for family in self._families
-            )
-        return found
+        return tuple(family.labels(*method.labels) for family in self._families)
 
 
 class Errors(Interceptor):
@@ -283,13 +148,13 @@ class Errors(Interceptor):
         except grpc.aio.AbortError:
             raise
         except Defect as defect:
-            await _abort(context, _logged(defect.__cause__ or defect))
+            await context.abort(*encode(_logged(defect.__cause__ or defect)))
         except Failure as failure:
             _log.debug("call refused or deferred", code=failure.code, reason=failure.reason)
-            await _abort(context, failure)
+            await context.abort(*encode(failure))
         # the caller gets an id, and the log the whole error
         except Exception as error:  # noqa: BLE001
-            await _abort(context, _logged(error))
+            await context.abort(*encode(_logged(error)))
 
     def sent(self, method: Method, message: Any) -> Any:
         return self._encode[method](message)
@@ -421,11 +286,6 @@ def _invalid(found: Sequence[Violation]) -> Invalid:
     return Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
 
 
-async def _abort(context: Context, failure: Failure) -> None:
-    """Ends the call with the failure's status. Raises gRPC's AbortError."""
-    await context.abort(*encode(failure))
-
-
 def _logged(error: BaseException) -> Defect:
     """Writes a defect to the log, with its traceback. The caller gets only the id of that line."""
     defect = Defect(error)
@@ -436,17 +296,17 @@ def _logged(error: BaseException) -> Defect:
 
 
 @contextmanager
-def _reporting(context: Context, ended: Callable[[grpc.StatusCode], None]) -> Iterator[None]:
+def _reporting(context: Any, ended: Callable[[grpc.StatusCode], None]) -> Iterator[None]:
     """Surrounds a call, and calls `ended` at its end with the code that the caller gets."""
     code = grpc.StatusCode.UNKNOWN
     try:
         yield
-        code = _code(context) or grpc.StatusCode.OK
+        code = context.code() or grpc.StatusCode.OK  # None while no code is set
     except (asyncio.CancelledError, GeneratorExit):
         code = _code_of_cancelled(context)
         raise
     except grpc.aio.AbortError:
-        code = _code(context) or code
+        code = context.code() or code
         raise
     finally:
         telemetry.at_end(partial(ended, code))
@@ -463,9 +323,3 @@ def _code_of_cancelled(context: Context) -> grpc.StatusCode:
     if left is not None and left < LAST_MOMENTS_S:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.CANCELLED
-
-
-def _code(context: Any) -> grpc.StatusCode | None:
-    """Returns the code that was set for the call; None while none is set."""
-    code: grpc.StatusCode | None = context.code()
-    return code

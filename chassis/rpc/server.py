@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -20,14 +19,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from chassis.rpc import interceptors
 from chassis.rpc.in_flight import InFlight
-from chassis.rpc.reflection import Reflection
+from chassis.rpc.reflection import servicer
 from chassis.values.config import ServiceConfig
 
 Register = Callable[[grpc.aio.Server], None]
 
 # The bound of a request or a response: the size that clients take by default.
 MESSAGE_BYTES_MAX: Final = 4 << 20
-STREAMS_PER_CONNECTION_MAX: Final = 1_000
 # Connections end now and then, so that clients resolve the name again and find new replicas; calls
 # get as long again.
 CONNECTION_AGE_MS: Final = 600_000
@@ -35,7 +33,7 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),  # else a second process silently shares the port
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    ("grpc.max_concurrent_streams", 1_000),
     ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
     ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_MS),
     # Clients ping every 20 s (chassis/rpc/client.py), also without a call; a client may ping twice
@@ -55,36 +53,16 @@ ABORTED_S: Final = 2.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server admits and how it ends. Times in seconds."""
-
-    calls_max: int = 256
-    streams_max: int = 1_000
-    drain_delay_s: float = 0.5
-    drain_grace_s: float = 10.0
-
-
 class Server:
-    """A gRPC server on `address` (host:port; port 0: any free one, in `port` after the start).
+    """A gRPC server with a service's settings; after the start `port` is the port that it has.
 
     `services` adds each servicer, with the generated function:
     `partial(add_OrderServiceServicer_to_server, OrderService(...))`. As a context manager it starts
-    on entering and drains on leaving. `channelz` shows every connection to every caller: the
-    settings allow it on loopback alone.
+    on entering and drains on leaving.
     """
 
-    def __init__(
-        self,
-        address: str,
-        services: Iterable[Register],
-        *,
-        strict_deadlines: bool = False,
-        channelz: bool = False,
-        reflect: bool = True,
-        limits: Limits = Limits(),
-    ) -> None:
-        self.address, self.port, self.limits = address, 0, limits
+    def __init__(self, config: ServiceConfig, services: Iterable[Register]) -> None:
+        self.config, self.port = config, 0
         self._in_flight = InFlight()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -93,8 +71,8 @@ class Server:
                 interceptors.Metrics(),
                 interceptors.Errors(),
                 self._in_flight,
-                interceptors.Deadline(strict=strict_deadlines),
-                interceptors.Admission(calls_max=limits.calls_max, streams_max=limits.streams_max),
+                interceptors.Deadline(strict=config.strict_deadlines),
+                interceptors.Admission(calls_max=config.calls_max, streams_max=config.streams_max),
                 interceptors.Actor(),
                 interceptors.Validation(),
             ],
@@ -105,43 +83,47 @@ class Server:
             register(cast(grpc.aio.Server, registry))
         self.names = tuple(registry.names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if reflect:
+        if config.reflection:
             _add_reflection(
                 self._server, (*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME)
             )
-        if channelz:
-            _add_channelz(self._server)
+        if config.channelz:
+            # Imported here: the import registers its descriptors, which only a server with channelz
+            # should have.
+            from grpc_channelz.v1 import channelz
+
+            channelz.add_channelz_servicer(self._server)
 
     async def start(self) -> None:
         """Listens and serves. Raises OSError when the address cannot be had."""
         try:
-            self.port = self._server.add_insecure_port(self.address)
+            self.port = self._server.add_insecure_port(self.config.listen_address)
         except RuntimeError as error:
             raise OSError(
-                f"LISTEN_ADDRESS {self.address} cannot be listened on: another process has it, or"
-                " this machine does not have it"
+                f"LISTEN_ADDRESS {self.config.listen_address} cannot be listened on: another"
+                " process has it, or this machine does not have it"
             ) from error
         for name in ("", *self.names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         _log.info(
             "serving",
-            listening=f"{self.address.rpartition(':')[0]}:{self.port}",
+            listening=f"{self.config.listen_address.rpartition(':')[0]}:{self.port}",
             services=list(self.names),
         )
 
     async def drain(self) -> None:
-        """Ends without losing a call, within the limits' drain delay and grace.
+        """Ends without losing a call, within the drain delay and the grace.
 
         Health becomes NOT_SERVING. For the drain delay, balancers notice that and calls are still
         answered. Then new calls are refused and streams end; running calls get the grace to finish.
         The drain does not wait for streams of the standard services: they end after the last call
         of the other services.
         """
-        _log.info("draining", grace_s=self.limits.drain_grace_s)
+        _log.info("draining", grace_s=self.config.drain_grace_s)
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self.limits.drain_delay_s)
-        stopping = asyncio.create_task(self._server.stop(self.limits.drain_grace_s))
+        await asyncio.sleep(self.config.drain_delay_s)
+        stopping = asyncio.create_task(self._server.stop(self.config.drain_grace_s))
         # stop() has begun: a stream's reader that reconnects at once does not find this server
         # again
         await asyncio.sleep(0)
@@ -170,24 +152,6 @@ class Server:
         await self.drain()
 
 
-def configured(config: ServiceConfig, services: Iterable[Register]) -> Server:
-    """Returns the server that a service's settings describe."""
-    limits = Limits(
-        calls_max=config.calls_max,
-        streams_max=config.streams_max,
-        drain_delay_s=config.drain_delay_s,
-        drain_grace_s=config.drain_grace_s,
-    )
-    return Server(
-        config.listen_address,
-        services,
-        strict_deadlines=config.strict_deadlines,
-        channelz=config.channelz,
-        reflect=config.reflection,
-        limits=limits,
-    )
-
-
 class _Registry:
     """Collects the services' names: it takes the place of a server in the generated
     registration.
@@ -214,7 +178,7 @@ def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
     The v1 name itself is not listed: it has no descriptor, and tools that look it up would fail.
     """
     handler = grpc.stream_stream_rpc_method_handler(
-        Reflection(names).ServerReflectionInfo,
+        servicer(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
@@ -225,11 +189,3 @@ def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
             for name in services
         )
     )
-
-
-def _add_channelz(server: grpc.aio.Server) -> None:
-    # Imported here: the import registers its descriptors, which only a server with channelz should
-    # have.
-    from grpc_channelz.v1 import channelz
-
-    channelz.add_channelz_servicer(server)

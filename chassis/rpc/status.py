@@ -65,10 +65,8 @@ _MOMENTARY: Final = frozenset(
     }
 )
 
-Trailing = tuple[tuple[str, bytes], ...]
 
-
-def encode(failure: Failure) -> tuple[grpc.StatusCode, str, Trailing]:
+def encode(failure: Failure) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Returns the code, the message and the trailing metadata of `failure`.
 
     Violations that do not fit are left out: ErrorInfo's metadata then has their total number

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from copy import deepcopy
 from typing import Any, TypeVar
 
 import grpc
@@ -42,18 +43,17 @@ async def watch(
     method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
     request: Request,
     *,
-    patience_s: float,
+    idle_timeout_s: float,
 ) -> AsyncGenerator[Response, None]:
     """Yields a Watch method's responses, heartbeats included, until the server ends the watch with
     OK.
 
     After a break it resumes by resume_token. Raises the Failure that ends it: a refusal at once,
-    Deferred when no response has come for `patience_s` seconds of trying.
+    Deferred when no response has come for `idle_timeout_s` seconds of trying.
     """
     # Every Watch method has a resume_token in its request and in its responses: a rule of the
     # contracts, which no type states.
-    resumed: Any = type(request)()
-    resumed.CopyFrom(request)
+    resumed: Any = deepcopy(request)
     last_response_time = time.monotonic()
     while True:
         try:
@@ -67,7 +67,7 @@ async def watch(
                     yield response
             return
         except Deferred as trouble:
-            if time.monotonic() - last_response_time > patience_s:
+            if time.monotonic() - last_response_time > idle_timeout_s:
                 raise
             log.debug("watch interrupted", reason=trouble.reason)
         await asyncio.sleep(AGAIN_S)

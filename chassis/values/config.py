@@ -7,7 +7,7 @@ is its name in capitals.
 
 import re
 import sys
-from typing import ClassVar, Final, Literal, NoReturn, Self, TypeVar
+from typing import ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -111,7 +111,9 @@ def load(config: type[Config]) -> Config:
     try:
         return config()
     except ValidationError as error:
-        _exit(config, error)
+        sentences = "".join(f"  {sentence}\n" for sentence in faults(config, error))
+        sys.stderr.write(f"The service cannot start with these settings:\n{sentences}")
+        raise SystemExit(EXIT_CODE) from None
 
 
 def faults(config: type[BaseSettings], error: ValidationError) -> list[str]:
@@ -138,12 +140,3 @@ def _sentence(config: type[BaseSettings], fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return f"{field.upper()} is not set{wanted}."
     return f"{field.upper()} is not right{wanted}: {said[:1].lower()}{said[1:]}."
-
-
-def _exit(config: type[BaseSettings], error: ValidationError) -> NoReturn:
-    sentences = faults(config, error)
-    sys.stderr.write(
-        "The service cannot start with these settings:\n"
-        + "".join(f"  {sentence}\n" for sentence in sentences)
-    )
-    raise SystemExit(EXIT_CODE)

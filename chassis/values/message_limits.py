@@ -143,7 +143,10 @@ def _together(several: Iterable[Field]) -> Limits:
         fields=fields,
         bytes_max=sum(size.bytes for size in sizes),
         fields_max=sum(size.fields for size in sizes),
-        has_lists=any(map(_has_lists, fields.values())),
+        has_lists=any(
+            each.items_max is not None or (each.inner is not None and each.inner.has_lists)
+            for each in fields.values()
+        ),
     )
 
 
@@ -156,13 +159,15 @@ def _field(descriptor: FieldDescriptor) -> Field:
         pair = (_value(key, rules.map.keys), _value(value, rules.map.values))
         inner = _together(replace(each, name="") for each in pair)  # its place is its key
         most = rules.map.max_pairs if rules.map.HasField("max_pairs") else REQUEST_BYTES_MAX
-        of = Field(
+        return Field(
             name=descriptor.name,
             number=descriptor.number,
             kind=descriptor.type,
             bytes_max=inner.bytes_max,
+            items_max=most,
+            inner=inner,
+            pair=GetMessageClass(message),
         )
-        return replace(of, items_max=most, inner=inner, pair=GetMessageClass(message))
     if not descriptor.is_repeated:
         return _value(descriptor, rules)
     its = rules.repeated
@@ -200,10 +205,6 @@ def _bytes_max(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> i
     else:
         bounds = [_VARINT_BYTES]
     return min(bounds)
-
-
-def _has_lists(its: Field) -> bool:
-    return its.items_max is not None or (its.inner is not None and its.inner.has_lists)
 
 
 class _Size(NamedTuple):
@@ -245,8 +246,6 @@ def _varint_bytes(value: int) -> int:
 
 class _Scan:
     """One pass over an encoded message."""
-
-    __slots__ = ("_data", "_fields_left", "_limits", "elements", "too_large")
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self.elements = 0

@@ -16,11 +16,11 @@ UNITS_MAX = 10**12
 
 class MoneyError(ValueError):
     """An amount that the project does not accept: an unknown currency, a fraction of a minor unit,
-    mixed signs or mixed currencies.
+    or mixed signs.
     """
 
 
-@dataclass(frozen=True, slots=True, order=False)
+@dataclass(frozen=True, slots=True)
 class Money:
     """`minor` units of an ISO 4217 `currency`: Money(250, "GBP") is 2.50 pounds, Money(250,
     "JPY") 250 yen.
@@ -28,21 +28,6 @@ class Money:
 
     minor: int
     currency: str
-
-    def __add__(self, other: "Money") -> "Money":
-        return Money(self.minor + self._same(other), self.currency)
-
-    def __sub__(self, other: "Money") -> "Money":
-        return Money(self.minor - self._same(other), self.currency)
-
-    def __mul__(self, times: int) -> "Money":
-        return Money(self.minor * times, self.currency)
-
-    def __le__(self, other: "Money") -> bool:
-        return self.minor <= self._same(other)
-
-    def __lt__(self, other: "Money") -> bool:
-        return self.minor < self._same(other)
 
     def __str__(self) -> str:
         digits = minor_digits(self.currency)
@@ -53,11 +38,6 @@ class Money:
             if digits
             else f"{sign}{whole} {self.currency}"
         )
-
-    def _same(self, other: "Money") -> int:
-        if other.currency != self.currency:
-            raise MoneyError(f"{self.currency} and {other.currency} cannot be reckoned together")
-        return other.minor
 
 
 @cache

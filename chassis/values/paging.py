@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -25,15 +26,6 @@ HASH_BYTES = 8
 # The bounds of the numbers in a place: below the highest bigint, so that a query may add 1.
 NUMBERS = range(2**63 - 1)
 T = TypeVar("T")
-
-
-class ListRequest(Protocol):
-    """A request for a page: `page_size` (0: the default; its upper bound is a rule of the contract)
-    and `page_token`.
-    """
-
-    page_size: int
-    page_token: str
 
 
 class Listed(NamedTuple):
@@ -146,8 +138,9 @@ def too_large(records_max: int, records: int, bound: str) -> Refused:
     )
 
 
-def page_request(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) -> Page:
-    """Returns the page that a List request asks for. `place` has the kinds of the values of a row's
+def page_request(request: Any, encode: Callable[[Any], Message], *place: Kind) -> Page:
+    """Returns the page that a List request asks for, by its `page_size` (0: SIZE_DEFAULT) and its
+    `page_token`. `place` has the kinds of the values of a row's
     place in the list (one UUID where not given), and `encode` makes the answer's message of a row.
 
     Raises Invalid PAGE_TOKEN_INVALID where no list has made the token, or one with another filter
@@ -167,13 +160,11 @@ def page_request(request: ListRequest, encode: Callable[[Any], Message], *place:
     return Page(size=size, after=tuple(after), filter=filter_hash, encode=encode)
 
 
-def _filter_hash(request: ListRequest) -> int:
+def _filter_hash(request: Any) -> int:
     """Returns a hash of the request's filter: all its fields without those of the page, and its
     type.
     """
-    assert isinstance(request, Message)
-    filters = type(request)()
-    filters.CopyFrom(request)
+    filters = deepcopy(request)
     for name in ("page_size", FIELD):
         filters.ClearField(name)
     body = (

@@ -7,6 +7,7 @@ chassis/write/idempotency_keys.py.
 
 import hashlib
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 
@@ -44,17 +45,15 @@ def request_context(request: Message, *, leave_out: Sequence[str] = ()) -> Reque
     request_id: str = getattr(request, "request_id", "")
     if not request_id:
         raise ValueError(f"{request.DESCRIPTOR.full_name} came without a request_id")
-    rest = type(request)()
-    rest.CopyFrom(request)
+    rest = deepcopy(request)
     for field in ("request_id", *leave_out):
         rest.ClearField(field)
     request_hash = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
-    note: str | None = getattr(request, "note", None)
     return RequestContext(
         key=f"{_method(request.DESCRIPTOR)}:{request_id}",
         request_hash=request_hash,
         claimed_actor=claimed_actor(),
-        note=note or None,
+        note=getattr(request, "note", "") or None,
     )
 
 

@@ -1,8 +1,8 @@
 """Opaque tokens: a few values in a text that a client returns unchanged. Pure.
 
 This module has the encoding alone. chassis/values/paging.py (pages of a list) and
-chassis/values/convert.py (watches) give tokens their meaning. The kinds of a token bound its
-length: see `characters_max`.
+chassis/values/convert.py (watches) give tokens their meaning. A text is at most
+TEXT_BYTES_MAX long, so the kinds of a token bound its length.
 """
 
 import base64
@@ -31,7 +31,12 @@ def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
     """Returns the values of a token. Raises ValueError for a token that `pack` has not made of such
     kinds.
     """
-    raw = _raw(token)
+    try:
+        raw = base64.b64decode(
+            token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
+        )
+    except binascii.Error as error:
+        raise ValueError("the token is not base64") from error
     values: list[UUID | int | datetime | str] = []
     at = 0
     for kind in kinds:
@@ -45,15 +50,6 @@ def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
     if at != len(raw):
         raise ValueError("the token is too long")
     return tuple(values)
-
-
-def characters_max(*kinds: Kind) -> int:
-    """Returns the greatest length of a token of such values."""
-    texts = sum(_LENGTH_BYTES + TEXT_BYTES_MAX for kind in kinds if kind is str)
-    others = sum(
-        _UUID_BYTES if kind is UUID else _NUMBER_BYTES for kind in kinds if kind is not str
-    )
-    return -(-(texts + others) * 4 // 3)
 
 
 def _packed(value: UUID | int | datetime | str) -> bytes:
@@ -76,15 +72,6 @@ def _number(value: int) -> bytes:
         return value.to_bytes(_NUMBER_BYTES, signed=True)
     except OverflowError as error:
         raise ValueError("a number that no column holds") from error
-
-
-def _raw(token: str) -> bytes:
-    try:
-        return base64.b64decode(
-            token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
-        )
-    except binascii.Error as error:
-        raise ValueError("the token is not base64") from error
 
 
 def _unpacked(kind: Kind, chunk: bytes) -> UUID | int | datetime | str:

@@ -14,11 +14,11 @@ import grpc
 import grpc_tools
 from grpc_tools import protoc
 
-from chassis.rpc.server import Limits, Server
+from chassis.rpc.server import Server
+from tests.servers import quick_server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-QUICK = Limits(drain_delay_s=0.0, drain_grace_s=2.0)
 
 
 @cache
@@ -113,11 +113,11 @@ class Sample:
 
 @asynccontextmanager
 async def serving(
-    sample: Sample, address: str = "127.0.0.1:0", **options: Any
+    sample: Sample, address: str = "127.0.0.1:0", **settings: Any
 ) -> AsyncIterator[Server]:
     """A server of `sample`, drained quickly."""
     register = partial(contract()[1].add_SampleServiceServicer_to_server, sample)
-    async with Server(address, [register], **({"limits": QUICK} | options)) as server:
+    async with quick_server([register], address, **{"drain_grace_s": 2} | settings) as server:
         yield server
 
 

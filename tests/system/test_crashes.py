@@ -11,6 +11,7 @@ import pytest
 from devstack.errors import DevstackError
 from devstack.processes import Service
 from devstack.stack import Stack
+from tests.services import crash, restart
 from tests.system.walk import open_shop
 
 CRASH_TIMEOUT_S = 120.0
@@ -41,7 +42,7 @@ async def armed(service: Service, point: str) -> None:
 
 async def dies_and_returns(service: Service) -> None:
     """The service dies at its crash point, and is started again."""
-    assert await service.wait(CRASH_TIMEOUT_S) == -signal.SIGKILL, service.name
+    assert await crash(service, CRASH_TIMEOUT_S) == -signal.SIGKILL, service.name
     await service.start()
 
 
@@ -58,7 +59,7 @@ async def test_services_killed_at_a_crash_point_lose_nothing(stack: Stack, point
             walks = [asyncio.create_task(shop.walk()) for _ in range(ORDERS)]
             await asyncio.gather(*map(dies_and_returns, victims))
         except BaseException:  # a service that is still to die must not reach the next test
-            await asyncio.gather(*(victim.restart() for victim in victims))
+            await asyncio.gather(*(restart(victim) for victim in victims))
             raise
         await shop.account(await asyncio.gather(*walks))
 
@@ -87,7 +88,7 @@ async def test_services_ended_in_turn_lose_nothing(stack: Stack) -> None:
         for service in stack.services.values():
             walks += [asyncio.create_task(shop.walk()) for _ in range(ORDERS // 2)]
             await service.stop()
-            code = await service.wait(CRASH_TIMEOUT_S)
+            code = await crash(service, CRASH_TIMEOUT_S)
             await service.start()
             assert code == 0, service.name
         await shop.account(await asyncio.gather(*walks))

@@ -15,6 +15,7 @@ from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from prometheus_client.parser import text_string_to_metric_families
 
 from devstack.stack import Stack
+from tests.services import freeze, resume
 from tests.support import Eventually
 from tests.system.walk import RECIPIENT, open_shop
 
@@ -67,7 +68,7 @@ async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Even
             what="the warehouse is called, and answers",
         )
         assert await breaker_state(stack) == CLOSED
-        stack.services["warehouse"].freeze()
+        freeze(stack.services["warehouse"])
         try:
             calls = [orders.CreateOrder(checkout(sku), timeout=DEADLINE_S) for _ in range(CALLS)]
             ended = await asyncio.gather(*calls, return_exceptions=True)
@@ -84,7 +85,7 @@ async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Even
                 lambda: _is(stack, HALF_OPEN), timeout_s=60, what="the gauge is half-open"
             )
         finally:
-            stack.services["warehouse"].resume()
+            resume(stack.services["warehouse"])
         await eventually(
             lambda: _is_placed(orders, sku), timeout_s=60, what="the warehouse is found again"
         )

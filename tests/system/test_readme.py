@@ -33,6 +33,7 @@ from tests.system.readme import (
     with_outputs,
 )
 from tools import pictures
+from tools.metrics import metrics
 
 MAKE_RUN = ("-m", "devstack")
 LIST = (sys.executable, "-m", "omctl", "order", "list", "--json")
@@ -212,4 +213,4 @@ async def test_operations_page_lists_every_metric(stack: Stack) -> None:
         for name in shown
         if not name.startswith(("process_", "python_")) and not name.endswith("_created")
     }
-    assert ours == {metric.name for metric in pictures.metrics()}
+    assert ours == {metric.name for metric in metrics()}

@@ -14,7 +14,7 @@ from devstack.settings import NATS_PORT, SERVICE_PORTS
 from payment_svc.lifecycle import Kind
 from shipping_svc.providers import sandbox
 from tests.chaos.run import ENVIRONMENT
-from tests.unit.test_layers import CHASSIS
+from tests.unit.layers import CHASSIS
 from tools import pictures
 
 ROOT = pictures.ROOT

@@ -115,7 +115,9 @@ async def test_watch_resumes_after_a_disconnection() -> None:
     draining = Deferred("DRAINING", "going")
     servicer = watched([1, 2, draining], [draining], [3, Deferred("OVERLOADED")], [4])
     async with stub(servicer) as orders:
-        assert await versions(watch_client.watch(orders.WatchOrder, WATCH, patience_s=10), 4) == [
+        assert await versions(
+            watch_client.watch(orders.WatchOrder, WATCH, idle_timeout_s=10), 4
+        ) == [
             1,
             2,
             3,
@@ -129,7 +131,9 @@ async def test_watch_ends_where_the_server_ends_it() -> None:
     """An end with OK ends the watch, also after a disconnection: no further call is made."""
     servicer = watched([1, Deferred("DRAINING")], [2, None])
     async with stub(servicer) as orders:
-        assert await versions(watch_client.watch(orders.WatchOrder, WATCH, patience_s=10), 9) == [
+        assert await versions(
+            watch_client.watch(orders.WatchOrder, WATCH, idle_timeout_s=10), 9
+        ) == [
             1,
             2,
         ]
@@ -141,7 +145,7 @@ async def test_a_watch_that_is_refused_ends() -> None:
     servicer = watched([1, NotFound("ORDER_NOT_FOUND")])
     async with stub(servicer) as orders:
         with pytest.raises(NotFound):
-            await versions(watch_client.watch(orders.WatchOrder, WATCH, patience_s=10), 2)
+            await versions(watch_client.watch(orders.WatchOrder, WATCH, idle_timeout_s=10), 2)
     assert servicer.tokens == [""]
 
 
@@ -150,7 +154,8 @@ async def test_watch_without_an_answer_raises_deferred() -> None:
     async with connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as channel:
         with pytest.raises(Deferred):
             await versions(
-                watch_client.watch(OrderServiceStub(channel).WatchOrder, WATCH, patience_s=0.3), 1
+                watch_client.watch(OrderServiceStub(channel).WatchOrder, WATCH, idle_timeout_s=0.3),
+                1,
             )
 
 

@@ -24,12 +24,13 @@ from ordermesh.order.v1.order_service_pb2 import (
     GetOrderRequest,
 )
 
-from chassis.rpc.interceptors import Method, Validation
-from chassis.rpc.server import Register, Server
+from chassis.rpc.interceptor import Method
+from chassis.rpc.interceptors import Validation
+from chassis.rpc.server import Register
 from chassis.values.errors import Invalid, NotFound
 from tests.integration.order.requests import create_order, item, pounds
 from tests.rpc import hostile
-from tests.support import QUICK
+from tests.servers import quick_server
 from tests.unit.contracts import rules
 
 CPU_S = 0.020
@@ -257,7 +258,7 @@ async def test_hostile_requests_leave_other_callers_served() -> None:
     honest = GetOrderRequest(order_id="0" * 8 + "-0000-0000-0000-" + "0" * 12).SerializeToString()
     codes: Counter[str] = Counter()
     served = 0
-    async with Server("127.0.0.1:0", map(answering, services.values()), limits=QUICK) as server:
+    async with quick_server(map(answering, services.values())) as server:
         address = f"127.0.0.1:{server.port}"
         async with (
             grpc.aio.insecure_channel(address) as attacker,

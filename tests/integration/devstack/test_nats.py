@@ -14,13 +14,14 @@ import pytest
 
 from devstack.errors import DevstackError, PortTaken
 from devstack.nats import Nats
+from tests.nats_accounts import NatsWithAccounts
 from tests.support import Eventually
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[Nats]:
+def server(folder: Path) -> Iterator[NatsWithAccounts]:
     """A started server of the test's own with two accounts."""
-    server = Nats(folder / "nats", accounts=2)
+    server = NatsWithAccounts(folder / "nats", 2)
     server.start()
     yield server
     server.stop()
@@ -45,7 +46,7 @@ async def publish(url: str) -> None:
         await client.close()
 
 
-async def test_messages_survive_stops_and_kills(server: Nats) -> None:
+async def test_messages_survive_stops_and_kills(server: NatsWithAccounts) -> None:
     """An acknowledged message is there after an orderly stop and after a kill, under the same
     address.
     """
@@ -58,7 +59,7 @@ async def test_messages_survive_stops_and_kills(server: Nats) -> None:
         assert await stored(url) == count
 
 
-async def test_accounts_do_not_see_each_other(server: Nats) -> None:
+async def test_accounts_do_not_see_each_other(server: NatsWithAccounts) -> None:
     """A stream of one account is unknown in the other, which may have a stream of the same name and
     subjects.
     """
@@ -69,7 +70,7 @@ async def test_accounts_do_not_see_each_other(server: Nats) -> None:
     assert await stored(server.account_url(1)) == 1
 
 
-async def test_account_requires_its_password(server: Nats) -> None:
+async def test_account_requires_its_password(server: NatsWithAccounts) -> None:
     """A connection without a password is refused. Passwords are in no log, and in a file that only
     its owner can read.
     """
@@ -109,18 +110,18 @@ def test_taken_port_is_named_in_the_error(folder: Path) -> None:
 
 
 async def test_a_second_server_on_the_same_store_is_refused(
-    server: Nats, monkeypatch: pytest.MonkeyPatch
+    server: NatsWithAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NATS itself would let two servers damage one store; the second one is refused, and the first
     still serves.
     """
-    monkeypatch.setattr("devstack.nats.ORPHAN_GONE_S", 0.0)
+    monkeypatch.setattr("devstack.server.ORPHANS_GONE_S", 0.0)
     with pytest.raises(DevstackError, match="Another NATS server uses"):
         Nats(server.store).start()
     await publish(server.account_url(0))
 
 
-async def test_dead_server_is_reported(server: Nats, eventually: Eventually) -> None:
+async def test_dead_server_is_reported(server: NatsWithAccounts, eventually: Eventually) -> None:
     """A server that another process killed is reported, with its log; one that its owner stops is
     not.
     """

@@ -246,8 +246,8 @@ def test_a_second_server_on_the_same_data_is_refused(
     server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second server fails with that error, and the first still serves."""
-    monkeypatch.setattr("devstack.postgres.ORPHANS_GONE_S", 0.0)
-    with pytest.raises(DevstackError, match="Another server uses"):
+    monkeypatch.setattr("devstack.server.ORPHANS_GONE_S", 0.0)
+    with pytest.raises(DevstackError, match="Another PostgreSQL server uses"):
         Postgres(server.data).start()
     with connect(server) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -22,6 +22,7 @@ from devstack.postgres import UNSAFE_ON_POWER_LOSS
 from devstack.processes import Service
 from devstack.stack import DATABASES, SERVICES, Stack
 from tests.integration.devstack.processes import alive, descendants, environment_of
+from tests.services import crash, freeze, restart, resume
 from tests.support import Databases, Eventually, reachable_folder
 
 FAKE_SERVICE = Path(__file__).parent / "fake_service.py"
@@ -132,16 +133,16 @@ async def test_a_service_can_be_killed_frozen_and_restarted(running: Stack) -> N
     running.check()
     assert not await serving(order.address)
     await order.start()
-    order.freeze()
+    freeze(order)
     running.check()
     assert not await serving(order.address)
-    order.resume()
+    resume(order)
     await order.ready()
     before = order.child
-    await order.restart()
+    await restart(order)
     assert order.child is not before
     assert await serving(order.address)
-    order.freeze()
+    freeze(order)
     await order.stop(grace_s=30)
     assert order.child is not None
     assert order.child.exit_code == 0, "a frozen process is woken to end in an orderly way"
@@ -152,11 +153,11 @@ async def test_requested_crash_is_awaited(running: Stack) -> None:
     """A test can wait for a process that is to end; a process that does not end is an error."""
     order = running.services["order"]
     with pytest.raises(TimeoutError):
-        await order.wait(timeout_s=0.1)
+        await crash(order, timeout_s=0.1)
     assert order.child is not None
     assert order.child.wanted, "an end after the awaited time is a failure"
     os.kill(order.child.pid, signal.SIGKILL)
-    assert await order.wait(timeout_s=10) == -signal.SIGKILL
+    assert await crash(order, timeout_s=10) == -signal.SIGKILL
     running.check()
     await order.start()
 

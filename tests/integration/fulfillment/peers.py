@@ -24,7 +24,7 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 
 from chassis.rpc.server import Server
 from chassis.values.errors import Deferred, Failure
-from tests.support import QUICK
+from tests.servers import quick_server
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -157,7 +157,7 @@ class Peer:
 
     async def up(self) -> None:
         """Starts the peer's server."""
-        self._server = Server(self.address, [self._register], limits=QUICK)
+        self._server = quick_server([self._register], self.address)
         await self._server.start()
         self.address = f"127.0.0.1:{self._server.port}"
 

@@ -47,7 +47,6 @@ from uuid_utils.compat import uuid7
 from chassis.broker.stream import Broker
 from chassis.consume.delivery import Delivery
 from chassis.rpc.client import ask
-from chassis.rpc.server import Server
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of
@@ -60,7 +59,8 @@ from payment_svc.rpc import PaymentService
 from payment_svc.store.accounts import find_account
 from payment_svc.wire import events_in, requests
 from tests.sample.contract_events import order_line
-from tests.support import QUICK, channel_of
+from tests.servers import quick_server
+from tests.support import channel_of
 from tests.unit.payment.samples import envelope
 
 if TYPE_CHECKING:
@@ -252,9 +252,7 @@ async def publish(broker: Broker, event: Message, aggregate: str, *, times: int 
 @asynccontextmanager
 async def order_service(fake: FakeOrders) -> AsyncIterator[str]:
     """Runs the order service's stand-in; yields its address."""
-    async with Server(
-        "127.0.0.1:0", [partial(add_OrderServiceServicer_to_server, fake)], limits=QUICK
-    ) as server:
+    async with quick_server([partial(add_OrderServiceServicer_to_server, fake)]) as server:
         yield f"127.0.0.1:{server.port}"
 
 

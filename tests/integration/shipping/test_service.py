@@ -34,7 +34,6 @@ from chassis.broker import stream
 from chassis.broker.stream import Broker
 from chassis.rpc import client
 from chassis.rpc.client import ask
-from chassis.rpc.server import Limits, Server
 from chassis.values.errors import Deferred, NotFound, Refused
 from chassis.values.event_subjects import stream_of, subject_of
 from devstack.ports import free_ports
@@ -42,6 +41,7 @@ from shipping_svc.app import running
 from shipping_svc.config import Config
 from tests.integration.shipping.requests import Shipping, create, report
 from tests.sample.contract_events import POUND, order_line
+from tests.servers import quick_server
 from tests.support import Eventually
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -97,9 +97,7 @@ class World:
 
     async def open_orders(self) -> None:
         register = partial(add_OrderServiceServicer_to_server, self.known)
-        await self._orders.enter_async_context(
-            Server(self.order_address, [register], limits=Limits(drain_delay_s=0, drain_grace_s=1))
-        )
+        await self._orders.enter_async_context(quick_server([register], self.order_address))
 
     async def close_orders(self) -> None:
         await self._orders.aclose()

@@ -18,9 +18,9 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.client import connect as channel_to
-from chassis.rpc.server import Limits, Server
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
+from tests.servers import quick_server
 from warehouse_svc import tables
 from warehouse_svc.app import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
@@ -61,7 +61,6 @@ def operations(database: Database) -> Operations:
 @asynccontextmanager
 async def serving(operations: Operations, calls_max: int = 256) -> AsyncIterator[Clients]:
     """A client of a running server of its own, as one replica has it."""
-    limits = Limits(calls_max=calls_max, drain_delay_s=0, drain_grace_s=1)
     register = [
         partial(
             add_InventoryServiceServicer_to_server,
@@ -73,7 +72,7 @@ async def serving(operations: Operations, calls_max: int = 256) -> AsyncIterator
         ),
     ]
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(Server("127.0.0.1:0", register, limits=limits))
+        server = await stack.enter_async_context(quick_server(register, calls_max=calls_max))
         channel = await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}"))
         yield Clients(InventoryServiceStub(channel), ReservationServiceStub(channel))
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from chassis.rpc.server import configured
+from chassis.rpc.server import Server
 from chassis.values.config import ServiceConfig, load
 
 
@@ -116,10 +116,9 @@ async def test_settings_reach_the_server(environment: pytest.MonkeyPatch) -> Non
         "DRAIN_GRACE_S": "9",
     }.items():
         environment.setenv(variable, value)
-    server = configured(load(Config), [])
-    assert server.address == "127.0.0.1:15099"
-    limits = server.limits
-    assert (limits.calls_max, limits.streams_max, limits.drain_delay_s, limits.drain_grace_s) == (
+    config = Server(load(Config), []).config
+    assert config.listen_address == "127.0.0.1:15099"
+    assert (config.calls_max, config.streams_max, config.drain_delay_s, config.drain_grace_s) == (
         7,
         8,
         0.25,

@@ -28,7 +28,7 @@ import warehouse_svc.wire.requests as warehouse_wire
 from chassis.consume.delivery import Delivery
 from chassis.ops import wire as ops_wire
 from chassis.ops.outbox import OutboxService
-from chassis.rpc import client
+from chassis.rpc.retries import published_services
 from chassis.values.convert import (
     optional_field,
     parse_resume_token,
@@ -94,7 +94,7 @@ FIELDS = [(kind, path) for kind in READERS for path in _times(kind.DESCRIPTOR)]
 
 def test_every_request_with_a_time_has_a_reader() -> None:
     """The table of readers has each method that takes a time."""
-    kinds = {method.input_type for service in client._published() for method in service.methods}
+    kinds = {method.input_type for service in published_services() for method in service.methods}
     assert {kind.full_name for kind in kinds if any(_times(kind))} == {
         kind.DESCRIPTOR.full_name for kind in READERS
     }

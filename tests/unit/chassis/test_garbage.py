@@ -11,6 +11,7 @@ import pytest
 
 from chassis.observe import telemetry
 from chassis.rpc import client, interceptors
+from chassis.rpc.interceptor import Method
 from tests.support import measured
 
 CALL = {"grpc_type": "unary", "grpc_service": "sample.v1.Abandoned", "grpc_method": "Get"}
@@ -39,7 +40,7 @@ def a_client_s() -> tuple[Coroutine[Any, Any, Any], Any]:
 def a_server_s() -> tuple[Coroutine[Any, Any, Any], Any]:
     """A call that a server answers, and the counter of its end."""
     metrics = interceptors.Metrics()
-    method = interceptors.Method(CALL["grpc_service"], CALL["grpc_method"], CALL["grpc_type"])
+    method = Method(CALL["grpc_service"], CALL["grpc_method"], CALL["grpc_type"])
     context: Any = types.SimpleNamespace(time_remaining=lambda: None)
 
     async def answered() -> None:

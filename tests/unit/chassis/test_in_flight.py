@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from chassis.rpc.in_flight import InFlight
-from chassis.rpc.interceptors import Method
+from chassis.rpc.interceptor import Method
 from chassis.values.errors import Deferred
 from tests.support import eventually
 

@@ -2,7 +2,7 @@
 
 from chassis.rpc import client, server
 
-CLIENT = dict(client._options({}))
+CLIENT = dict(client.OPTIONS)
 SERVER = dict(server.OPTIONS)
 
 

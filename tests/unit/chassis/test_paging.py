@@ -23,8 +23,9 @@ from ordermesh.shipping.v1.shipping_service_pb2 import (
 from chassis.rpc.server import MESSAGE_BYTES_MAX
 from chassis.values import paging
 from chassis.values.errors import Invalid
-from chassis.values.paging import SIZE_DEFAULT, Listed, ListRequest, page_request
-from chassis.values.tokens import characters_max, pack
+from chassis.values.paging import SIZE_DEFAULT, Listed, page_request
+from chassis.values.tokens import pack
+from tests.unit.chassis.longest_tokens import characters_max
 
 ROW = UUID(int=7)
 
@@ -39,7 +40,7 @@ def text(size: int) -> StringValue:
     return StringValue(value="x" * size)
 
 
-def token(request: ListRequest, *place: object, rows: int = 2) -> str:
+def token(request: Any, *place: object, rows: int = 2) -> str:
     """Returns the token after the first row of a page of one."""
     request.page_size = 1
     return page_request(request, record).cut(["row"] * rows, lambda _: place)[1]

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 from ordermesh.order.v1 import order_service_pb2
 
-from chassis.rpc.reflection import Reflection
+from chassis.rpc.reflection import servicer
 
 ORDERS = "ordermesh.order.v1.OrderService"
 HEALTH = "grpc.health.v1.Health"
@@ -26,10 +26,8 @@ async def ask(*requests: ServerReflectionRequest) -> Sequence[ServerReflectionRe
             yield request
 
     context: Any = None
-    return [
-        answer
-        async for answer in Reflection([ORDERS, HEALTH]).ServerReflectionInfo(stream(), context)
-    ]
+    answers: Any = servicer([ORDERS, HEALTH]).ServerReflectionInfo(stream(), context)
+    return [answer async for answer in answers]
 
 
 def files(answer: ServerReflectionResponse) -> Sequence[descriptor_pb2.FileDescriptorProto]:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.values.convert import resume_token
-from chassis.values.tokens import TEXT_BYTES_MAX, Kind, characters_max, pack, unpack
+from chassis.values.tokens import TEXT_BYTES_MAX, Kind, pack, unpack
+from tests.unit.chassis.longest_tokens import characters_max
 from tests.unit.contracts import rules
 
 ROW = UUID(int=2**128 - 1)

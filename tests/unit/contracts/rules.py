@@ -14,13 +14,13 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodOptions
 from ordermesh.options.v1 import options_pb2
 
-from chassis.rpc import client
+from chassis.rpc import retries
 from chassis.values.message_limits import REQUEST_BYTES_MAX, limits_of
 from chassis.values.money import UNITS_MAX
 
 ROOT = Path(__file__).parents[3]
 GO_ROOT = "github.com/ordermesh/ordermesh/gen/go"
-READS = (*client.READS, "Watch")
+READS = (*retries.READS, "Watch")
 PAGE_SIZE_MAX = 1000
 # The greatest number of fields of a request, with those of its messages. With so many, its
 # validation takes 20 ms of CPU at most.

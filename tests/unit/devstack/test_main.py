@@ -59,7 +59,7 @@ def test_failure_while_up_is_one_message(
     monkeypatch.setattr(command, "Stack", Refused)
     monkeypatch.setattr(Refused, "error", error, raising=False)
     monkeypatch.setattr(command, "_stop_on_signals", lambda _stack, _screen: None)
-    monkeypatch.setattr(command, "_directions", lambda _stack: iter(()))
+    monkeypatch.setattr(command, "_directions", lambda _stack: "")
     monkeypatch.setattr(settings, "need_ports", lambda _settings: None)
     assert command.main(["--no-demo", "--folder", str(tmp_path / "stack")]) == 1
     assert capsys.readouterr().err.startswith(message)
