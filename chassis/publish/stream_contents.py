@@ -64,7 +64,7 @@ class StreamContents:
 
     async def ensured(self) -> Bounds:
         """Returns the bounds. It creates or corrects the stream first."""
-        return _bounds(await self._broker.ensure_stream_info(self._stream))
+        return _bounds(await self._broker.ensure_stream(self._stream))
 
     async def bounds(self) -> Bounds | None:
         """Returns the bounds; None where there is no such stream."""

@@ -58,7 +58,7 @@ async def rows_read(connection: AsyncConnection) -> int:
 
 async def published(broker: Broker) -> list[RawStreamMsg]:
     """Returns all messages of the stream."""
-    state = await broker.ensure_stream("ORDERS")
+    state = (await broker.ensure_stream("ORDERS")).state
     return [
         await broker.streams.get_msg("ORDERS", seq)
         for seq in range(state.first_seq, state.last_seq + 1)
@@ -68,7 +68,7 @@ async def published(broker: Broker) -> list[RawStreamMsg]:
 async def has_messages(broker: Broker, number: int) -> bool:
     """Returns whether the stream has this number of messages; creates a stream that is missing."""
     with suppress(*BROKER_ERRORS):
-        return (await broker.ensure_stream("ORDERS")).messages == number
+        return (await broker.ensure_stream("ORDERS")).state.messages == number
     return False
 
 

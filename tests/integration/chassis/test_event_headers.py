@@ -23,6 +23,7 @@ from tests.sample.model import CancelOrder, ConfirmPayment, ShipmentCreated, Tra
 from tests.sample.relaying import none_waits, published, relay, running
 from tests.sample.store import outbox
 from tests.sample.writes import create, envelope, key, kinds, placed, write
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 
@@ -112,7 +113,7 @@ async def test_each_publication_of_a_row_has_the_same_headers(
         await eventually(lambda: none_waits(engine))
         first = [message.headers for message in await published(broker)]
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         await Republish(database).again(Events(aggregate=order), IdempotencyKey(key=key()))
         await eventually(lambda: none_waits(engine))
     again = [message.headers for message in await published(broker)]

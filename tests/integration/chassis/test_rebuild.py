@@ -28,6 +28,7 @@ from tests.sample.relaying import (
 )
 from tests.sample.store import outbox
 from tests.sample.writes import placed
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 
@@ -76,7 +77,7 @@ async def test_position_in_an_answer_reveals_a_loss(
         ids = await placed(database, 10)
         await eventually(lambda: none_waits(engine))
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         await shipped(database, ids[:2])
         await eventually(lambda: has_messages(broker, 16))
         await eventually(lambda: none_waits(engine))
@@ -156,7 +157,7 @@ async def test_unmarked_publication_after_a_loss_hides_no_event(
         await placed(database, 6)
         await eventually(lambda: none_waits(engine))
     await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     await placed(database, 3)
     async with engine.connect() as connection:
         rows = (await connection.execute(select(outbox).where(outbox.c.stream_seq.is_(None)))).all()
@@ -182,7 +183,7 @@ async def test_events_at_their_positions_are_not_republished(
         await placed(database, 8)
         await eventually(lambda: none_waits(engine))
     await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     async with engine.connect() as connection:
         rows = (await connection.execute(select(outbox).order_by(outbox.c.stream_seq))).all()
     for row in rows[:2]:  # so far it is as it was
@@ -206,7 +207,7 @@ async def test_longer_new_stream_is_found_to_be_another(
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
     await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     for number in range(8):
         await broker.publish(
             "orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS"

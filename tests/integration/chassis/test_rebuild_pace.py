@@ -30,6 +30,7 @@ from tests.sample.relaying import (
 )
 from tests.sample.store import outbox, stream_positions
 from tests.sample.writes import placed
+from tests.streams import ensure_streams
 from tests.support import Eventually, measured
 
 
@@ -43,7 +44,7 @@ async def test_expired_events_are_read_once_in_pages(
     number = 20_000
     await _old(engine, number)
     await broker.streams.purge_stream("ORDERS", seq=number + 1)
-    assert (await broker.ensure_stream("ORDERS")).first_seq == number + 1
+    assert (await broker.ensure_stream("ORDERS")).state.first_seq == number + 1
     looks, shards = (
         StreamRebuild(
             outbox=outbox,
@@ -98,12 +99,12 @@ async def test_new_events_do_not_wait_for_a_rebuild(
         await eventually(lambda: none_waits(engine), timeout_s=60)
         before = republished()
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         began = time.monotonic()
         await shipped(database, old[-1:])  # the last that would come again
         await eventually(lambda: republished() > before)
         await eventually(lambda: measured("outbox_comparison_left", stream="ORDERS") > 0)
-        there = (await broker.ensure_stream("ORDERS")).last_seq
+        there = (await broker.ensure_stream("ORDERS")).state.last_seq
         new = await placed(database, 1)
         await eventually(lambda: _marked(engine, [*new, *old[-1:]]))
         marks = [row.stream_seq for row in await _rows(engine, [*new, *old[-1:]])]
@@ -138,7 +139,7 @@ async def test_new_event_beside_hot_aggregate_goes_first(
     hot = await _hot(engine, number)
     if is_purged:  # the republished events' positions are behind the lost ones
         await broker.streams.purge_stream("ORDERS", seq=number + 1)
-    start = (await broker.ensure_stream("ORDERS")).last_seq
+    start = (await broker.ensure_stream("ORDERS")).state.last_seq
     [other] = await placed(database, 1)
     async with running(relay(database, broker, poll_s=0.05)):
         await eventually(lambda: _marked(engine, [other]))

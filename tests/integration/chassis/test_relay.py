@@ -40,6 +40,7 @@ from tests.sample.relaying import (
 )
 from tests.sample.store import outbox
 from tests.sample.writes import count, envelope, placed, write
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 END_SESSION = text(
@@ -350,7 +351,7 @@ async def test_repeat_before_an_earlier_event_is_published_again(
     await write(database, envelope(ConfirmPayment(), order))
     async with engine.connect() as connection:
         second = (await connection.execute(select(outbox).where(outbox.c.sequence == 2))).one()
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     await broker.publish(second.subject, second.payload, headers(second, "sample"), stream="ORDERS")
     async with running(relay(database, broker, batch_size_max=1, poll_s=0.05)):
         await eventually(lambda: none_waits(engine))

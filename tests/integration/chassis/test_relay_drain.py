@@ -21,6 +21,7 @@ from tests.sample.relaying import (
     waiting,
 )
 from tests.sample.writes import placed
+from tests.streams import ensure_streams
 
 
 async def test_drain_publishes_waiting_events(
@@ -79,7 +80,7 @@ async def test_drain_with_a_swallowed_cancellation_ends(
     await relay(database, broker).drain()
     assert await waiting(engine) == 0
     await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     await broker.publish(
         "orders.sample.status_changed", b"", {"Nats-Msg-Id": "another"}, stream="ORDERS"
     )

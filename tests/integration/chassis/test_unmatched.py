@@ -89,7 +89,7 @@ async def test_restored_database_is_reported_until_adoption(
         rows = (await connection.execute(statement)).all()
     assert [row[1:] for row in rows] == [row[1:] for row in reversed(lost)]  # all but their ids
     assert republished() == before
-    assert (await broker.ensure_stream("ORDERS")).last_seq == 15
+    assert (await broker.ensure_stream("ORDERS")).state.last_seq == 15
     await engine.dispose()
 
 
