@@ -93,7 +93,11 @@ async def test_a_backlog_is_read_without_sorting_it(
     async with engine.connect() as connection:
         await connection.execute(text(rows))
         await connection.execute(text("analyze outbox"))
-        parameters = query.params | {"shards": list(range(8)), "blocked": []}
+        parameters = query.params | {
+            "shards": list(range(8)),
+            "given_aggregate": [],
+            "given_id": [],
+        }
         plan = await connection.exec_driver_sql(f"explain {query}", parameters)
         steps = "\n".join(plan.scalars())
     assert "Sort" not in steps.replace("Sort Key", "")

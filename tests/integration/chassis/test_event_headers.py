@@ -79,7 +79,7 @@ async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) ->
     """One lock can protect several versioned records, as an order's account protects its payments.
     Each record has its own sequence, in the order of the rows.
 
-    An operator who names the order republishes the events of all of them.
+    A republication of the order has the events of all of them.
     """
     first, second = sorted([uuid4(), uuid4()])
 

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import MAX_AGE_S, Broker
-from chassis.publish import stream_rebuild
+from chassis.publish import stream_comparison, stream_rebuild
 from chassis.write.database import Database
 from chassis.write.outbox import headers
 from devstack.nats import Nats
@@ -178,7 +178,7 @@ async def test_events_at_their_positions_are_not_republished(
     """An event that the stream has where it is marked is not published again, for any state of the
     later ones.
     """
-    monkeypatch.setattr(stream_rebuild, "PAGE", 2)
+    monkeypatch.setattr(stream_comparison, "PAGE", 2)
     async with running(relay(database, broker)):
         await placed(database, 8)
         await eventually(lambda: none_waits(engine))
@@ -280,7 +280,7 @@ async def test_each_further_loss_is_found(
     is published again, in order.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.05)
-    monkeypatch.setattr(stream_rebuild, "PAGE", 3)
+    monkeypatch.setattr(stream_comparison, "PAGE", 3)
     monkeypatch.setattr(stream_rebuild, "LOST_MAX", 2)
     async with running(relay(database, broker, poll_s=0.05)):
         ids = await placed(database, 5)

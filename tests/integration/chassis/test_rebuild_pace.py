@@ -11,7 +11,7 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import Broker
-from chassis.publish import stream_rebuild
+from chassis.publish import stream_comparison, stream_rebuild
 from chassis.publish.stream_contents import StreamContents
 from chassis.publish.stream_rebuild import StreamRebuild
 from chassis.write.database import Database
@@ -40,7 +40,7 @@ async def test_expired_events_are_read_once_in_pages(
     """More events of a day have expired than one statement can read. Each check reads at most a
     page of them, none is read again, and the purged events behind them are found in the end.
     """
-    monkeypatch.setattr(stream_rebuild, "PAGE", 500)
+    monkeypatch.setattr(stream_comparison, "PAGE", 500)
     number = 20_000
     await _old(engine, number)
     await broker.streams.purge_stream("ORDERS", seq=number + 1)
