@@ -20,7 +20,19 @@ from uuid import UUID
 import structlog
 from nats.errors import BadSubjectError, MaxPayloadError
 from nats.js.errors import BadRequestError
-from sqlalchemy import ARRAY, SmallInteger, Table, any_, bindparam, exists, func, select, text
+from sqlalchemy import (
+    ARRAY,
+    SmallInteger,
+    Table,
+    Uuid,
+    all_,
+    any_,
+    bindparam,
+    exists,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
@@ -106,11 +118,12 @@ class Relay:
         waiting = t.stream_seq.is_(None)
         columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS))
         mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
-        # An id of an aggregate, from which its events wait for a later round.
+        free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
+        # An id of an aggregate: the events from it on are held back.
         ends = unnest_rows(t.aggregate, t.id)
-        closed = exists().where(ends.c.aggregate == t.aggregate, ends.c.id <= t.id)
+        held = exists().where(ends.c.aggregate == t.aggregate, ends.c.id <= t.id)
         self._read = (
-            select(*columns).where(waiting, mine, ~closed).order_by(t.id).limit(batch_size_max)
+            select(*columns).where(waiting, mine, free, ~held).order_by(t.id).limit(batch_size_max)
         )
         self._last_marks = (
             select(t.aggregate, func.max(t.stream_seq).label("last_mark"))
@@ -153,12 +166,7 @@ class Relay:
         """Publishes until it is cancelled. It survives an absence of the database and of the
         broker.
         """
-        readings = (
-            self._waiting,
-            self._oldest,
-            self._blocked_seconds,
-            *self._rebuild.readings,
-        )
+        readings = (self._waiting, self._oldest, self._blocked_seconds, *self._rebuild.readings)
         while True:
             try:
                 with deferring_outages(), telemetry.reading_of(*readings):
@@ -291,9 +299,9 @@ class Relay:
         """
         now = time.monotonic()
         blocked = [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
-        ends = self._rebuild.held_back | dict.fromkeys(blocked, 0)
-        where = column_arrays(aggregate=ends, id=ends.values())
-        where["shards"] = sorted(shards.owned)
+        held = self._rebuild.held_back
+        where = column_arrays(aggregate=held, id=held.values())
+        where |= {"shards": sorted(shards.owned), "blocked": blocked}
         return (await connection.execute(self._read, where)).all()
 
     async def _publish(self, rows: Sequence[OutboxRow], end: float) -> Chain:

@@ -82,7 +82,12 @@ class Comparison:
         )
         place = func.coalesce(t.stream_seq, NO_END)  # an event that waits comes after all others
         highest = func.max(place).over(partition_by=t.aggregate, order_by=t.id).label("highest")
-        events = select(t.id, t.stream_seq, highest).where(is_any_of(t.aggregate)).subquery()
+        events = (
+            select(t.id, t.stream_seq, highest)
+            # other events overtake none of those that are asked for
+            .where(is_any_of(t.aggregate), t.id <= bindparam("last"), place >= bindparam("lowest"))
+            .subquery()
+        )
         asked = events.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
         self._overtaken = select(events.c.id).where(asked, events.c.stream_seq < events.c.highest)
         self._known = select(t.event_id).where(is_any_of(t.aggregate), is_any_of(t.event_id))
@@ -149,9 +154,13 @@ class Comparison:
         """Returns those of the rows that are marked, and of which an earlier event of the same
         aggregate waits, or has a higher mark.
         """
-        asked = column_arrays(aggregate={row.aggregate for row in rows})
-        found = await connection.execute(self._overtaken, asked | {"ids": [r.id for r in rows]})
-        overtaken = set(found.scalars())
+        ids = [row.id for row in rows]
+        where = column_arrays(aggregate={row.aggregate for row in rows}) | {
+            "ids": ids,
+            "last": max(ids, default=0),
+            "lowest": min((row.stream_seq for row in rows), default=0),
+        }
+        overtaken = set((await connection.execute(self._overtaken, where)).scalars())
         return [row for row in rows if row.id in overtaken]
 
     async def unknown(

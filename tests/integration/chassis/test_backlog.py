@@ -95,6 +95,7 @@ async def test_a_backlog_is_read_without_sorting_it(
         await connection.execute(text("analyze outbox"))
         parameters = query.params | {
             "shards": list(range(8)),
+            "blocked": [],
             "given_aggregate": [],
             "given_id": [],
         }
