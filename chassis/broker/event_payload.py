@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import TypeVar
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -63,25 +64,24 @@ def unknown_values(message: Message) -> Iterator[str]:
     does not define. A newer publisher may send one: it means no change.
     """
     for path, enum in _enum_fields(message.DESCRIPTOR):
-        owner: Any = message
-        for name in path[:-1]:
-            owner = getattr(owner, name)
-        if getattr(owner, path[-1]) not in enum.values_by_number:
-            yield ".".join(path)
+        if attrgetter(path)(message) not in enum.values_by_number:
+            yield path
 
 
 @cache
-def _enum_fields(of: Descriptor) -> Sequence[tuple[tuple[str, ...], EnumDescriptor]]:
-    """Returns the singular enum fields of a message and of the records in it, by their paths."""
-    found: list[tuple[tuple[str, ...], EnumDescriptor]] = []
+def _enum_fields(of: Descriptor) -> Sequence[tuple[str, EnumDescriptor]]:
+    """Returns the singular enum fields of a message and of the records in it, by their dotted
+    paths.
+    """
+    found: list[tuple[str, EnumDescriptor]] = []
     for field in of.fields:
         if field.is_repeated:
             continue
         if field.enum_type is not None:
-            found.append(((field.name,), field.enum_type))
+            found.append((field.name, field.enum_type))
         elif field.message_type is not None:
             found += [
-                ((field.name, *path), enum) for path, enum in _enum_fields(field.message_type)
+                (f"{field.name}.{path}", enum) for path, enum in _enum_fields(field.message_type)
             ]
     return found
 

@@ -26,7 +26,6 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
     StreamInfo,
-    StreamState,
 )
 from nats.js.errors import APIError, NotFoundError
 
@@ -79,13 +78,8 @@ class Broker:
         beat_s: float = BEAT_S,
         silence_s: float = SILENCE_S,
     ) -> None:
-        self.url, self.name, self.limits, self.beat_s, self.silence_s = (
-            url,
-            name,
-            limits,
-            beat_s,
-            silence_s,
-        )
+        self.url, self.name, self.limits = url, name, limits
+        self.beat_s, self.silence_s = beat_s, silence_s
         self.generation = 0
         self._client: Client | None = None
         self._last_answer_time = float("-inf")
@@ -172,25 +166,25 @@ class Broker:
             subject, payload, timeout=timeout_s, stream=stream, headers=headers
         )
 
-    async def ensure_streams(self) -> None:
-        """Creates the streams that are missing, and corrects those that differ from their
-        declaration here.
-        """
-        for name in STREAMS:
-            await self.ensure_stream(name)
-
-    async def ensure_stream(self, name: str, *, correct: bool = True) -> StreamState:
-        """Creates or corrects the stream; returns its state. Raises one of BROKER_ERRORS.
+    async def ensure_stream(self, name: str, *, correct: bool = True) -> StreamInfo:
+        """Creates or corrects the stream; returns what the broker reports of it. Raises one of
+        BROKER_ERRORS.
 
         A consumer may create the stream of another service, because it cannot subscribe to a stream
         that does not exist. Only the publisher may `correct` it: with different limits, the two
         would change it again and again.
         """
-        return (await self.ensure_stream_info(name, correct=correct)).state
-
-    async def ensure_stream_info(self, name: str, *, correct: bool = True) -> StreamInfo:
-        """Does what `ensure_stream` does; returns all that the broker reports of the stream."""
-        wanted = self._wanted(name)
+        wanted: dict[str, Any] = {
+            "subjects": [STREAMS[name]],
+            "storage": StorageType.FILE,
+            "retention": RetentionPolicy.LIMITS,
+            "discard": DiscardPolicy.NEW,
+            "max_age": MAX_AGE_S,
+            "max_bytes": self.limits.max_bytes,
+            "num_replicas": self.limits.replicas,
+            "duplicate_window": DUPLICATE_WINDOW_S,
+            "deny_delete": True,
+        }
         try:
             info = await self.streams.stream_info(name)
         except NotFoundError:
@@ -225,19 +219,6 @@ class Broker:
             )
         log.info("stream corrected", stream=name)
         return info
-
-    def _wanted(self, name: str) -> dict[str, Any]:
-        return {
-            "subjects": [STREAMS[name]],
-            "storage": StorageType.FILE,
-            "retention": RetentionPolicy.LIMITS,
-            "discard": DiscardPolicy.NEW,
-            "max_age": MAX_AGE_S,
-            "max_bytes": self.limits.max_bytes,
-            "num_replicas": self.limits.replicas,
-            "duplicate_window": DUPLICATE_WINDOW_S,
-            "deny_delete": True,
-        }
 
     async def ensure_consumer(self, stream: str, durable: str, subjects: Sequence[str]) -> None:
         """Creates the durable consumer, or corrects it. A new one starts at the first message that

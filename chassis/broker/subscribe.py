@@ -7,11 +7,11 @@ may have missed.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
 from google.protobuf.message import Message
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chassis.broker.event_payload import decode_event
@@ -37,7 +37,11 @@ async def subscribe(
     while True:
         if generation != broker.generation:
             try:
-                await _subscribe(broker.client, callbacks)
+                for event, callback in callbacks.items():
+                    # the client subscribes again after each reconnection
+                    await broker.client.subscribe(
+                        subject_of(event), cb=partial(_call_back, event, callback)
+                    )
             except BROKER_ERRORS as error:
                 log.debug("not subscribed yet", error=repr(error))
             else:
@@ -46,26 +50,18 @@ async def subscribe(
         await asyncio.sleep(renew_s)
 
 
-async def _subscribe(client: Client, callbacks: Mapping[type[Message], EventCallback]) -> None:
-    """Subscribes with this client, which subscribes again after each reconnection."""
-    for event, callback in callbacks.items():
-        await client.subscribe(subject_of(event), cb=_reader(event, callback))
-
-
-def _reader(event: type[Message], callback: EventCallback) -> Any:
-    async def on_message(message: Msg) -> None:
-        try:
-            parsed = decode_event(
-                event, (message.headers or {}).get("ce-type", ""), message.subject, message.data
-            )
-        except Invalid as unreadable:
-            log.warning(
-                "event ignored",
-                subject=message.subject,
-                reason=unreadable.reason,
-                error=unreadable.message,
-            )
-            return
-        callback(parsed)
-
-    return on_message
+async def _call_back(event: type[Message], callback: EventCallback, message: Msg) -> None:
+    """Calls back with the event of a message; ignores a message that is no such event."""
+    try:
+        parsed = decode_event(
+            event, (message.headers or {}).get("ce-type", ""), message.subject, message.data
+        )
+    except Invalid as unreadable:
+        log.warning(
+            "event ignored",
+            subject=message.subject,
+            reason=unreadable.reason,
+            error=unreadable.message,
+        )
+        return
+    callback(parsed)

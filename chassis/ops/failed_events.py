@@ -2,7 +2,7 @@
 consumers could not handle.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from operator import attrgetter
@@ -159,28 +159,16 @@ class FailedEventService(FailedEventServiceServicer):
     async def _handled(
         self, chosen: Chosen, states: Collection[FailedState]
     ) -> AsyncIterator[api.FailedEvent]:
-        """Replays them in their order if the request has not done so before; returns them with
-        their new state.
+        """Replays those that are in one of `states`, in their order, if the request has not done so
+        before: when a repeat comes, others may be settled. Yields all with their new state.
         """
-        for names in batches(chosen.names):
-            for event in await self._batch(names, () if chosen.handled else states):
-                yield event
-
-    async def _batch(
-        self, names: Sequence[Name], states: Collection[FailedState]
-    ) -> list[api.FailedEvent]:
-        """Replays those that are in one of `states`: when a repeat comes, others may be settled."""
-        before = await self._entries(names)
-        if tried := [
-            name for name in names if name in before and before[name].event.state in states
-        ]:
-            with deferring_outages():
-                await self._inbox.replay(tried)
-        now = await self._entries(names)
-        return [wire.as_replayed(name, now.get(name), before.get(name)) for name in names]
-
-
-def batches(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
-    """Yields the events in their order, in bounded batches."""
-    for start in range(0, len(names), BATCH):
-        yield names[start : start + BATCH]
+        replayable = () if chosen.handled else states
+        for start in range(0, len(chosen.names), BATCH):
+            names = chosen.names[start : start + BATCH]
+            before = await self._entries(names)
+            if tried := [n for n in names if n in before and before[n].event.state in replayable]:
+                with deferring_outages():
+                    await self._inbox.replay(tried)
+            now = await self._entries(names)
+            for name in names:
+                yield wire.as_replayed(name, now.get(name), before.get(name))

@@ -10,9 +10,9 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import OutboxServiceServicer
 
+from chassis.publish.marks import OutboxRow
 from chassis.publish.republish import Events, Republish
 from chassis.publish.stream_contents import Entry
-from chassis.publish.stream_rebuild import Marked
 from chassis.publish.unmatched_events import UnmatchedEvents
 from chassis.values.convert import optional_field, timestamp, timestamp_or_none
 from chassis.values.paging import page_request
@@ -97,7 +97,7 @@ class OutboxService(OutboxServiceServicer):
         )
 
 
-def _lost(row: Marked) -> api.UnmatchedEvent:
+def _lost(row: OutboxRow) -> api.UnmatchedEvent:
     return api.UnmatchedEvent(
         kind=api.UNMATCHED_KIND_LOST,
         event_id=str(row.event_id),

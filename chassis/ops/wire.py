@@ -18,11 +18,7 @@ from chassis.write.tables import FailedState
 
 STATES = enum_values(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
 STATES_BY_VALUE = {value: state for state, value in STATES.items()}
-
-
 JSON_MAX = 2**20
-
-Named = api.GetFailedEventRequest | api.ReplayFailedEventRequest | api.DiscardFailedEventRequest
 
 
 def wanted(message: api.FailedEventFilter) -> FailedEventFilter:
@@ -43,7 +39,11 @@ def wanted(message: api.FailedEventFilter) -> FailedEventFilter:
     )
 
 
-def named(message: Named) -> FailedEventFilter:
+def named(
+    message: api.GetFailedEventRequest
+    | api.ReplayFailedEventRequest
+    | api.DiscardFailedEventRequest,
+) -> FailedEventFilter:
     """Returns the filter for the one event that a request names, in any state."""
     digest = bytes.fromhex(message.digest) if message.HasField("digest") else None
     every = frozenset(FailedState)

@@ -8,14 +8,13 @@ became another one marks nothing.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 import structlog
@@ -23,30 +22,31 @@ from nats.errors import BadSubjectError, MaxPayloadError
 from nats.js.errors import BadRequestError
 from sqlalchemy import (
     ARRAY,
-    Row,
     SmallInteger,
     Table,
     Uuid,
     all_,
     any_,
     bindparam,
+    exists,
     func,
     select,
     text,
-    update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.observe import telemetry
+from chassis.publish.marks import Marks, OutboxRow
 from chassis.publish.shards import Shards
-from chassis.publish.stream_rebuild import LOST_MAX, StreamRebuild
+from chassis.publish.stream_rebuild import StreamRebuild
 from chassis.values import crash_points
+from chassis.values.errors import Deferred
 from chassis.write.database import Database, connect
-from chassis.write.error_classification import LATER, TROUBLE, classify
+from chassis.write.error_classification import deferring_outages
 from chassis.write.outbox import HEADER_COLUMNS, headers
 from chassis.write.rows import column_arrays
-from chassis.write.tables import is_any_of, unnest_rows
+from chassis.write.tables import unnest_rows
 
 POLL_S = 1.0
 # a replica that appends wakes its own relay, but another replica may own the shard
@@ -66,26 +66,15 @@ DRAIN_S = 5.0
 log = structlog.get_logger()
 
 
-class Away(Exception):
-    """The broker did not accept an event; the events that were published before are marked."""
-
-
-class Changed(Exception):
-    """The stream is not the one that was compared with the outbox; this round marks nothing."""
-
-
-Waiting = Row[*tuple[Any, ...]]  # what `_read` returns
-
-
 @dataclass(slots=True)
 class Chain:
     """The result of publishing one aggregate's events: the rows that the stream has, with their
     places, and why it ended early.
     """
 
-    done: list[tuple[Waiting, int]]
+    done: list[tuple[OutboxRow, int]]
     repeats: bool = False  # the stream had the first of them already
-    refused: tuple[Waiting, str] | None = None  # the row that the stream refuses, and why
+    refused: tuple[OutboxRow, None, str] | None = None  # the mark of the refused row
     trouble: Exception | None = None
 
 
@@ -123,7 +112,6 @@ class Relay:
             stream=stream,
             source=source,
         )
-        self._contents = self._rebuild.contents
         # aggregate -> the time until which it is blocked, and the seconds of the next block
         self._blocked: dict[UUID, tuple[float, float]] = {}
         t = database.outbox.table.c
@@ -131,41 +119,18 @@ class Relay:
         columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS))
         mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
         free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
+        # An id of an aggregate: the events from it on are held back.
+        ends = unnest_rows(t.aggregate, t.id)
+        held = exists().where(ends.c.aggregate == t.aggregate, ends.c.id <= t.id)
         self._read = (
-            select(*columns).where(waiting, mine, free).order_by(t.id).limit(batch_size_max)
+            select(*columns).where(waiting, mine, free, ~held).order_by(t.id).limit(batch_size_max)
         )
-        # A chain that has new rows at its beginning, up to the bound of one round.
-        self._chains = (
-            select(*columns)
-            .where(waiting, is_any_of(t.aggregate))
-            .order_by(t.id)
-            .limit(4 * batch_size_max)
-        )
-        # The events of aggregates that are held back which come before an event that may be lost.
-        below = unnest_rows(t.aggregate, t.id)
-        earlier = (t.aggregate == below.c.aggregate) & (t.id < below.c.id)
-        last_mark = func.max(t.stream_seq).label("last_mark")
-        is_marked = t.stream_seq.is_not(None)
         self._last_marks = (
-            select(t.aggregate, last_mark).where(earlier, is_marked).group_by(t.aggregate)
+            select(t.aggregate, func.max(t.stream_seq).label("last_mark"))
+            .where(t.aggregate == ends.c.aggregate, t.id < ends.c.id, t.stream_seq.is_not(None))
+            .group_by(t.aggregate)
         )
-        held = select(*columns).where(waiting, earlier)
-        # As many as one step of the comparison may find lost.
-        self._held = held.order_by(t.id).limit(2 * LOST_MAX)
-        marks = unnest_rows(t.id, t.create_time, t.stream_seq)
-        # so that only the partitions of these days are read
-        span = t.create_time.between(bindparam("first"), bindparam("last"))
-        same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
-        self._mark = (
-            update(database.outbox.table)
-            .values(stream_seq=marks.c.stream_seq, refusal=None)
-            .where(same, span)
-        )
-        refused = unnest_rows(t.id, t.create_time, t.refusal)
-        same_refused = (t.id == refused.c.id) & (t.create_time == refused.c.create_time)
-        self._refuse = (
-            update(database.outbox.table).values(refusal=refused.c.refusal).where(same_refused)
-        )
+        self._marks = Marks(database.outbox.table)
         # The rows with the lowest ids, which are the oldest but for a moment. Not all rows: it is
         # read over the connection that publishes them.
         first = select(t.create_time).where(waiting).order_by(t.id).limit(COUNTED_MAX).subquery()
@@ -186,14 +151,13 @@ class Relay:
         self._published = telemetry.counter(
             "outbox_published_total", "Events published and marked", "stream"
         ).labels(stream)
-        blocked = telemetry.reading(
+        self._blocked_seconds = telemetry.reading(
             "outbox_blocked_seconds",
             "How long an aggregate's events wait behind one that the stream refuses; the first 20"
             " aggregates: alert on it",
             "stream",
             "aggregate",
-        )
-        self._blocked_seconds = blocked.labels(stream)
+        ).labels(stream)
         self._refused = telemetry.counter(
             "outbox_refused_total", "Events that the stream refuses: alert on it", "stream"
         ).labels(stream)
@@ -202,22 +166,16 @@ class Relay:
         """Publishes until it is cancelled. It survives an absence of the database and of the
         broker.
         """
+        readings = (self._waiting, self._oldest, self._blocked_seconds, *self._rebuild.readings)
         while True:
             try:
-                readings = (
-                    self._waiting,
-                    self._oldest,
-                    self._blocked_seconds,
-                    *self._rebuild.readings,
-                )
-                with telemetry.reading_of(*readings):
+                with deferring_outages(), telemetry.reading_of(*readings):
                     async with self._session() as (connection, shards):
                         await self._serve(connection, shards)
-            except TROUBLE as error:
-                if classify(error) not in LATER:
-                    raise
+            except Deferred as away:
                 log.warning(
-                    "the relay lost its database session and starts another", error=repr(error)
+                    "the relay lost its database session and starts another",
+                    error=repr(away.__cause__),
                 )
             await asyncio.sleep(PAUSE_MAX_S)
 
@@ -226,18 +184,15 @@ class Relay:
         `grace_s`, and none of a shard that another replica owns.
         """
         end = time.monotonic() + grace_s
-        try:
+        with suppress(Deferred), deferring_outages():
             async with asyncio.timeout(grace_s), self._session() as (connection, shards):
                 await shards.take_free()
                 while time.monotonic() < end:  # nats-py may swallow the timeout's cancellation
                     try:
                         if not await self._turn(connection, shards):
                             return
-                    except Away:
+                    except BROKER_ERRORS:
                         await asyncio.sleep(0.1)
-        except TROUBLE as error:
-            if classify(error) not in LATER:
-                raise
         log.warning(
             "the process ends before all events are published: they wait in the outbox",
             stream=self._stream,
@@ -276,12 +231,12 @@ class Relay:
                 measure = time.monotonic() + MEASURE_S
             try:
                 busy = await self._turn(connection, shards)
-            except Away as away:
+            except BROKER_ERRORS as error:
                 pause = min(max(2 * pause, 0.05), PAUSE_MAX_S)
                 log.warning(
                     "the broker does not accept events: they wait in the outbox",
                     stream=self._stream,
-                    error=repr(away.__cause__),
+                    error=repr(error),
                 )
                 await asyncio.sleep(pause)
                 continue
@@ -290,7 +245,7 @@ class Relay:
                 poll_s = (
                     self._poll_s if shards.replicas == 1 else min(self._poll_s, POLL_AMONG_OTHERS_S)
                 )
-                with contextlib.suppress(TimeoutError):
+                with suppress(TimeoutError):
                     async with asyncio.timeout(
                         min(poll_s, max(0.0, self._rebuild.next_time - time.monotonic()))
                     ):
@@ -298,82 +253,59 @@ class Relay:
 
     async def _turn(self, connection: AsyncConnection, shards: Shards) -> int:
         """Compares the stream with the outbox if that is due, and publishes a round; returns the
-        number of its events. Raises Away.
+        number of its events. Raises one of BROKER_ERRORS.
         """
         try:
             await self._rebuild.advance(connection, shards.owned)
             return await self._round(connection, shards)
-        except Changed:
-            self._rebuild.compare_now()
-            return self._batch
-        except Away:
+        except BROKER_ERRORS:
             self._rebuild.compare_now()
             raise
-        except BROKER_ERRORS as error:
-            self._rebuild.compare_now()
-            raise Away from error
 
     async def _round(self, connection: AsyncConnection, shards: Shards) -> int:
-        """Publishes waiting events, a batch at most, and marks them; returns their number.
+        """Publishes waiting events, a batch at most, and marks them; returns their number. It marks
+        nothing where the stream is another one before or after: then the number is a batch's.
 
-        Raises Away and Changed, and BROKER_ERRORS where the broker does not answer: then nothing is
-        marked.
+        Raises one of BROKER_ERRORS: where the broker has accepted some events, they are marked.
         """
         end = time.monotonic() + ROUND_S
-        held = self._rebuild.held_back
-        blocked = [*self._blocked_now(), *held]
-        where = {"shards": sorted(shards.owned), "blocked": blocked}
-        rows: Sequence[Waiting] = (await connection.execute(self._read, where)).all()
-        if not rows and not held:
+        rows = await self._waiting_rows(connection, shards)
+        if not rows and not self._rebuild.held_back:
             return 0
-        await self._same_stream()
+        if not await self._rebuild.is_same_stream():
+            return self._batch
         if not self._rebuild.complete:
-            rows = await self._with_lost(connection, rows)
+            aggregates = {row.aggregate for row in rows}
+            await self._rebuild.unmark_lost_of(connection, aggregates)
+            aggregates |= self._rebuild.held_back.keys()
+            rows = await self._waiting_rows(connection, shards)
+            rows = [row for row in rows if row.aggregate in aggregates]
+        ordered = sorted(rows, key=attrgetter("aggregate", "id"))
         chains = await asyncio.gather(
-            *(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows))
+            *(self._publish(list(of), end) for _, of in groupby(ordered, attrgetter("aggregate")))
         )
-        await self._same_stream()
+        if not await self._rebuild.is_same_stream():
+            return self._batch
         await self._end_overtaken(connection, [chain for chain in chains if chain.repeats])
-        await self._marks(connection, [done for chain in chains for done in chain.done])
-        await self._store_refusals(connection, [chain.refused for chain in chains if chain.refused])
-        if away := next((chain.trouble for chain in chains if chain.trouble), None):
-            raise Away from away
+        await self._store(connection, chains)
+        if trouble := next((chain.trouble for chain in chains if chain.trouble), None):
+            raise trouble
         return len(rows)
 
-    async def _with_lost(
-        self,
-        connection: AsyncConnection,
-        rows: Sequence[Waiting],
-    ) -> Sequence[Waiting]:
-        """Returns the rows, each aggregate's after its events that the stream has lost. Of an
-        aggregate that is held back, it returns only the events before one that may still be lost.
+    async def _waiting_rows(
+        self, connection: AsyncConnection, shards: Shards
+    ) -> Sequence[OutboxRow]:
+        """Returns the next waiting rows, a batch at most: none of a blocked aggregate, and of one
+        that is held back only those before the first that may still be lost.
         """
-        aggregates = {row.aggregate for row in rows}
-        some_lost = await self._rebuild.unmark_lost_of(connection, aggregates)
-        held = self._rebuild.held_back
-        if some_lost:
-            free = column_arrays(aggregate=aggregates - held.keys())
-            found = await connection.execute(self._chains, free)
-            rows = found.all()
-        else:
-            rows = [row for row in rows if row.aggregate not in held]
-        blocked = self._blocked_now()
-        below = {aggregate: id for aggregate, id in held.items() if aggregate not in blocked}
-        if below:
-            wanted = column_arrays(aggregate=below, id=below.values())
-            earlier = await connection.execute(self._held, wanted)
-            rows = [*rows, *earlier.all()]
-        return rows
-
-    async def _same_stream(self) -> None:
-        if not await self._rebuild.is_same_stream():
-            raise Changed
-
-    def _blocked_now(self) -> list[UUID]:
         now = time.monotonic()
-        return [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
+        blocked = [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
+        held = self._rebuild.held_back
+        where = column_arrays(aggregate=held, id=held.values())
+        where |= {"shards": sorted(shards.owned), "blocked": blocked}
+        return (await connection.execute(self._read, where)).all()
 
-    async def _publish(self, rows: Sequence[Waiting], end: float) -> Chain:
+    async def _publish(self, rows: Sequence[OutboxRow], end: float) -> Chain:
         """Publishes one aggregate's events one after the other; the first that fails ends the
         chain.
         """
@@ -384,14 +316,14 @@ class Relay:
                     row.subject, row.payload, headers(row, self._source), stream=self._stream
                 )
                 if ack.duplicate and (
-                    ack.seq < last or not await self._contents.holds(ack.seq, row.event_id)
+                    ack.seq < last or not await self._rebuild.contents.holds(ack.seq, row.event_id)
                 ):
                     self._wait_for_window(row)
                     break
                 chain.repeats |= ack.duplicate is True and not chain.done
             except (MaxPayloadError, BadSubjectError, BadRequestError) as error:
                 self._block(row, error)
-                chain.refused = row, f"{type(error).__name__}: {error}"[:REFUSAL_MAX]
+                chain.refused = row, None, f"{type(error).__name__}: {error}"[:REFUSAL_MAX]
                 break
             except BROKER_ERRORS as error:
                 chain.trouble = error
@@ -419,7 +351,7 @@ class Relay:
                 self._wait_for_window(row)
                 chain.done = []
 
-    def _wait_for_window(self, row: Waiting) -> None:
+    def _wait_for_window(self, row: OutboxRow) -> None:
         """Blocks an aggregate until the broker's window for repeats has passed. The broker takes
         the event for a repeat, but its stream has lost it, or has it before an earlier event of its
         aggregate.
@@ -432,7 +364,7 @@ class Relay:
             )
         self._blocked[row.aggregate] = (time.monotonic() + REPEAT_RETRY_S, REPEAT_RETRY_S)
 
-    def _block(self, row: Waiting, error: Exception) -> None:
+    def _block(self, row: OutboxRow, error: Exception) -> None:
         """Blocks the aggregate of an event that the stream refuses; other aggregates are
         published.
         """
@@ -446,31 +378,14 @@ class Relay:
             error=repr(error),
         )
 
-    async def _marks(
-        self, connection: AsyncConnection, done: Sequence[tuple[Waiting, int]]
-    ) -> None:
-        if not done:
-            return
-        crash_points.point("outbox.published")
-        times = [row.create_time for row, _ in done]
-        marks = column_arrays(
-            id=[row.id for row, _ in done],
-            create_time=times,
-            stream_seq=[seq for _, seq in done],
-        )
-        await connection.execute(self._mark, marks | {"first": min(times), "last": max(times)})
-        self._published.inc(len(done))
-
-    async def _store_refusals(
-        self, connection: AsyncConnection, refused: Sequence[tuple[Waiting, str]]
-    ) -> None:
-        if refused:
-            rows = column_arrays(
-                id=[row.id for row, _ in refused],
-                create_time=[row.create_time for row, _ in refused],
-                refusal=[why for _, why in refused],
-            )
-            await connection.execute(self._refuse, rows)
+    async def _store(self, connection: AsyncConnection, chains: Sequence[Chain]) -> None:
+        """Marks the published rows, and stores why the others are refused."""
+        published = [(row, seq, None) for chain in chains for row, seq in chain.done]
+        refused = [chain.refused for chain in chains if chain.refused]
+        if published:
+            crash_points.point("outbox.published")
+        await self._marks.store(connection, [*published, *refused])
+        self._published.inc(len(published))
 
     async def _measure(self, connection: AsyncConnection) -> None:
         waiting, age_s = (await connection.execute(self._survey)).one()
@@ -480,11 +395,3 @@ class Relay:
         self._blocked_seconds.drop()
         for aggregate, since_s in refused:
             self._blocked_seconds.labels(str(aggregate)).set(float(since_s))
-
-
-def by_aggregate(rows: Sequence[Waiting]) -> Iterator[list[Waiting]]:
-    """Yields the rows of each aggregate, in the order of their ids."""
-    for _, of_one in groupby(
-        sorted(rows, key=attrgetter("aggregate", "id")), key=attrgetter("aggregate")
-    ):
-        yield list(of_one)

@@ -8,18 +8,21 @@ as before. Consumers have the id already, and change nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from operator import ge, lt
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chassis.publish.marks import OutboxRow
 from chassis.write.database import Database, connect
 from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
+from chassis.write.tables import conditions
 
 # One statement for any number of rows. The caller's deadline ends it before these time-outs do.
 STATEMENT_TIMEOUT_S = 600.0
@@ -29,31 +32,19 @@ REFUSED_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedEvent:
-    """An event that the stream refuses, and why. `size` is its payload's, in bytes."""
-
-    aggregate: UUID
-    event_id: UUID
-    type: str
-    size: int
-    refusal: str
-    create_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Stats:
     """The state of an outbox: the events that wait, the oldest of them, all stored events, and the
     highest place of a published one.
 
-    `refused` are the events that the stream refuses, the oldest first, REFUSED_SHOWN at most: their
-    aggregates' events wait behind them.
+    `refused` are the rows of the events that the stream refuses, the oldest first, REFUSED_SHOWN at
+    most: their aggregates' events wait behind them. `size` is that of the payload, in bytes.
     """
 
     waiting: int
     oldest_waiting: datetime | None
     kept: int
     highest: int
-    refused: Sequence[RefusedEvent] = ()
+    refused: Sequence[OutboxRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +102,7 @@ class Republish:
         """Returns the state of the outbox. Raises Deferred where the database is away."""
         async with self._transaction() as connection:
             waiting, oldest, kept, highest = (await connection.execute(self._stats)).one()
-            rows = await connection.execute(self._refused)
-            refused = [RefusedEvent(**row) for row in rows.mappings()]
+            refused = (await connection.execute(self._refused)).all()
         return Stats(
             waiting=waiting, oldest_waiting=oldest, kept=kept, highest=highest, refused=refused
         )
@@ -133,7 +123,9 @@ class Republish:
         async with self._transaction() as connection:
             if not await self._keys.insert_one(connection, command):
                 return await self._counted(connection, events, waiting=True)
-            number = (await connection.execute(self._unmark(events))).rowcount
+            published = self._table.c.stream_seq.is_not(None)
+            again = update(self._table).where(*self._conditions(events), published)
+            number = (await connection.execute(again.values(stream_seq=None))).rowcount
         self._outbox.appended.set()
         return number
 
@@ -143,24 +135,15 @@ class Republish:
             async with self._few, self._engine.begin() as connection:
                 yield connection
 
-    def _unmark(self, events: Events) -> Update:
-        return (
-            update(self._table)
-            .values(stream_seq=None)
-            .where(*self._conditions(events), self._table.c.stream_seq.is_not(None))
-        )
-
     async def _counted(self, connection: AsyncConnection, events: Events, *, waiting: bool) -> int:
         mark = self._table.c.stream_seq
         here = mark.is_(None) if waiting else mark.is_not(None)
         query = select(func.count()).select_from(self._table).where(*self._conditions(events), here)
         return int((await connection.execute(query)).scalar_one())
 
-    def _conditions(self, events: Events) -> Iterator[ColumnElement[bool]]:
+    def _conditions(self, events: Events) -> list[ColumnElement[bool]]:
         t = self._table.c
+        found = conditions((t.create_time, ge, events.since), (t.create_time, lt, events.before))
         if events.aggregate is not None:
-            yield or_(t.aggregate == events.aggregate, t.correlation_id == events.aggregate)
-        if events.since is not None:
-            yield t.create_time >= events.since
-        if events.before is not None:
-            yield t.create_time < events.before
+            found.append(or_(t.aggregate == events.aggregate, t.correlation_id == events.aggregate))
+        return found

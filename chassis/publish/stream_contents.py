@@ -1,7 +1,7 @@
 """The contents of a stream: its bounds and the ids of its messages, as the broker has them now.
 
-It only reads, and only the headers of a message: payloads are not transferred. The comparison with
-the outbox is chassis.publish.stream_rebuild.
+It only reads. Where it reads several messages, it reads their headers and not their payloads. The
+comparison with the outbox is chassis.publish.stream_comparison.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header, StreamInfo
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header, RawStreamMsg, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
@@ -55,16 +55,9 @@ class StreamContents:
     def __init__(self, broker: Broker, stream: str) -> None:
         self._broker, self._stream = broker, stream
 
-    @property
-    def connection(self) -> tuple[int, int]:
-        """A value that changes with each connection to the broker: while it is the same, the server
-        process is the same.
-        """
-        return self._broker.connection
-
     async def ensured(self) -> Bounds:
         """Returns the bounds. It creates or corrects the stream first."""
-        return _bounds(await self._broker.ensure_stream_info(self._stream))
+        return _bounds(await self._broker.ensure_stream(self._stream))
 
     async def bounds(self) -> Bounds | None:
         """Returns the bounds; None where there is no such stream."""
@@ -74,20 +67,17 @@ class StreamContents:
         except NotFoundError:
             return None
 
-    async def at(self, seq: int) -> tuple[str, datetime | None] | None:
-        """Returns the event id and the time of storage of one message; None where the place is
-        empty.
-        """
+    async def message(self, seq: int) -> RawStreamMsg | None:
+        """Returns one message with its payload; None where the place is empty."""
         try:
-            message = await self._broker.streams.get_msg(self._stream, seq)
+            return await self._broker.streams.get_msg(self._stream, seq)
         except NotFoundError:
             return None
-        return (message.headers or {}).get("ce-id", ""), message.time
 
     async def holds(self, seq: int, event_id: object) -> bool:
         """Returns whether the message at this place is that event."""
-        found = await self.at(seq)
-        return found is not None and found[0] == str(event_id)
+        message = await self.message(seq)
+        return message is not None and event_id_of(message) == str(event_id)
 
     async def between(self, low: int, high: int) -> dict[int, Entry]:
         """Returns the messages from `low` to `high`, both included, by their places.
@@ -148,6 +138,11 @@ class StreamContents:
             with suppress(*BROKER_ERRORS):  # the server deletes the consumer later
                 await subscription.unsubscribe()
                 await streams.delete_consumer(self._stream, name)
+
+
+def event_id_of(message: RawStreamMsg) -> str:
+    """Returns the id of a message's event; an empty text where its headers have none."""
+    return str((message.headers or {}).get("ce-id", ""))
 
 
 def _bounds(info: StreamInfo) -> Bounds:

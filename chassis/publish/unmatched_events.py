@@ -4,7 +4,7 @@ The relay publishes lost ones again (chassis.publish.stream_rebuild). Unknown on
 database was restored to an older state; `adopt` stores them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,13 +14,13 @@ from uuid import UUID
 
 import structlog
 from nats.js.api import RawStreamMsg
-from nats.js.errors import NotFoundError
 from sqlalchemy import func, insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.publish.marks import OutboxRow
+from chassis.publish.stream_comparison import NO_END, Comparison
 from chassis.publish.stream_contents import Bounds, Entry
-from chassis.publish.stream_rebuild import NO_END, Comparison, Marked
 from chassis.values.errors import Deferred
 from chassis.write.database import Database
 from chassis.write.error_classification import deferring_outages
@@ -29,7 +29,7 @@ from chassis.write.outbox import shard_of
 from chassis.write.tables import EVENT_SEQUENCES, SHARDS
 
 ADOPTED_MAX = 1000
-ADOPT_PAGES = 20  # pages of chassis.publish.stream_rebuild.PAGE places in one call: about 2 s
+ADOPT_PAGES = 20  # pages of chassis.publish.stream_comparison.PAGE places in one call: about 2 s
 ALL = frozenset(range(SHARDS))
 
 log = structlog.get_logger()
@@ -41,7 +41,7 @@ class Unmatched:
     begins; None: there is no next page.
     """
 
-    lost: Sequence[Marked]
+    lost: Sequence[OutboxRow]
     unknown: Sequence[Entry]
     after: int | None
 
@@ -57,10 +57,6 @@ class Adopted:
     after: int | None
 
 
-class Unreadable(Exception):
-    """The row of the outbox cannot be made from the message."""
-
-
 class UnmatchedEvents:
     """The outbox of one service and its stream."""
 
@@ -68,7 +64,7 @@ class UnmatchedEvents:
         """`source` is the service's name."""
         self._engine, self._keys = database.engine, database.idempotency_keys
         self._table = database.outbox.table
-        self._broker, self._stream = broker, stream
+        self._stream = stream
         self._comparison = Comparison(
             outbox=self._table, broker=broker, stream=stream, source=source
         )
@@ -109,7 +105,11 @@ class UnmatchedEvents:
                     return Adopted(0, 0, found[0].seq - 1 if found else end)
                 if rows:
                     await connection.execute(insert(self._table), rows)
-                    await connection.execute(self._count, _highest(rows))
+                    # later events are numbered from the highest sequence
+                    counts = [
+                        {name: row[name] for name in ("aggregate", "sequence")} for row in rows
+                    ]
+                    await connection.execute(self._count, counts)
         return Adopted(len(rows), unreadable, end)
 
     async def _unknown(self, after: int) -> tuple[list[Entry], int | None]:
@@ -133,36 +133,21 @@ class UnmatchedEvents:
         """Returns the rows of these messages, and the number of messages that make no row."""
         rows, unreadable = [], 0
         for entry in entries:
+            message = await self._comparison.contents.message(entry.seq)
+            if message is None:  # the stream has deleted it meanwhile
+                continue
             try:
-                row = await self._row(entry)
-            except Unreadable as error:
+                rows.append(_row_of(entry, message))
+            except ValueError as error:
                 unreadable += 1
                 log.error(
                     "an unknown event cannot be stored: a header is invalid",
                     stream=self._stream,
                     seq=entry.seq,
                     event_id=entry.event_id,
-                    error=repr(error.__cause__),
+                    error=repr(error),
                 )
-                continue
-            if row:
-                rows.append(row)
         return rows, unreadable
-
-    async def _row(self, entry: Entry) -> dict[str, Any] | None:
-        """Returns the message as a row of the outbox; None where the stream has deleted it
-        meanwhile.
-
-        Raises Unreadable.
-        """
-        try:
-            message = await self._broker.streams.get_msg(self._stream, entry.seq)
-        except NotFoundError:
-            return None
-        try:
-            return _row_of(entry, message)
-        except ValueError as error:
-            raise Unreadable from error
 
 
 def _row_of(entry: Entry, message: RawStreamMsg) -> dict[str, Any]:
@@ -170,7 +155,7 @@ def _row_of(entry: Entry, message: RawStreamMsg) -> dict[str, Any]:
     no column holds.
     """
     aggregate, headers = UUID(entry.aggregate), message.headers or {}
-    causation = headers.get("ce-causationid")
+    correlation, causation = headers.get("ce-correlationid"), headers.get("ce-causationid")
     row: dict[str, Any] = {
         "shard": shard_of(aggregate),
         "aggregate": aggregate,
@@ -182,7 +167,7 @@ def _row_of(entry: Entry, message: RawStreamMsg) -> dict[str, Any]:
         "create_time": datetime.fromisoformat(entry.time),
         "stream_seq": entry.seq,
         "sequence": int(headers.get("ce-sequence", "0")),
-        "correlation_id": _uuid(headers.get("ce-correlationid")),
+        "correlation_id": UUID(correlation) if correlation else None,
         "causation_id": None if causation is None else unquote(causation),
     }
     if not 0 <= row["sequence"] < NO_END:
@@ -190,20 +175,6 @@ def _row_of(entry: Entry, message: RawStreamMsg) -> dict[str, Any]:
     if any(b"\0" in value.encode() for value in row.values() if isinstance(value, str)):
         raise ValueError("a text with a NUL")
     return row
-
-
-def _highest(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """Returns the highest sequence of each aggregate's events: later events are numbered from
-    it.
-    """
-    found: dict[UUID, int] = {}
-    for row in rows:
-        found[row["aggregate"]] = max(found.get(row["aggregate"], 0), row["sequence"])
-    return [{"aggregate": aggregate, "sequence": sequence} for aggregate, sequence in found.items()]
-
-
-def _uuid(text: str | None) -> UUID | None:
-    return UUID(text) if text else None
 
 
 @contextmanager

@@ -57,7 +57,7 @@ async def publish_many(broker: Broker, events: Sequence[tuple[Message, UUID]]) -
     `publish`: it waits once, until the streams have stored all of them.
     """
     numbers = Counter(stream_of(subject_of(type(event))) for event, _ in events)
-    before = {stream: (await broker.ensure_stream(stream)).messages for stream in numbers}
+    before = {stream: (await broker.ensure_stream(stream)).state.messages for stream in numbers}
     for number, (event, event_id) in enumerate(events, 1):
         headers = headers_of(event, event_id, Nats_Msg_Id=str(uuid4()))
         await broker.client.publish(
@@ -70,7 +70,7 @@ async def publish_many(broker: Broker, events: Sequence[tuple[Message, UUID]]) -
     async def all_stored() -> bool:
         return all(
             [
-                (await broker.ensure_stream(stream)).messages == before[stream] + number
+                (await broker.ensure_stream(stream)).state.messages == before[stream] + number
                 for stream, number in numbers.items()
             ]
         )

@@ -28,6 +28,7 @@ from tests.sample.events import SampleNoted, SamplePaid
 from tests.sample.inbox import publish
 from tests.sample.model import ConfirmPayment, Order
 from tests.sample.writes import placed, write
+from tests.streams import ensure_streams
 
 POISON = "poison"
 
@@ -40,7 +41,7 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
         connect(database_url), store.idempotency_keys, Outbox(store.outbox, encode=store.event)
     )
     broker = await stream.connect(nats_url, name="sample")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
 
     async def paid(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Order]]:
         if any(d.message.old == POISON for d in deliveries):

@@ -1,7 +1,7 @@
 """The relay of the sample's outbox in tests, and the messages of the stream."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from nats.js.api import RawStreamMsg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.broker.stream import Broker
+from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.publish.relay import Relay
 from chassis.write.database import Database
 from tests.sample import events
@@ -58,11 +58,18 @@ async def rows_read(connection: AsyncConnection) -> int:
 
 async def published(broker: Broker) -> list[RawStreamMsg]:
     """Returns all messages of the stream."""
-    state = await broker.ensure_stream("ORDERS")
+    state = (await broker.ensure_stream("ORDERS")).state
     return [
         await broker.streams.get_msg("ORDERS", seq)
         for seq in range(state.first_seq, state.last_seq + 1)
     ]
+
+
+async def has_messages(broker: Broker, number: int) -> bool:
+    """Returns whether the stream has this number of messages; creates a stream that is missing."""
+    with suppress(*BROKER_ERRORS):
+        return (await broker.ensure_stream("ORDERS")).state.messages == number
+    return False
 
 
 async def versions(broker: Broker) -> dict[str, list[int]]:

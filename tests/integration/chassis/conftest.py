@@ -16,6 +16,7 @@ from chassis.write.outbox import Outbox
 from devstack.nats import Nats
 from tests.sample import store
 from tests.sample.operators import Sample, operated
+from tests.streams import ensure_streams
 from tests.support import Databases, FreshDatabase
 
 
@@ -66,7 +67,7 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
     not answer.
     """
     broker = await connect_broker(nats_url, name="sample", beat_s=0.1, silence_s=1.0)
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     yield broker
     await broker.close()
 
@@ -93,7 +94,7 @@ def own_nats(tmp_path: Path) -> Iterator[Nats]:
 async def own_broker(own_nats: Nats) -> AsyncIterator[Broker]:
     """A connection to `own_nats`, which notices soon that the server does not answer."""
     broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, silence_s=1.0)
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     yield broker
     await broker.close()
 

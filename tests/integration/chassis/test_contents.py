@@ -72,7 +72,7 @@ async def test_relay_after_short_reading_republishes_nothing(
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))
     assert republished() == before
-    assert (await broker.ensure_stream("ORDERS")).messages == 21
+    assert (await broker.ensure_stream("ORDERS")).state.messages == 21
 
 
 async def test_unmatched_page_with_older_bounds_lists_nothing(

@@ -23,6 +23,7 @@ from tests.sample.model import CancelOrder, ConfirmPayment, ShipmentCreated, Tra
 from tests.sample.relaying import none_waits, published, relay, running
 from tests.sample.store import outbox
 from tests.sample.writes import create, envelope, key, kinds, placed, write
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 
@@ -78,7 +79,7 @@ async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) ->
     """One lock can protect several versioned records, as an order's account protects its payments.
     Each record has its own sequence, in the order of the rows.
 
-    An operator who names the order republishes the events of all of them.
+    A republication of the order has the events of all of them.
     """
     first, second = sorted([uuid4(), uuid4()])
 
@@ -112,7 +113,7 @@ async def test_each_publication_of_a_row_has_the_same_headers(
         await eventually(lambda: none_waits(engine))
         first = [message.headers for message in await published(broker)]
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         await Republish(database).again(Events(aggregate=order), IdempotencyKey(key=key()))
         await eventually(lambda: none_waits(engine))
     again = [message.headers for message in await published(broker)]

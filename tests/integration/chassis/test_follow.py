@@ -28,6 +28,7 @@ from chassis.values.event_subjects import stream_of
 from devstack.nats import Nats
 from devstack.ports import free_ports
 from tests.sample.events import SamplePaid, SampleStatusChanged
+from tests.streams import ensure_streams
 from tests.support import Eventually, channel_of
 
 ORDER_ID = "01890000-0000-7000-8000-000000000001"
@@ -257,7 +258,7 @@ async def test_subscriber_starts_before_the_broker(own_nats: Nats, eventually: E
         async with subscribed(broker) as received:
             own_nats.start()
             await eventually(lambda: broker.answers, timeout_s=20)
-            await broker.ensure_streams()
+            await ensure_streams(broker)
 
             async def is_received() -> bool:
                 await publish(

@@ -38,6 +38,7 @@ from tests.sample.inbox import (
     publish,
     states,
 )
+from tests.streams import ensure_streams
 from tests.support import Eventually, measured
 
 
@@ -508,7 +509,7 @@ async def test_republished_failed_event_is_handled_again(
         await eventually(lambda: _is(engine, event_id, "failed"))
         mended = True
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         await publish(broker, SampleStatusChanged(), event_id)
         await eventually(lambda: _is(engine, event_id, "replayed"))
 

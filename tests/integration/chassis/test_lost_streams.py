@@ -234,7 +234,7 @@ async def test_stream_lost_while_services_are_down_is_rebuilt(
     await eventually(lambda: own_broker.client.is_connected)
     async with consuming(own_broker, listener.engine, {SampleStatusChanged: deployment.effects}):
         await eventually(lambda: all_acknowledged(own_broker))
-        assert (await own_broker.ensure_stream("ORDERS")).last_seq == 0
+        assert (await own_broker.ensure_stream("ORDERS")).state.last_seq == 0
         async with running(relay(database, own_broker)):
             await eventually(lambda: _messages(own_broker, 10))
             await eventually(lambda: deployment.effects.handled >= 20)
@@ -242,4 +242,4 @@ async def test_stream_lost_while_services_are_down_is_rebuilt(
 
 
 async def _messages(broker: Broker, number: int) -> bool:
-    return (await broker.ensure_stream("ORDERS", correct=False)).messages == number
+    return (await broker.ensure_stream("ORDERS", correct=False)).state.messages == number

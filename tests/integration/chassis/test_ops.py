@@ -32,6 +32,7 @@ from tests.sample.operators import (
 )
 from tests.sample.relaying import none_waits
 from tests.sample.writes import count, placed
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 
@@ -139,7 +140,7 @@ async def test_a_discarded_event_is_not_delivered_again(
     sample.paying.waits = False
     handled = len(sample.paying.sets)
     await broker.streams.delete_stream("PAYMENTS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     other = await publish(broker, SamplePaid(order_id=str(order)))
     await publish(broker, SamplePaid(order_id=str(order)), event_id)
     await eventually(lambda: all_acknowledged(broker, CONSUMER, "PAYMENTS"))

@@ -23,6 +23,7 @@ from tests.sample.events import SamplePaid, SampleStatusChanged
 from tests.sample.inbox import Handling, all_acknowledged, consuming, failed, names, publish, states
 from tests.sample.operators import CONSUMER, Sample, event
 from tests.sample.writes import create, write
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 HOUR = timedelta(hours=1)
@@ -96,7 +97,7 @@ async def test_changed_record_wakes_its_parked_events(
     it.
     """
     order, other = uuid4(), uuid4()
-    await sample.ground.broker.ensure_streams()
+    await ensure_streams(sample.ground.broker)
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(order)))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     [row] = await failed(sample.engine)
@@ -217,7 +218,7 @@ async def test_waiting_events_are_claimed_once_a_change(
 
 async def test_try_with_another_error_is_stored(sample: Sample, eventually: Eventually) -> None:
     """A parked event has the error of its last try, and the number of its tries."""
-    await sample.ground.broker.ensure_streams()
+    await ensure_streams(sample.ground.broker)
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     sample.paying.waits = True
@@ -233,7 +234,7 @@ async def test_parked_event_that_is_refused_has_failed(
     sample: Sample, eventually: Eventually
 ) -> None:
     """The try was refused: the event is not tried again."""
-    await sample.ground.broker.ensure_streams()
+    await ensure_streams(sample.ground.broker)
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     sample.paying.broken = True
@@ -254,7 +255,7 @@ async def test_message_of_a_parked_event_changes_no_row(
         [before] = await eventually(lambda: failed(engine))
         await changed(engine, next_try_time=datetime.now(UTC) + HOUR)
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         seen = handling.seen[event_id]
         await publish(broker, SampleStatusChanged(), event_id)
         await eventually(lambda: handling.seen[event_id] > seen)

@@ -45,7 +45,7 @@ async def delivered(broker: Broker, times: int) -> None:
     """Lets the broker deliver each event of the stream so often, without an outcome."""
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
     subscription = await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")
-    events, enough = (await broker.ensure_stream("ORDERS")).messages, list[Any]()
+    events, enough = (await broker.ensure_stream("ORDERS")).state.messages, list[Any]()
     while len(enough) < events:  # a fetch gives what is there just now
         for message in await subscription.fetch(events):
             if message.metadata.num_delivered < times:

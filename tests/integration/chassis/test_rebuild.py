@@ -2,42 +2,34 @@
 outbox again.
 """
 
-import asyncio
-import contextlib
 import shutil
-import time
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID, uuid4
 
 import pytest
-from prometheus_client import REGISTRY
-from sqlalchemy import Row, select, text, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.broker.stream import BROKER_ERRORS, MAX_AGE_S, Broker
-from chassis.publish import stream_rebuild
-from chassis.publish.stream_contents import StreamContents
-from chassis.publish.stream_rebuild import StreamRebuild
+from chassis.broker.stream import MAX_AGE_S, Broker
+from chassis.publish import stream_comparison, stream_rebuild
 from chassis.write.database import Database
-from chassis.write.outbox import headers, shard_of
-from chassis.write.tables import SHARDS
+from chassis.write.outbox import headers
 from devstack.nats import Nats
 from tests.sample.relaying import (
+    has_messages,
     none_waits,
     published,
     relay,
     republished,
-    rows_read,
     running,
     shipped,
     versions,
     waiting,
 )
-from tests.sample.store import outbox, stream_positions
+from tests.sample.store import outbox
 from tests.sample.writes import placed
-from tests.support import Eventually, measured
+from tests.streams import ensure_streams
+from tests.support import Eventually
 
 
 @pytest.fixture
@@ -69,15 +61,9 @@ async def test_a_deleted_stream_is_published_again(
         await shipped(database, ids)
         await eventually(lambda: none_waits(engine))
         await broker.streams.delete_stream("ORDERS")
-        await eventually(lambda: _has(broker, 40))
+        await eventually(lambda: has_messages(broker, 40))
         await eventually(lambda: none_waits(engine))
     assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
-
-
-async def _has(broker: Broker, number: int) -> bool:
-    with contextlib.suppress(*BROKER_ERRORS):
-        return (await broker.ensure_stream("ORDERS")).messages == number
-    return False
 
 
 @pytest.mark.usefixtures("unwatched")
@@ -91,9 +77,9 @@ async def test_position_in_an_answer_reveals_a_loss(
         ids = await placed(database, 10)
         await eventually(lambda: none_waits(engine))
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         await shipped(database, ids[:2])
-        await eventually(lambda: _has(broker, 16))
+        await eventually(lambda: has_messages(broker, 16))
         await eventually(lambda: none_waits(engine))
     assert {order: set(found) for order, found in (await distinct_versions(broker)).items()} == {
         str(order): {1, 2, 3, 4} if order in ids[:2] else {1} for order in ids
@@ -112,7 +98,7 @@ async def test_a_missing_stream_is_made(
         await eventually(lambda: none_waits(engine))
         await broker.streams.delete_stream("ORDERS")
         await placed(database, 2)
-        await eventually(lambda: _has(broker, 5))
+        await eventually(lambda: has_messages(broker, 5))
         await eventually(lambda: none_waits(engine))
 
 
@@ -140,7 +126,7 @@ async def test_rolled_back_stream_is_published_from_its_end(
         shutil.copytree(tmp_path / "copy", own_nats.store)
         own_nats.start()
         later = await placed(database, 2)
-        await eventually(lambda: _has(own_broker, 22), timeout_s=20)
+        await eventually(lambda: has_messages(own_broker, 22), timeout_s=20)
         await eventually(lambda: none_waits(engine))
     assert {order: sorted(found) for order, found in (await versions(own_broker)).items()} == {
         str(order): [1] if order in later else [1, 2, 3, 4] for order in [*ids, *later]
@@ -171,14 +157,14 @@ async def test_unmarked_publication_after_a_loss_hides_no_event(
         await placed(database, 6)
         await eventually(lambda: none_waits(engine))
     await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     await placed(database, 3)
     async with engine.connect() as connection:
         rows = (await connection.execute(select(outbox).where(outbox.c.stream_seq.is_(None)))).all()
     for row in rows:  # published, and not marked
         await broker.publish(row.subject, row.payload, headers(row, "sample"), stream="ORDERS")
     async with running(relay(database, broker)):
-        await eventually(lambda: _has(broker, 9))
+        await eventually(lambda: has_messages(broker, 9))
         await eventually(lambda: none_waits(engine))
 
 
@@ -192,12 +178,12 @@ async def test_events_at_their_positions_are_not_republished(
     """An event that the stream has where it is marked is not published again, for any state of the
     later ones.
     """
-    monkeypatch.setattr(stream_rebuild, "PAGE", 2)
+    monkeypatch.setattr(stream_comparison, "PAGE", 2)
     async with running(relay(database, broker)):
         await placed(database, 8)
         await eventually(lambda: none_waits(engine))
     await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     async with engine.connect() as connection:
         rows = (await connection.execute(select(outbox).order_by(outbox.c.stream_seq))).all()
     for row in rows[:2]:  # so far it is as it was
@@ -208,7 +194,7 @@ async def test_events_at_their_positions_are_not_republished(
         )
     before = republished()
     async with running(relay(database, broker)):
-        await eventually(lambda: _has(broker, 13))
+        await eventually(lambda: has_messages(broker, 13))
         await eventually(lambda: none_waits(engine))
     assert republished() - before == 6
 
@@ -221,13 +207,13 @@ async def test_longer_new_stream_is_found_to_be_another(
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
     await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     for number in range(8):
         await broker.publish(
             "orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS"
         )
     async with running(relay(database, broker)):
-        await eventually(lambda: _has(broker, 11))
+        await eventually(lambda: has_messages(broker, 11))
         await eventually(lambda: none_waits(engine))
 
 
@@ -250,7 +236,7 @@ async def test_expired_events_are_not_republished(
     async with running(relay(database, broker)):
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))
-    assert await _has(broker, 1)
+    assert await has_messages(broker, 1)
     assert republished() == before
 
 
@@ -270,7 +256,7 @@ async def test_purged_events_are_published_again(
     before, ids = republished(), await _event_ids(engine)
     await broker.streams.purge_stream("ORDERS", keep=kept or None)
     async with running(relay(database, broker)):
-        await eventually(lambda: _has(broker, 5))
+        await eventually(lambda: has_messages(broker, 5))
         await eventually(lambda: none_waits(engine))
         assert republished() - before == 5 - kept
     assert {(m.headers or {})["ce-id"] for m in await published(broker)} == ids
@@ -294,7 +280,7 @@ async def test_each_further_loss_is_found(
     is published again, in order.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.05)
-    monkeypatch.setattr(stream_rebuild, "PAGE", 3)
+    monkeypatch.setattr(stream_comparison, "PAGE", 3)
     monkeypatch.setattr(stream_rebuild, "LOST_MAX", 2)
     async with running(relay(database, broker, poll_s=0.05)):
         ids = await placed(database, 5)
@@ -307,60 +293,9 @@ async def test_each_further_loss_is_found(
             broker.streams.purge_stream,
         ):
             await lose("ORDERS")
-            await eventually(lambda: _has(broker, 20))
+            await eventually(lambda: has_messages(broker, 20))
             await eventually(lambda: none_waits(engine))
             assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
-
-
-async def test_expired_events_are_read_once_in_pages(
-    database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More events of a day have expired than one statement can read. Each check reads at most a
-    page of them, none is read again, and the purged events behind them are found in the end.
-    """
-    monkeypatch.setattr(stream_rebuild, "PAGE", 500)
-    number = 20_000
-    await _old(engine, number)
-    await broker.streams.purge_stream("ORDERS", seq=number + 1)
-    assert (await broker.ensure_stream("ORDERS")).first_seq == number + 1
-    looks, shards = (
-        StreamRebuild(
-            outbox=outbox,
-            positions=stream_positions,
-            broker=broker,
-            stream="ORDERS",
-            source="sample",
-        ),
-        frozenset(range(SHARDS)),
-    )
-    before = republished()
-    async with engine.connect() as connection:
-        while not looks.complete:
-            read = await rows_read(connection)
-            looks.compare_now()
-            await looks.advance(connection, shards)
-            assert await rows_read(connection) - read < 1_500, "two pages at most, and the ends"
-        assert republished() - before == 1
-        read = await rows_read(connection)
-        looks.compare_now()
-        await looks.advance(connection, shards)
-        assert looks.complete
-        assert await rows_read(connection) - read < 50
-
-
-async def _old(engine: AsyncEngine, number: int) -> None:
-    """Inserts this number of rows that were published and have expired, and one younger row that
-    was published after them.
-    """
-    rows = (
-        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
-        f" payload, stream_seq) select clock_timestamp() - case when i < {number} then interval '14"
-        " days' else interval '1 hour' end, i % 16, gen_random_uuid(), gen_random_uuid(), 1,"
-        f" 'orders.x', 'x', '', i from generate_series(1, {number}) i"
-    )
-    async with engine.begin() as connection:
-        await connection.execute(text(rows))
-        await connection.execute(text("analyze outbox"))
 
 
 @pytest.mark.usefixtures("short_window")
@@ -379,7 +314,7 @@ async def test_a_gap_is_filled(
     before, ids = republished(), await _event_ids(engine)
     await broker.streams.purge_stream("ORDERS", subject="orders.sample.status_changed", keep=2)
     async with running(relay(database, broker)):
-        await eventually(lambda: _has(broker, 7))
+        await eventually(lambda: has_messages(broker, 7))
         await eventually(lambda: none_waits(engine))
     async with running(relay(database, broker)):
         await placed(database, 1)
@@ -409,106 +344,6 @@ async def test_two_relays_rebuild_one_stream(
         await eventually(lambda: none_waits(engine))
         await broker.streams.delete_stream("ORDERS")
         await shipped(database, ids)
-        await eventually(lambda: _has(broker, 120))
+        await eventually(lambda: has_messages(broker, 120))
         await eventually(lambda: none_waits(engine))
     assert await waiting(engine) == 0
-
-
-async def test_new_events_do_not_wait_for_a_rebuild(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
-) -> None:
-    """The stream has lost 1,500 events. New events are published behind some hundred of them, and
-    always behind those of their own aggregate.
-
-    At most LOST_RATE a second are published again, which a gauge shows.
-    """
-    number = 1500
-    async with running(relay(database, broker, poll_s=0.05)):
-        old = await placed(database, number)
-        await eventually(lambda: none_waits(engine), timeout_s=60)
-        before = republished()
-        await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
-        began = time.monotonic()
-        await shipped(database, old[-1:])  # the last that would come again
-        await eventually(lambda: republished() > before)
-        await eventually(lambda: measured("outbox_comparison_remaining", stream="ORDERS") > 0)
-        there = (await broker.ensure_stream("ORDERS")).last_seq
-        new = await placed(database, 1)
-        await eventually(lambda: _marked(engine, [*new, *old[-1:]]))
-        marks = [row.stream_seq for row in await _rows(engine, [*new, *old[-1:]])]
-        assert max(marks) <= there + 4 * stream_rebuild.LOST_MAX
-        assert max(marks) < number
-        await eventually(lambda: _has(broker, number + 4), timeout_s=60)
-        await eventually(lambda: none_waits(engine))
-        took_s = time.monotonic() - began
-        await eventually(
-            lambda: (
-                REGISTRY.get_sample_value("outbox_comparison_remaining", {"stream": "ORDERS"}) == 0
-            )
-        )
-    assert took_s >= (number - 3 * stream_rebuild.LOST_MAX) / stream_rebuild.LOST_RATE
-    assert (await versions(broker))[str(old[-1])] == [1, 2, 3, 4]
-    assert republished() - before == number
-
-
-@pytest.mark.parametrize("is_purged", [False, True], ids=["wiped", "purged"])
-async def test_new_event_beside_hot_aggregate_goes_first(
-    database: Database,
-    broker: Broker,
-    engine: AsyncEngine,
-    eventually: Eventually,
-    is_purged: bool,
-) -> None:
-    """One aggregate has 2,000 events in a stream that has lost them all. A new event of another
-    aggregate is published behind some hundred of them.
-
-    The new event of the first aggregate comes after its old ones, which come in order. At no time
-    do more than 500 events wait.
-    """
-    number, most = 2_000, 0
-    hot = await _hot(engine, number)
-    if is_purged:  # the republished events' positions are behind the lost ones
-        await broker.streams.purge_stream("ORDERS", seq=number + 1)
-    start = (await broker.ensure_stream("ORDERS")).last_seq
-    [other] = await placed(database, 1)
-    async with running(relay(database, broker, poll_s=0.05)):
-        await eventually(lambda: _marked(engine, [other]))
-        [row] = await _rows(engine, [other])
-        assert row.stream_seq <= start + 5 * stream_rebuild.LOST_MAX
-        while not await _has(broker, number + 2):
-            most = max(most, await waiting(engine))
-            await asyncio.sleep(0.1)
-        await eventually(lambda: none_waits(engine))
-    rows = sorted(await _rows(engine, [hot]), key=lambda row: row.id)
-    marks = [row.stream_seq for row in rows]
-    assert marks == sorted(marks)
-    held = await StreamContents(broker, "ORDERS").between(start + 1, start + number + 2)
-    assert [held[row.stream_seq].event_id for row in rows] == [str(row.event_id) for row in rows]
-    assert most <= 500
-
-
-async def _hot(engine: AsyncEngine, number: int) -> UUID:
-    """Inserts an aggregate with this number of events that are marked as published, and one that
-    waits.
-    """
-    hot = uuid4()
-    rows = (
-        "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload, "
-        f"stream_seq) select {shard_of(hot)}, '{hot}', gen_random_uuid(), i, 'orders.x', 'x', '', "
-        f"case when i <= {number} then i end from generate_series(1, {number} + 1) i"
-    )
-    async with engine.begin() as connection:
-        await connection.execute(text(rows))
-    return hot
-
-
-async def _rows(engine: AsyncEngine, aggregates: list[UUID]) -> Sequence[Row[tuple[object, ...]]]:
-    async with engine.connect() as connection:
-        return (
-            await connection.execute(select(outbox).where(outbox.c.aggregate.in_(aggregates)))
-        ).all()
-
-
-async def _marked(engine: AsyncEngine, aggregates: list[UUID]) -> bool:
-    return all(row.stream_seq for row in await _rows(engine, aggregates))

@@ -7,27 +7,23 @@ import random
 import time
 from collections import Counter
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import Broker
 from chassis.broker.stream import connect as connect_broker
 from chassis.observe import telemetry
 from chassis.publish import relay as relaying
 from chassis.publish.republish import Republish
-from chassis.publish.shards import Shards
 from chassis.values.event_subjects import MESSAGE_BYTES_MAX
-from chassis.write.database import Database, connect
+from chassis.write.database import Database
 from chassis.write.outbox import headers
 from chassis.write.tables import SHARDS
 from devstack.nats import Nats
@@ -37,7 +33,6 @@ from tests.sample.relaying import (
     published,
     relay,
     republished,
-    rows_read,
     running,
     shipped,
     versions,
@@ -45,7 +40,8 @@ from tests.sample.relaying import (
 )
 from tests.sample.store import outbox
 from tests.sample.writes import count, envelope, placed, write
-from tests.support import Eventually, measured
+from tests.streams import ensure_streams
+from tests.support import Eventually
 
 END_SESSION = text(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sample relay'"
@@ -284,73 +280,6 @@ async def test_relay_replaces_a_lost_session(
         await eventually(lambda: none_waits(engine))
 
 
-async def test_drain_publishes_waiting_events(
-    database: Database, broker: Broker, engine: AsyncEngine
-) -> None:
-    """The drain at the end of a process leaves no event to the next one, if there is time."""
-    await shipped(database, await placed(database, 20))
-    await relay(database, broker, batch_size_max=16).drain()
-    assert await waiting(engine) == 0
-
-
-async def test_drain_leaves_other_replicas_shards(
-    database: Database, broker: Broker, engine: AsyncEngine, sample_url: str
-) -> None:
-    """The ending replica does not publish a shard that another replica owns."""
-    async with connect(sample_url, pool_size=0).connect() as other:
-        shards = Shards(other)
-        await shards.join()
-        await shards.balance()
-        await placed(database, 5)
-        await relay(database, broker).drain(1.0)
-        assert await waiting(engine) == 5
-
-
-async def test_a_drain_is_bounded(
-    database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine
-) -> None:
-    """Without a broker the drain ends in time, and the events wait."""
-    await placed(database, 5)
-    own_nats.kill()
-    began = time.monotonic()
-    await relay(database, own_broker).drain(0.5)
-    assert time.monotonic() - began < 10
-    assert await waiting(engine) == 5
-
-
-async def test_drain_with_a_swallowed_cancellation_ends(
-    database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """nats-py can swallow a cancellation, so the drain checks the time too.
-
-    Here the drain has found its stream lost, and the read of the stream's messages swallows it: the
-    lost events wait for the next process.
-    """
-    swallowed = 0
-
-    async def swallow(*_: Any) -> Any:
-        nonlocal swallowed
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            swallowed += 1
-        raise NotFoundError
-
-    await placed(database, 3)
-    await relay(database, broker).drain()
-    assert await waiting(engine) == 0
-    await broker.streams.delete_stream("ORDERS")
-    await broker.ensure_streams()
-    await broker.publish(
-        "orders.sample.status_changed", b"", {"Nats-Msg-Id": "another"}, stream="ORDERS"
-    )
-    await placed(database)
-    monkeypatch.setattr(JetStreamContext, "get_msg", swallow)
-    async with asyncio.timeout(20):
-        await relay(database, broker).drain(3.0)
-    assert (swallowed, await waiting(engine)) == (1, 1)
-
-
 async def test_relay_starts_before_its_broker(
     database: Database, engine: AsyncEngine, own_nats: Nats, eventually: Eventually
 ) -> None:
@@ -391,61 +320,6 @@ async def test_an_idle_relay_rests(
         await eventually(lambda: rounds > before)
 
 
-async def test_measuring_leaves_time_for_publishing(
-    database: Database,
-    broker: Broker,
-    engine: AsyncEngine,
-    eventually: Eventually,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The relay measures the backlog at intervals, counted from the end of the last measurement:
-    after a long one, events are published first.
-    """
-    monkeypatch.setattr(relaying, "MEASURE_S", 0.2)
-    slow, times = relay(database, broker, poll_s=0.01), list[tuple[float, float]]()
-    plain = slow._measure
-
-    async def measured(connection: AsyncConnection) -> None:
-        began = time.monotonic()
-        await plain(connection)
-        await asyncio.sleep(0.3)  # longer than its own period: a long backlog
-        times.append((began, time.monotonic()))
-
-    monkeypatch.setattr(slow, "_measure", measured)
-    async with running(slow):
-        await placed(database, 3)
-        await eventually(lambda: len(times) >= 3)
-        await eventually(lambda: none_waits(engine))
-    assert all(later[0] - earlier[1] >= 0.2 for earlier, later in pairwise(times))
-
-
-async def test_long_backlog_is_measured_by_its_first_rows(
-    database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The relay reads no more waiting rows than the metric's text says, and the oldest is among
-    them.
-    """
-    monkeypatch.setattr(relaying, "COUNTED_MAX", 50)
-    rows = (
-        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
-        " payload, stream_seq) select clock_timestamp() - interval '2 hours' + i * interval '1"
-        f" ms', i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), 1, 'orders.x', 'x', '', case"
-        " when i % 2 = 0 then i end from generate_series(1, 20000) i"
-    )
-    async with engine.connect() as connection:
-        await connection.execute(text(rows))
-        await connection.execute(text("analyze outbox"))
-        before = await rows_read(connection)
-        await relay(database, broker)._measure(connection)
-        assert await rows_read(connection) - before <= 60
-    assert _gauge("outbox_waiting") == 50
-    assert 7190 < _gauge("outbox_oldest_waiting_seconds") < 7260
-
-
-def _gauge(name: str) -> float:
-    return measured(name, stream="ORDERS")
-
-
 async def test_repeat_at_an_earlier_position_is_no_loss(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
@@ -477,7 +351,7 @@ async def test_repeat_before_an_earlier_event_is_published_again(
     await write(database, envelope(ConfirmPayment(), order))
     async with engine.connect() as connection:
         second = (await connection.execute(select(outbox).where(outbox.c.sequence == 2))).one()
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     await broker.publish(second.subject, second.payload, headers(second, "sample"), stream="ORDERS")
     async with running(relay(database, broker, batch_size_max=1, poll_s=0.05)):
         await eventually(lambda: none_waits(engine))
@@ -485,26 +359,3 @@ async def test_repeat_before_an_earlier_event_is_published_again(
         marks = select(outbox.c.stream_seq).order_by(outbox.c.sequence)
         places = (await connection.execute(marks)).scalars().all()
     assert places == sorted(places)
-
-
-async def test_a_backlog_is_read_without_sorting_it(
-    database: Database, broker: Broker, engine: AsyncEngine
-) -> None:
-    """For any number of waiting and published events, one index returns the next batch in its
-    order.
-    """
-    number = 20_000
-    rows = (
-        "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload,"
-        f" stream_seq) select i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), 1, 'orders.x',"
-        f" 'x', '', case when i % 2 = 0 then i end from generate_series(1, {number}) i"
-    )
-    query = relay(database, broker)._read.compile(dialect=engine.dialect)
-    async with engine.connect() as connection:
-        await connection.execute(text(rows))
-        await connection.execute(text("analyze outbox"))
-        parameters = query.params | {"shards": list(range(8)), "blocked": []}
-        plan = await connection.exec_driver_sql(f"explain {query}", parameters)
-        steps = "\n".join(plan.scalars())
-    assert "Sort" not in steps.replace("Sort Key", "")
-    assert "using outbox_default_id_shard_idx" in steps

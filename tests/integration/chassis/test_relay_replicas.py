@@ -149,7 +149,7 @@ async def test_a_crash_loses_nothing(
     with sample_process(sample_url, nats_url):
         await eventually(lambda: none_waits(engine))
     orders = await count(engine, outbox)
-    assert (await broker.ensure_stream("ORDERS")).messages == orders
+    assert (await broker.ensure_stream("ORDERS")).state.messages == orders
     assert [v for said in (await versions(broker)).values() for v in said] == [1] * orders
 
 

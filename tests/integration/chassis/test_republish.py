@@ -95,7 +95,7 @@ async def test_events_of_an_aggregate_are_republished_in_order(
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))
     assert republished() == before
-    assert (await broker.ensure_stream("ORDERS")).last_seq == 13
+    assert (await broker.ensure_stream("ORDERS")).state.last_seq == 13
 
 
 async def test_republication_is_bounded_by_times_of_the_outbox(

@@ -28,6 +28,7 @@ from chassis.write.partitions import KEPT_DAYS
 from devstack import nats
 from devstack.nats import Nats
 from tests.proxy import Proxy
+from tests.streams import ensure_streams
 from tests.support import Eventually, measured
 
 SUBJECT = "orders.sample.status_changed"
@@ -75,9 +76,9 @@ async def test_streams_are_corrected(broker: Broker) -> None:
             name="ORDERS", subjects=["orders.>"], max_age=60, duplicate_window=30, deny_delete=True
         )
     )
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     assert (await broker.streams.stream_info("ORDERS")).config.max_age == MAX_AGE_S
-    await broker.ensure_streams()
+    await ensure_streams(broker)
 
 
 async def test_stream_without_more_copies_is_published_to(broker: Broker, nats_url: str) -> None:
@@ -88,7 +89,7 @@ async def test_stream_without_more_copies_is_published_to(broker: Broker, nats_u
     """
     greedy = await connect(nats_url, name="greedy", limits=Limits(replicas=3))
     before = _refused()
-    assert (await greedy.ensure_stream("ORDERS")).last_seq == 0
+    assert (await greedy.ensure_stream("ORDERS")).state.last_seq == 0
     assert _refused() - before == 1
     assert (await greedy.publish(SUBJECT, b"", headers("a"), stream="ORDERS")).seq == 1
     found = (await broker.streams.stream_info("ORDERS")).config
@@ -206,7 +207,7 @@ async def test_broker_that_takes_too_little_is_reported(
         MESSAGE_BYTES_MAX,
     )
     assert measured("broker_max_payload_bytes") == 2**20
-    await small.ensure_streams()
+    await ensure_streams(small)
     with pytest.raises(MaxPayloadError):
         await small.publish(SUBJECT, b"x" * 2**20, headers("a"), stream="ORDERS")
     assert await works(small)
@@ -235,7 +236,7 @@ async def test_full_stream_refuses_and_keeps_its_messages(nats_url: str) -> None
     assert 5 < len(refused) < 10
     # it is not the event's fault
     assert not any(isinstance(answer, BadRequestError) for answer in refused)
-    assert (await broker.ensure_stream("ORDERS")).first_seq == 1
+    assert (await broker.ensure_stream("ORDERS")).state.first_seq == 1
     await broker.close()
 
 
@@ -249,7 +250,7 @@ async def test_service_starts_without_its_broker(own_nats: Nats, eventually: Eve
     assert not await works(broker)
     own_nats.start()
     await eventually(lambda: broker.answers)
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     await eventually(lambda: works(broker))
     await broker.close()
 
@@ -271,7 +272,7 @@ async def test_publish_without_a_connection_fails_at_once(
     await eventually(lambda: not own_broker.answers)
     own_nats.start()
     await eventually(lambda: works(own_broker))
-    assert (await own_broker.ensure_stream("ORDERS")).last_seq == 1
+    assert (await own_broker.ensure_stream("ORDERS")).state.last_seq == 1
 
 
 @pytest.mark.parametrize("unsent", [False, True])
@@ -285,7 +286,7 @@ async def test_frozen_connection_is_replaced(
         broker = await connect(
             f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, silence_s=0.5
         )
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         old, generation = broker.client, broker.generation
         proxy.freeze()
         if unsent:
@@ -385,7 +386,7 @@ async def test_slow_answer_leaves_the_client_reading(
         broker = await connect(
             f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.05, silence_s=5.0
         )
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         client = broker.client
         for _ in range(3):
             proxy.stop()

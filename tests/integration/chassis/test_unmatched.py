@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import MAX_AGE_S, Broker
-from chassis.publish import stream_rebuild, unmatched_events
+from chassis.publish import stream_comparison, stream_rebuild, unmatched_events
 from chassis.publish.unmatched_events import Adopted, UnmatchedEvents
 from chassis.rpc.client import ask, pages
 from chassis.values.errors import Invalid
@@ -89,7 +89,7 @@ async def test_restored_database_is_reported_until_adoption(
         rows = (await connection.execute(statement)).all()
     assert [row[1:] for row in rows] == [row[1:] for row in reversed(lost)]  # all but their ids
     assert republished() == before
-    assert (await broker.ensure_stream("ORDERS")).last_seq == 15
+    assert (await broker.ensure_stream("ORDERS")).state.last_seq == 15
     await engine.dispose()
 
 
@@ -173,7 +173,7 @@ async def test_adopt_continues_after_the_last_call(
 
     A repeat of a call stores no event, and does not pass events that are still unknown.
     """
-    monkeypatch.setattr(stream_rebuild, "PAGE", 2)
+    monkeypatch.setattr(stream_comparison, "PAGE", 2)
     monkeypatch.setattr(unmatched_events, "ADOPT_PAGES", 2)
     async with running(relay(database, broker)):
         await placed(database, 10)

@@ -31,6 +31,7 @@ from tests.integration.fulfillment.events import ONE_PLACE, items_cancelled, ord
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
 from tests.sample.contract_events import NOON
+from tests.streams import ensure_streams
 from tests.support import eventually
 
 
@@ -38,7 +39,7 @@ from tests.support import eventually
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """The broker, which publishes the events of other services and reads those of this one."""
     broker = await stream.connect(nats_url, name="test")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     yield broker
     await broker.close()
 

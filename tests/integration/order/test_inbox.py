@@ -33,6 +33,7 @@ from tests.integration.order.events import (
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import PATH, place, snapshot
 from tests.sample.inbox import all_acknowledged, publish
+from tests.streams import ensure_streams
 from tests.support import cancelled_at_end, eventually, measured
 
 
@@ -40,7 +41,7 @@ from tests.support import cancelled_at_end, eventually, measured
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """The broker to which the tests publish events of other services."""
     broker = await stream.connect(nats_url, name="test")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     yield broker
     await broker.close()
 

@@ -33,6 +33,7 @@ from tests.integration.order.events import committed, paid, shipped_and_delivere
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import place
 from tests.sample.inbox import all_acknowledged, publish, publish_many
+from tests.streams import ensure_streams
 from tests.support import Eventually, cancelled_at_end, measured
 
 PARKED = 7_300
@@ -48,7 +49,7 @@ CONSUMER, STREAM = "order-payments", "PAYMENTS"
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """The broker to which the test publishes events of other services."""
     broker = await stream.connect(nats_url, name="test")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     yield broker
     await broker.close()
 

@@ -28,6 +28,7 @@ from tests.integration.payment.world import (
     order_service,
     payment_service,
 )
+from tests.streams import ensure_streams
 
 WEBHOOK_KEY = bytes(range(32))
 Replica = Callable[..., Operations]
@@ -115,6 +116,6 @@ async def payments(operations: Operations) -> AsyncIterator[Payments]:
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """The broker, which publishes the order service's events and reads payment's."""
     broker = await stream.connect(nats_url, name="test")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     yield broker
     await broker.close()

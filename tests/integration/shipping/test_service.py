@@ -42,6 +42,7 @@ from shipping_svc.config import Config
 from tests.integration.shipping.requests import Shipping, create, report
 from tests.sample.contract_events import POUND, order_line
 from tests.servers import quick_server
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -136,7 +137,7 @@ class World:
 @pytest.fixture
 async def world(nats_url: str) -> AsyncIterator[World]:
     broker = await stream.connect(nats_url, name="test")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     [port] = free_ports(1)
     world = World(broker, f"127.0.0.1:{port}")
     await world.open_orders()

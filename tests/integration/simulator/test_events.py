@@ -16,6 +16,7 @@ from chassis.broker.stream import Broker, connect
 from chassis.values.event_subjects import stream_of, subject_of
 from simulator import requests, world
 from simulator.world import World
+from tests.streams import ensure_streams
 from tests.support import Eventually
 from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
 from tests.unit.simulator.shop import Shop
@@ -31,7 +32,7 @@ def _never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """A connection to this test's account of the broker."""
     broker = await connect(nats_url, name="simulator")
-    await broker.ensure_streams()
+    await ensure_streams(broker)
     yield broker
     await broker.close()
 

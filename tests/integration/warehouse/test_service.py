@@ -26,6 +26,7 @@ from tests.integration.warehouse.events import (
 )
 from tests.integration.warehouse.requests import as_stored
 from tests.integration.warehouse.stock import reserved, stocked
+from tests.streams import ensure_streams
 from tests.support import Eventually
 from tests.unit.warehouse.world import confirm, reserve
 from warehouse_svc.app import Operations, running
@@ -41,7 +42,7 @@ async def broker_at(url: str) -> AsyncIterator[Broker]:
     """A broker with all its streams, as the other services find it."""
     broker = await connect(url, name="test")
     try:
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         yield broker
     finally:
         await broker.close()
