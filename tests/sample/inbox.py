@@ -138,6 +138,11 @@ async def states(engine: AsyncEngine) -> dict[UUID, str]:
     return {row.event_id: str(row.state) for row in await failed(engine)}
 
 
+async def has_state(engine: AsyncEngine, event_id: UUID, state: str) -> bool:
+    """Returns whether the event is stored in this state."""
+    return (await states(engine)).get(event_id) == state
+
+
 async def names(engine: AsyncEngine, *event_ids: UUID) -> list[Name]:
     """Returns the names of the rows of these events, in their order."""
     found = {row.event_id: (row.consumer, row.event_id, row.digest) for row in await failed(engine)}
