@@ -215,9 +215,7 @@ async def test_deferral_ends_by_time_and_not_by_count(
     deliveries; then the event has failed.
     """
     handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
-    async with consuming(
-        broker, engine, {SampleStatusChanged: handling}, deferral_limit=timedelta(minutes=15)
-    ):
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged(version=5))
         await eventually(lambda: handling.seen[event_id] > PARK_AT)
         assert await states(engine) == {event_id: "deferred"}

@@ -277,6 +277,6 @@ async def test_a_discarded_event_stays_so(
         await eventually(lambda: has_state(engine, event_id, "deferred"))
         [name] = await names(engine, event_id)
         async with engine.begin() as connection:
-            await inbox.failed.discard(connection, name)
+            await inbox.failed.discard(connection, [name])
         await eventually(lambda: all_acknowledged(broker))
     assert await states(engine) == {event_id: "discarded"}
