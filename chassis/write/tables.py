@@ -214,7 +214,7 @@ def failed_events(metadata: MetaData) -> Table:
         Column("consumer", Text, primary_key=True),
         Column("event_id", Uuid, primary_key=True),
         Column("digest", LargeBinary, primary_key=True),
-        Column("state", failed_state(), nullable=False),
+        Column("state", enum(FailedState, "failed_event_state", metadata), nullable=False),
         Column("stream", Text, nullable=False),
         Column("stream_seq", BigInteger, nullable=False),
         Column("subject", Text, nullable=False),
@@ -258,15 +258,6 @@ def failed_events(metadata: MetaData) -> Table:
     )
     Index("failed_events_waits_for", table.c.waits_for, postgresql_where=parked)
     return table
-
-
-def failed_state() -> Enum:
-    """Returns the PostgreSQL type of FailedState."""
-    return Enum(
-        FailedState,
-        name="failed_event_state",
-        values_callable=lambda states: [s.value for s in states],
-    )
 
 
 def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:
