@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from nats.aio.msg import Msg
 
 from chassis.broker.event_payload import parse_event, wrong_type
-from chassis.consume.failed_events import FailedEvent, digest_of
+from chassis.consume.failed_event_records import FailedEvent, digest_of
 from chassis.values.errors import Defect, Deferred, Failure
 from chassis.values.event_subjects import subject_of
 from chassis.write.tables import FailedState
@@ -30,7 +30,7 @@ class Delivery(Generic[M]):
     """An event as a handler gets it.
 
     key           the idempotency key, `<consumer>:<event_id>`
-    request_hash  chassis.consume.failed_events.digest_of: one event id with another type is
+    request_hash  chassis.consume.failed_event_records.digest_of: one event id with another type is
                   another body
     time          when the event was published
     """

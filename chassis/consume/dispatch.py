@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from chassis.broker.event_payload import unknown_values, unreadable
 from chassis.consume.delivery import Delivery, Received, storable
-from chassis.consume.failed_events import FailedEvent, Name
+from chassis.consume.failed_event_records import FailedEvent, Name
 from chassis.observe import telemetry
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import (

@@ -4,9 +4,8 @@ A deferred event is parked here: its message is acknowledged, and chassis.consum
 tries it again.
 """
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 from operator import attrgetter, eq, ge, lt
 from typing import Any
@@ -36,6 +35,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from chassis.consume.failed_event_records import (
+    OPEN,
+    FailedEvent,
+    FailedEventFilter,
+    FailedEventRow,
+    Name,
+)
 from chassis.write.rows import RecordRows, column_arrays
 from chassis.write.tables import FailedState, conditions, is_any_of, unnest_rows
 
@@ -45,87 +51,10 @@ DEFERRAL_LIMIT = timedelta(minutes=15)
 WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
 # How long a discarded event may come again: its stream was lost, and the relay publishes it again.
 DISCARD_RETENTION = timedelta(days=30)
-OPEN = (FailedState.DEFERRED, FailedState.FAILED)
 GIVEN_UP = (FailedState.FAILED, FailedState.DISCARDED)
 KEY = ("consumer", "event_id", "digest")
 TRIED = (*KEY, "state", "reason", "error", "waits_for")
-Name = tuple[str, UUID, bytes]  # the consumer, the event's id, and the digest of its body
-
-
-def digest_of(subject: str, kind: str, payload: bytes) -> bytes:
-    """Returns the SHA-256 of an event's subject, type and payload, as they are stored.
-
-    Two bodies under one event id have different digests, and each has its own row.
-    """
-    return hashlib.sha256(b"\0".join((subject.encode(), kind.encode(), payload))).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class FailedEvent:
-    """An event with its error, and all that a replay needs."""
-
-    consumer: str
-    event_id: UUID
-    digest: bytes
-    state: FailedState
-    stream: str
-    stream_seq: int
-    subject: str
-    type: str
-    aggregate: str
-    payload: bytes
-    traceparent: str | None
-    event_time: datetime
-    reason: str
-    error: str
-    attempts: int
-    waits_for: UUID | None = None
-
-    @property
-    def name(self) -> Name:
-        """The key of the row."""
-        return self.consumer, self.event_id, self.digest
-
-
 FIELDS = tuple(field.name for field in fields(FailedEvent))
-
-
-@dataclass(frozen=True, slots=True)
-class FailedEventRow:
-    """A row: the event, when its consumer first stored it, when the row last changed, and when the
-    event is tried again.
-    """
-
-    event: FailedEvent
-    first_time: datetime
-    update_time: datetime
-    next_try_time: datetime | None
-
-    @property
-    def place(self) -> tuple[datetime, str, UUID, str]:
-        """The row's place in a list: the oldest failure first."""
-        consumer, event_id, digest = self.event.name
-        return self.first_time, consumer, event_id, digest.hex()
-
-
-@dataclass(frozen=True, slots=True)
-class FailedEventFilter:
-    """Which rows. Every field that is set must match. `since` (included) and `before` (excluded)
-    bound the first failure, `updated_since` and `updated_before` the last update.
-    """
-
-    states: Collection[FailedState] = OPEN
-    consumer: str | None = None
-    subject: str | None = None
-    type: str | None = None
-    reason: str | None = None
-    aggregate: str | None = None
-    since: datetime | None = None
-    before: datetime | None = None
-    updated_since: datetime | None = None
-    updated_before: datetime | None = None
-    event_id: UUID | None = None
-    digest: bytes | None = None
 
 
 class FailedEvents:
@@ -245,21 +174,22 @@ class FailedEvents:
         )
 
     def _record_try(self) -> Update:
-        """Returns the statement that stores the results of tries, for rows that are still open. The
-        claim has counted the try.
+        """Returns the statement that stores the results of tries, for rows that are still open and
+        that a try has changed. The claim has counted the try.
         """
         t = self._table.c
         rows = unnest_rows(*(t[name] for name in TRIED))
         over = FailedState.FAILED
         failed = (t.state == over) | (rows.c.state == over)
+        fails = (t.state != over) & (rows.c.state == over)
+        words = ("reason", "error", "waits_for")
+        changes = fails | or_(*(t[name].is_distinct_from(rows.c[name]) for name in words))
         return (
             update(self._table)
-            .where(*(t[name] == rows.c[name] for name in KEY), t.state.in_(OPEN))
+            .where(*(t[name] == rows.c[name] for name in KEY), t.state.in_(OPEN), changes)
             .values(
                 state=case((failed, over), else_=t.state),
-                reason=rows.c.reason,
-                error=rows.c.error,
-                waits_for=rows.c.waits_for,
+                **{name: rows.c[name] for name in words},
                 update_time=self._now,
                 next_try_time=case((failed, null()), else_=t.next_try_time),
             )
@@ -394,28 +324,23 @@ class FailedEvents:
         return [_name(row) for row in await connection.execute(self._first(names, wanted, most))]
 
     def _first(self, query: Select[Any], wanted: FailedEventFilter, most: int) -> Select[Any]:
+        """Returns the query of the rows that are wanted, the oldest failure first."""
         t = self._table.c
+        where = conditions(
+            (t.consumer, eq, wanted.consumer),
+            (t.subject, eq, wanted.subject),
+            (t.type, eq, wanted.type),
+            (t.reason, eq, wanted.reason),
+            (t.aggregate, eq, wanted.aggregate),
+            (t.event_id, eq, wanted.event_id),
+            (t.digest, eq, wanted.digest),
+            (t.first_time, ge, wanted.since),
+            (t.first_time, lt, wanted.before),
+            (t.update_time, ge, wanted.updated_since),
+            (t.update_time, lt, wanted.updated_before),
+        )
         order = (t.first_time, t.consumer, t.event_id, t.digest)
-        return query.where(*self._conditions(wanted)).order_by(*order).limit(most)
-
-    def _conditions(self, wanted: FailedEventFilter) -> list[ColumnElement[bool]]:
-        t = self._table.c
-        return [
-            t.state.in_(wanted.states),
-            *conditions(
-                (t.consumer, eq, wanted.consumer),
-                (t.subject, eq, wanted.subject),
-                (t.type, eq, wanted.type),
-                (t.reason, eq, wanted.reason),
-                (t.aggregate, eq, wanted.aggregate),
-                (t.event_id, eq, wanted.event_id),
-                (t.digest, eq, wanted.digest),
-                (t.first_time, ge, wanted.since),
-                (t.first_time, lt, wanted.before),
-                (t.update_time, ge, wanted.updated_since),
-                (t.update_time, lt, wanted.updated_before),
-            ),
-        ]
+        return query.where(t.state.in_(wanted.states), *where).order_by(*order).limit(most)
 
 
 def _named(names: Collection[Name]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.broker.stream import ACK_WAIT_S, BROKER_ERRORS, Broker, raise_swallowed_cancellation
 from chassis.consume.delivery import Received, received_event
 from chassis.consume.dispatch import Dispatcher, Handler, failed_with
-from chassis.consume.failed_events import FailedEvents, Name
+from chassis.consume.failed_event_records import Name
+from chassis.consume.failed_events import FailedEvents
 from chassis.consume.parked_events import ParkedEvents
 from chassis.consume.pull import Pull
 from chassis.consume.turns import Turns
@@ -96,7 +97,7 @@ class Inbox:
         """
         return {consumer.name: consumer.stream for consumer in self._consumers}
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Handles events until it is cancelled. It then returns unhandled events to the stream, for
         another replica.
         """
@@ -104,6 +105,7 @@ class Inbox:
             group.create_task(self.parking.run(), name="inbox parking")
             for consumer in self._consumers:
                 group.create_task(consumer.run(), name=f"inbox {consumer.name}")
+        raise AssertionError("a task group ends by an exception alone")
 
     async def replay(self, names: Collection[Name]) -> Mapping[Name, Outcome[Any]]:
         """Hands failed events to their handlers again, in this order, whether or not the broker has

@@ -16,7 +16,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.consume.failed_events import FailedEventFilter, FailedEvents, Name
+from chassis.consume.failed_event_records import FailedEventFilter, Name
+from chassis.consume.failed_events import FailedEvents
 from chassis.values.errors import NotFound, Refused
 from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
@@ -24,7 +25,6 @@ from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
 
 DIGEST_SIZE = sha256().digest_size
-Choice = Callable[[AsyncConnection], Awaitable[Sequence[Name]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ class Replays:
         """Records that the events of the request were handled."""
         with deferring_outages():
             async with self._database.engine.begin() as connection:
-                await self._keys.insert(connection, [_done(request)])
+                done = IdempotencyKey(key=_step_key(request, "done"))
+                await self._keys.insert(connection, [done])
 
     async def discard(self, request: RequestContext, wanted: FailedEventFilter) -> Name:
         """Discards the one event that a request names. Raises as `one` does."""
@@ -98,7 +99,12 @@ class Replays:
                 return name
 
     async def _choose(
-        self, request: RequestContext, choice: Choice, limit: int, *, discard: bool = False
+        self,
+        request: RequestContext,
+        choice: Callable[[AsyncConnection], Awaitable[Sequence[Name]]],
+        limit: int,
+        *,
+        discard: bool = False,
     ) -> Chosen:
         """Chooses the events of a request, or finds those that it chose before. One event beyond
         the limit shows, to a repeat too, that there were more: it is chosen, and left alone.
@@ -112,7 +118,7 @@ class Replays:
                     if discard:
                         await self._failed.discard(connection, names[:limit])
                     return Chosen(names[:limit], more=len(names) > limit)
-                done = _done(request).key
+                done = _step_key(request, "done")
                 keys = [_step_key(request, n) for n in range(limit + 1)]
                 found = await self._keys.find(connection, [*keys, done])
                 names = [_named(*found[key]) for key in keys if key in found]
@@ -141,10 +147,6 @@ def not_found(consumer: str, event_id: UUID | None) -> NotFound:
     return NotFound("FAILED_EVENT_NOT_FOUND", text, consumer=consumer, event_id=str(event_id))
 
 
-def _done(request: RequestContext) -> IdempotencyKey:
-    return IdempotencyKey(key=f"{request.key}:done")
-
-
 def _step(request: RequestContext, number: int, name: Name) -> IdempotencyKey:
     consumer, event_id, digest = name
     return IdempotencyKey(
@@ -157,5 +159,5 @@ def _named(words: bytes, event_id: UUID) -> Name:
     return words[DIGEST_SIZE:].decode(), event_id, words[:DIGEST_SIZE]
 
 
-def _step_key(request: RequestContext, number: int) -> str:
-    return f"{request.key}:{number}"
+def _step_key(request: RequestContext, step: int | str) -> str:
+    return f"{request.key}:{step}"

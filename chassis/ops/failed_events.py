@@ -13,7 +13,7 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceServicer
 
-from chassis.consume.failed_events import OPEN, FailedEventFilter, FailedEventRow, Name
+from chassis.consume.failed_event_records import OPEN, FailedEventFilter, FailedEventRow, Name
 from chassis.consume.inbox import Inbox
 from chassis.consume.replays import Chosen, Replays, not_found
 from chassis.ops import wire
@@ -21,7 +21,7 @@ from chassis.values.paging import page_request, refused
 from chassis.values.request_context import request_context
 from chassis.write.database import Database
 from chassis.write.error_classification import deferring_outages
-from chassis.write.stored_versions import StoredVersions
+from chassis.write.stored_versions import set_stored_version
 from chassis.write.tables import FailedState, StoredVersion
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -46,7 +46,7 @@ class FailedEventService(FailedEventServiceServicer):
             inbox.failed,
             Replays(database, inbox.failed),
         )
-        self._versions = StoredVersions(database, stored)
+        self._database, self._stored = database, stored
 
     async def ListFailedEvents(
         self, request: api.ListFailedEventsRequest, context: Context
@@ -142,8 +142,13 @@ class FailedEventService(FailedEventServiceServicer):
         fulfillment_id = (
             UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None
         )
-        stored = await self._versions.set(
-            request_context(request), UUID(request.order_id), fulfillment_id, request.version
+        stored = await set_stored_version(
+            self._database,
+            self._stored,
+            request_context(request),
+            order_id=UUID(request.order_id),
+            fulfillment_id=fulfillment_id,
+            version=request.version,
         )
         return api.SetStoredVersionResponse(stored_version=stored)
 

@@ -203,10 +203,11 @@ def failed_events(metadata: MetaData) -> Table:
     """Returns the table of events that a consumer could not handle: for the time being, or until an
     operator decides.
 
-    A row has all that a replay needs. `digest` is chassis.consume.failed_events.digest_of: two
-    bodies under one event id are two rows. `first_time` is when the consumer first stored the
-    event. A deferred event is parked here: it has a `next_try_time`, and `waits_for` is the record
-    of this service whose next change may help it, where a write has named one.
+    A row has all that a replay needs. `digest` is `digest_of` in
+    chassis.consume.failed_event_records: two bodies under one event id are two rows. `first_time`
+    is when the consumer first stored the event. A deferred event is parked here: it has a
+    `next_try_time`, and `waits_for` is the record of this service whose next change may help it,
+    where a write has named one.
     """
     table = Table(
         "failed_events",

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler
-from chassis.consume.failed_events import Name
+from chassis.consume.failed_event_records import Name
 from chassis.consume.inbox import Inbox
 from chassis.values.decision import Done, Outcome
 from chassis.values.event_subjects import stream_of, subject_of

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.consume.failed_events import FailedEvent, FailedEvents
+from chassis.consume.failed_event_records import FailedEvent
+from chassis.consume.failed_events import FailedEvents
 from chassis.write.tables import FailedState
 from tests.sample.inbox import failed
 from tests.sample.store import failed_events
