@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from chassis.values.errors import Defect, Deferred
+from chassis.values.errors import Deferred
 
 T = TypeVar("T")
 
@@ -115,19 +115,6 @@ def deferring_outages() -> Iterator[None]:
     except TROUBLE as error:
         if later := deferred_failure(classify(error)):
             raise later from error
-        raise
-
-
-@contextmanager
-def only_reading() -> Iterator[None]:
-    """Turns a write on a connection that the service itself has made read-only into Defect: that is
-    a bug, and no sign of a standby.
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == READ_ONLY:
-            raise Defect(error) from error
         raise
 
 

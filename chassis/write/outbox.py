@@ -71,10 +71,11 @@ class Outbox:
         all later events of its aggregate.
         """
         traceparent = telemetry.traceparent()
-        events = [self.encode(fact) for fact in facts]
         rows = [
             _row(event, cause, traceparent) | {"place": place}
-            for place, (event, cause) in enumerate(zip(events, causes, strict=True))
+            for place, (event, cause) in enumerate(
+                zip(map(self.encode, facts), causes, strict=True)
+            )
         ]
         await connection.execute(self._insert, row_arrays(rows))
 
