@@ -52,18 +52,21 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[object]] = []
-        self._ending = False
-        self._ended: asyncio.Future[TaskEnded] = asyncio.get_running_loop().create_future()
 
     def start(self, name: str, work: Coroutine[Any, Any, object]) -> None:
         """Runs `work` until the end of the process. The process ends if `work` fails or returns."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._record_end)
+        task.add_done_callback(_log_failure)
         self._tasks.append(task)
 
-    async def ended(self) -> NoReturn:
-        """Waits until a task ends before the process does, and raises TaskEnded."""
-        raise await asyncio.shield(self._ended)
+    async def run_until(self, stopping: asyncio.Event) -> None:
+        """Waits until `stopping` is set. Raises TaskEnded if a task ends before that."""
+        stop = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait([*self._tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        for task in self._tasks:
+            if task in done:
+                raise TaskEnded(f"{task.get_name()} ended before the process") from _error(task)
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,25 +77,22 @@ class Supervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ending = True
         for task in reversed(self._tasks):
             while not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=RECANCEL_S)
-        if not self._ended.done():
-            self._ended.cancel()
 
-    def _record_end(self, task: asyncio.Task[object]) -> None:
-        """Records the first task that ended before the process did. Logs each task that failed,
-        also while the other tasks are cancelled.
-        """
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            _log.critical("background task failed", task=task.get_name(), exc_info=error)
-        if not self._ending and not self._ended.done():
-            ended = TaskEnded(f"{task.get_name()} ended before the process")
-            ended.__cause__ = error
-            self._ended.set_result(ended)
+
+def _log_failure(task: asyncio.Task[object]) -> None:
+    """Logs each task that failed, also while the other tasks are cancelled."""
+    error = _error(task)
+    if error is not None:
+        _log.critical("background task failed", task=task.get_name(), exc_info=error)
+
+
+def _error(task: asyncio.Task[object]) -> BaseException | None:
+    """Returns the error of a task that has ended; None for a cancelled one."""
+    return None if task.cancelled() else task.exception()
 
 
 async def run_every(seconds: float, action: Callable[[], Awaitable[object]], name: str) -> NoReturn:
@@ -142,8 +142,8 @@ def _pause(seconds: float, failures: int) -> float:
 
 def run(
     running: Callable[[Config], AbstractAsyncContextManager[Supervisor]], config: Config
-) -> NoReturn:
-    """Runs the service until SIGTERM or SIGINT, then exits with code 0. Exits with code 1 when the
+) -> None:
+    """Runs the service until SIGTERM or SIGINT. Exits with code 1 when the
     service could not start, a task failed, or the end took too long.
 
     Sets up logs, traces and the metrics' address. The end takes the drain and CLOSING_S at most.
@@ -165,7 +165,6 @@ def run(
         _log.critical("ended by a failure", exc_info=error)
         raise SystemExit(1) from None
     _log.info("ended")
-    raise SystemExit(0)
 
 
 @contextmanager
@@ -212,26 +211,12 @@ async def _run_until_stopped(
             started = True
             _log.info("started")
             try:
-                await _first_of(stopping.wait(), supervisor.ended())
+                await supervisor.run_until(stopping)
             finally:
                 start_exit_timer()
     except asyncio.CancelledError:
         if not stopping.is_set():
             raise
-
-
-async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Waits for the first of `waits` to end, and cancels the others. Raises its error, if it had
-    one.
-    """
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    for task in done:
-        task.result()
 
 
 def _exit_now(why: str) -> NoReturn:

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -100,7 +100,7 @@ class ServiceContext:
             service=self.config.service,
             handlers=handlers,
         )
-        self.database.on_change.append(inbox.changed)
+        self.database.on_change.append(inbox.parking.changed)
         self.tasks.start("inbox", inbox.run())
         unmatched = UnmatchedEvents(
             database=self.database,
@@ -175,17 +175,14 @@ async def service_context(
         yield context
 
 
-def main(config: type[Config], running: Callable[[Config], Any]) -> NoReturn:
-    """Runs `python -m <name>_svc`: serves; with the argument `migrate`, migrates the database and
-    exits.
-    """
+def main(config: type[Config], running: Callable[[Config], Any]) -> None:
+    """Runs `python -m <name>_svc`: serves; with the argument `migrate`, migrates the database."""
     arguments, settings = sys.argv[1:], load(config)
     match arguments:
         case []:
             process.run(running, settings)
         case ["migrate"]:
             migrate(settings.database_url.get_secret_value(), f"{settings.service}_svc")
-            raise SystemExit(0)
         case _:
             sys.stderr.write(f"usage: python -m {settings.service}_svc [migrate]\n")
             raise SystemExit(2)

@@ -29,8 +29,8 @@ from chassis.rpc.client import Channel, connect
 from chassis.rpc.server import Register
 from chassis.values.paging import FRAME_BYTES
 from chassis.values.request_context import RequestContext
+from chassis.write import stored_versions
 from chassis.write.database import Database
-from chassis.write.stored_versions import StoredVersions
 from chassis.write.tables import StoredVersion
 from tests.servers import quick_server
 
@@ -203,7 +203,14 @@ async def set_stored_version(
     `stored_versions`.
     """
     request = RequestContext(f"set-version:{uuid.uuid4()}", b"")
-    await StoredVersions(database, stored).set(request, order_id, fulfillment_id, version)
+    await stored_versions.set_stored_version(
+        database,
+        stored,
+        request,
+        order_id=order_id,
+        fulfillment_id=fulfillment_id,
+        version=version,
+    )
 
 
 def room_for(*records: Message) -> int:

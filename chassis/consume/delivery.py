@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 from nats.aio.msg import Msg
 
 from chassis.broker.event_payload import parse_event, wrong_type
-from chassis.consume.failed_events import FailedEvent, digest_of
-from chassis.values.errors import Defect, Deferred, Failure, Invalid
+from chassis.consume.failed_event_records import FailedEvent, digest_of
+from chassis.values.errors import Defect, Deferred, Failure
 from chassis.values.event_subjects import subject_of
 from chassis.write.tables import FailedState
 
@@ -30,7 +30,7 @@ class Delivery(Generic[M]):
     """An event as a handler gets it.
 
     key           the idempotency key, `<consumer>:<event_id>`
-    request_hash  chassis.consume.failed_events.digest_of: one event id with another type is
+    request_hash  chassis.consume.failed_event_records.digest_of: one event id with another type is
                   another body
     time          when the event was published
     """
@@ -56,8 +56,6 @@ class Received:
     event: FailedEvent
     raw: Msg | None = None
     state: FailedState | None = None
-    settled: bool = False
-    kind: type[Message] | None = None
     delivery: Delivery[Any] | None = None
     fault: Failure | None = None
 
@@ -71,26 +69,21 @@ class Received:
 
     def parse(self, kinds: Mapping[str, type[Message]]) -> None:
         """Reads the payload. `kinds` are the messages that have handlers, by their full names."""
-        event, kind = self.event, kinds.get(self.event.type)
-        if kind is None:
-            self.fault = _unhandled(event, kinds)
-            return
+        event = self.event
         try:
-            message = parse_event(kind, event.subject, event.payload)
-        except Invalid as fault:
+            message = parse_event(_kind_of(event, kinds), event.subject, event.payload)
+        except Failure as fault:
             self.fault = fault
-            return
         except Exception as error:  # noqa: BLE001  # a defect of our own concerns this event alone
             self.fault = Defect(error)
-            return
-        self.kind = kind
-        self.delivery = Delivery(
-            event_id=event.event_id,
-            key=f"{event.consumer}:{event.event_id}",
-            request_hash=event.digest,
-            message=message,
-            time=event.event_time,
-        )
+        else:
+            self.delivery = Delivery(
+                event_id=event.event_id,
+                key=f"{event.consumer}:{event.event_id}",
+                request_hash=event.digest,
+                message=message,
+                time=event.event_time,
+            )
 
 
 def received_event(raw: Msg, consumer: str) -> FailedEvent:
@@ -120,14 +113,17 @@ def received_event(raw: Msg, consumer: str) -> FailedEvent:
     )
 
 
-def _unhandled(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Failure:
-    """Returns the failure of an event without a handler here. Where this process did not subscribe
-    to its subject, a newer replica that shares the consumer did: the event is deferred until it
-    comes to that replica.
+def _kind_of(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> type[Message]:
+    """Returns the event's message. Raises Invalid where its subject has another one.
+
+    Raises Deferred where this process did not subscribe to its subject: a newer replica that shares
+    the consumer did, and the event is deferred until it comes to that replica.
     """
+    if event.type in kinds:
+        return kinds[event.type]
     if event.subject in {subject_of(kind) for kind in kinds.values()}:
-        return wrong_type(event.type, event.subject)
-    return Deferred(
+        raise wrong_type(event.type, event.subject)
+    raise Deferred(
         "EVENT_AHEAD", f"no handler here takes events of type {event.type!r}: a newer version may"
     )
 

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from chassis.broker.event_payload import unknown_values, unreadable
 from chassis.consume.delivery import Delivery, Received, storable
-from chassis.consume.failed_events import FailedEvent, Name
+from chassis.consume.failed_event_records import FailedEvent, Name
 from chassis.observe import telemetry
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import (
@@ -95,16 +95,17 @@ class Dispatcher:
         If the handler raises for several events, it handles each of them alone, so an event fails
         for its own error only.
         """
-        kind = group[0].kind
-        if kind is None:
-            return [received.fault or Defect(LookupError()) for received in group]
-        for received in group:
-            for field in unknown_values(received.delivery.message) if received.delivery else ():
-                self._unknown.labels(kind.DESCRIPTOR.name, field).inc()
-        return await self._ask(kind, group)
-
-    async def _ask(self, kind: type[Message], group: Sequence[Received]) -> Sequence[Outcome[Any]]:
         deliveries = [received.delivery for received in group if received.delivery]
+        if not deliveries:
+            return [received.fault or Defect(LookupError()) for received in group]
+        for delivery in deliveries:
+            for field in unknown_values(delivery.message):
+                self._unknown.labels(delivery.message.DESCRIPTOR.name, field).inc()
+        return await self._ask(group)
+
+    async def _ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
+        deliveries = [received.delivery for received in group if received.delivery]
+        kind = type(deliveries[0].message)
         try:
             with (
                 telemetry.consuming(subject_of(kind), [r.event.traceparent for r in group]),
@@ -129,7 +130,7 @@ class Dispatcher:
                     if isinstance(error, Refused)
                     else Defect(error)
                 ]
-        return [outcome for received in group for outcome in await self._ask(kind, [received])]
+        return [outcome for received in group for outcome in await self._ask([received])]
 
     def report(self, event: FailedEvent, outcome: Outcome[Any], state: FailedState) -> None:
         """Counts the event's outcome, and logs a failure. `state` is the state of an event that is
@@ -182,16 +183,13 @@ def group_by_type(batch: Sequence[Received]) -> Iterator[list[Received]]:
     together: dict[tuple[type[Message], int], list[Received]] = defaultdict(list)
     bodies: dict[UUID, list[bytes]] = defaultdict(list)
     for received in batch:
-        if received.kind:
+        if received.delivery:
             known, digest = bodies[received.event.event_id], received.event.digest
             if digest not in known:
                 known.append(digest)
-            together[received.kind, known.index(digest)].append(received)
+            together[type(received.delivery.message), known.index(digest)].append(received)
     yield from together.values()
-    grouped = {id(received) for group in together.values() for received in group}
-    for received in batch:
-        if id(received) not in grouped:
-            yield [received]
+    yield from ([received] for received in batch if received.delivery is None)
 
 
 def failed_with(event: FailedEvent, failure: Failure) -> FailedEvent:

@@ -4,11 +4,10 @@ A deferred event is parked here: its message is acknowledged, and chassis.consum
 tries it again.
 """
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
-from operator import attrgetter
+from operator import attrgetter, eq, ge, lt
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +25,9 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal,
     null,
+    or_,
     select,
     tuple_,
     update,
@@ -34,8 +35,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from chassis.consume.failed_event_records import (
+    OPEN,
+    FailedEvent,
+    FailedEventFilter,
+    FailedEventRow,
+    Name,
+)
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import FailedState, is_any_of, unnest_rows
+from chassis.write.tables import FailedState, conditions, is_any_of, unnest_rows
 
 DEFERRAL_LIMIT = timedelta(minutes=15)
 # A parked event waits for its next try as long as it has waited so far, within these bounds: each
@@ -43,87 +51,10 @@ DEFERRAL_LIMIT = timedelta(minutes=15)
 WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
 # How long a discarded event may come again: its stream was lost, and the relay publishes it again.
 DISCARD_RETENTION = timedelta(days=30)
-OPEN = (FailedState.DEFERRED, FailedState.FAILED)
+GIVEN_UP = (FailedState.FAILED, FailedState.DISCARDED)
 KEY = ("consumer", "event_id", "digest")
-TIMES = ("first_time", "update_time", "next_try_time")
 TRIED = (*KEY, "state", "reason", "error", "waits_for")
-Name = tuple[str, UUID, bytes]  # the consumer, the event's id, and the digest of its body
-
-
-def digest_of(subject: str, kind: str, payload: bytes) -> bytes:
-    """Returns the SHA-256 of an event's subject, type and payload, as they are stored.
-
-    Two bodies under one event id have different digests, and each has its own row.
-    """
-    return hashlib.sha256(b"\0".join((subject.encode(), kind.encode(), payload))).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class FailedEvent:
-    """An event with its error, and all that a replay needs."""
-
-    consumer: str
-    event_id: UUID
-    digest: bytes
-    state: FailedState
-    stream: str
-    stream_seq: int
-    subject: str
-    type: str
-    aggregate: str
-    payload: bytes
-    traceparent: str | None
-    event_time: datetime
-    reason: str
-    error: str
-    attempts: int
-    waits_for: UUID | None = None
-
-    @property
-    def name(self) -> Name:
-        """The key of the row."""
-        return self.consumer, self.event_id, self.digest
-
-
 FIELDS = tuple(field.name for field in fields(FailedEvent))
-
-
-@dataclass(frozen=True, slots=True)
-class FailedEventRow:
-    """A row: the event, when its consumer first stored it, when the row last changed, and when the
-    event is tried again.
-    """
-
-    event: FailedEvent
-    first_time: datetime
-    update_time: datetime
-    next_try_time: datetime | None
-
-    @property
-    def place(self) -> tuple[datetime, str, UUID, str]:
-        """The row's place in a list: the oldest failure first."""
-        consumer, event_id, digest = self.event.name
-        return self.first_time, consumer, event_id, digest.hex()
-
-
-@dataclass(frozen=True, slots=True)
-class FailedEventFilter:
-    """Which rows. Every field that is set must match. `since` (included) and `before` (excluded)
-    bound the first failure, `updated_since` and `updated_before` the last update.
-    """
-
-    states: Collection[FailedState] = OPEN
-    consumer: str | None = None
-    subject: str | None = None
-    type: str | None = None
-    reason: str | None = None
-    aggregate: str | None = None
-    since: datetime | None = None
-    before: datetime | None = None
-    updated_since: datetime | None = None
-    updated_before: datetime | None = None
-    event_id: UUID | None = None
-    digest: bytes | None = None
 
 
 class FailedEvents:
@@ -133,16 +64,14 @@ class FailedEvents:
     transaction.
     """
 
-    def __init__(
-        self, engine: AsyncEngine, table: Table, limit: timedelta = DEFERRAL_LIMIT
-    ) -> None:
-        """`limit` is how long an event may be deferred, from the first time."""
+    def __init__(self, engine: AsyncEngine, table: Table) -> None:
         self._engine, self._table, t = engine, table, table.c
-        self._of_rows = RecordRows(FailedEvent, (t[name] for name in FIELDS))
+        self._events = RecordRows(FailedEvent, (t[name] for name in FIELDS))
+        self._rows = RecordRows(FailedEventRow, t)
         now = func.clock_timestamp()
-        self._now, self._over = now, t.first_time <= now - bindparam("limit", limit, type_=INTERVAL)
-        self._end = t.first_time + bindparam("limit", limit, type_=INTERVAL)
-        self._record = self._insert(now + bindparam("soon", WAIT_MIN, type_=INTERVAL))
+        self._now, self._end = now, t.first_time + literal(DEFERRAL_LIMIT, INTERVAL)
+        self._over = self._end <= now
+        self._record = self._insert(now + literal(WAIT_MIN, INTERVAL))
         self._parked = select(exists().where(t.state == FailedState.DEFERRED), now)
         due = t.next_try_time <= now
         self._due = self._claim(due, t.next_try_time)
@@ -154,18 +83,14 @@ class FailedEvents:
         self._tried = self._record_try()
         names = unnest_rows(*(t[name] for name in KEY))
         named = and_(*(t[name] == names.c[name] for name in KEY))
+        of_state = t.state.in_(bindparam("states", expanding=True))
         self._states = select(*(t[name] for name in KEY), t.state).where(named)
-        self._delete_deferred = delete(table).where(named, t.state == FailedState.DEFERRED)
-        self._delete_failed = delete(table).where(named, t.state == FailedState.FAILED)
-        ended = {"update_time": now, "next_try_time": null()}
-        over = update(table).where(named)
-        given_up = t.state.in_((FailedState.FAILED, FailedState.DISCARDED))
-        self._replay_given_up = over.where(given_up).values(ended | {"state": FailedState.REPLAYED})
-        self._replay_any = over.where(t.state != FailedState.REPLAYED).values(
-            ended | {"state": FailedState.REPLAYED}
+        self._delete = delete(table).where(named, of_state)
+        self._settle = (
+            update(table)
+            .where(named, of_state)
+            .values(state=bindparam("becomes"), update_time=now, next_try_time=null())
         )
-        self._discarded = ended | {"state": FailedState.DISCARDED}
-        self._discard = over.where(t.state.in_(OPEN)).values(self._discarded)
         again = unnest_rows(*(t[name] for name in (*KEY, "reason", "error")))
         words = {"reason": again.c.reason, "error": again.c.error, "attempts": t.attempts + 1}
         self._still = (
@@ -173,16 +98,16 @@ class FailedEvents:
             .where(*(t[name] == again.c[name] for name in KEY), t.state != FailedState.REPLAYED)
             .values(words | {"update_time": now})
         )
-        of_consumer = t.consumer == bindparam("of")
+        recent = t.event_time > now - literal(DISCARD_RETENTION, INTERVAL)
+        discarded = and_(t.state == FailedState.DISCARDED, recent)
         self._counts = (
-            select(t.state, func.count()).where(of_consumer, t.state.in_(OPEN)).group_by(t.state)
+            select(t.state, func.count())
+            .where(t.consumer == bindparam("of"), or_(t.state.in_(OPEN), discarded))
+            .group_by(t.state)
         )
-        recent = t.event_time > now - bindparam("known", DISCARD_RETENTION, type_=INTERVAL)
-        discarded = exists().where(of_consumer, t.state == FailedState.DISCARDED, recent)
-        self._any_discarded = select(discarded)
-        self._get = select(*(t[name] for name in FIELDS)).where(named)
-        self._entries = select(*(t[name] for name in (*FIELDS, *TIMES))).where(named)
-        self._page = select(*(t[name] for name in (*FIELDS, *TIMES) if name != "payload"))
+        self._entries = select(table).where(named)
+        columns = (column for column in t if column is not t.payload)
+        self._page = select(*columns, literal(b"").label("payload"))
 
     def _insert(self, soon: ColumnElement[datetime]) -> Executable:
         """Returns the statement that stores events with the errors of their handling."""
@@ -194,7 +119,7 @@ class FailedEvents:
         )
         new, was_done = into.excluded, t.state == FailedState.REPLAYED
         state = case(
-            (t.state.in_((FailedState.FAILED, FailedState.DISCARDED)), t.state),
+            (t.state.in_(GIVEN_UP), t.state),
             (and_(t.state == FailedState.DEFERRED, self._over), FailedState.FAILED),
             else_=new.state,
         )
@@ -230,8 +155,8 @@ class FailedEvents:
             .cte("which")
         )
         age = self._now - t.first_time
-        shortest = bindparam("shortest", WAIT_MIN, type_=INTERVAL)
-        longest = bindparam("longest", WAIT_MAX, type_=INTERVAL)
+        shortest = literal(WAIT_MIN, INTERVAL)
+        longest = literal(WAIT_MAX, INTERVAL)
         spread = 0.8 + 0.4 * func.random()
         wait = func.least(func.greatest(age, shortest), longest) * spread
         return (
@@ -249,21 +174,22 @@ class FailedEvents:
         )
 
     def _record_try(self) -> Update:
-        """Returns the statement that stores the results of tries, for rows that are still open. The
-        claim has counted the try.
+        """Returns the statement that stores the results of tries, for rows that are still open and
+        that a try has changed. The claim has counted the try.
         """
         t = self._table.c
         rows = unnest_rows(*(t[name] for name in TRIED))
         over = FailedState.FAILED
         failed = (t.state == over) | (rows.c.state == over)
+        fails = (t.state != over) & (rows.c.state == over)
+        words = ("reason", "error", "waits_for")
+        changes = fails | or_(*(t[name].is_distinct_from(rows.c[name]) for name in words))
         return (
             update(self._table)
-            .where(*(t[name] == rows.c[name] for name in KEY), t.state.in_(OPEN))
+            .where(*(t[name] == rows.c[name] for name in KEY), t.state.in_(OPEN), changes)
             .values(
                 state=case((failed, over), else_=t.state),
-                reason=rows.c.reason,
-                error=rows.c.error,
-                waits_for=rows.c.waits_for,
+                **{name: rows.c[name] for name in words},
                 update_time=self._now,
                 next_try_time=case((failed, null()), else_=t.next_try_time),
             )
@@ -275,15 +201,15 @@ class FailedEvents:
 
         An event that has failed before, or was discarded, keeps that state.
         """
-        async with self._engine.begin() as connection:
-            found = await connection.execute(self._record, self._rows(events))
-            return {_name(row): row.state for row in found}
+        # an event that is here twice has one row
+        last = {event.name: event for event in events}
+        rows = self._events.arrays(last[name] for name in sorted(last))
+        return {_name(row): row.state for row in await self._fetch(self._record, rows)}
 
     async def parked(self) -> tuple[bool, datetime]:
         """Returns whether any event is parked, and the database's clock."""
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(self._parked)).one()
-            return row[0], row[1]
+        [(found, now)] = await self._fetch(self._parked)
+        return found, now
 
     async def claim_due(self, most: int, *, fewest_tries: bool) -> list[FailedEvent]:
         """Takes events whose next try is due: those with the fewest tries, or those that have been
@@ -305,92 +231,76 @@ class FailedEvents:
         return await self._claimed(self._waiting, which | {"before": before, "most": most})
 
     async def _claimed(self, claim: Update, parameters: dict[str, Any]) -> list[FailedEvent]:
+        found = map(self._events.record, await self._fetch(claim, parameters))
+        return sorted(found, key=attrgetter("event_time", "stream_seq"))
+
+    async def _fetch(
+        self, statement: Executable, parameters: dict[str, Any] | None = None
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Returns the rows of the statement, in a transaction of its own."""
         async with self._engine.begin() as connection:
-            rows = await connection.execute(claim, parameters)
-            found = map(self._of_rows.record, rows)
-            return sorted(found, key=attrgetter("event_time", "stream_seq"))
+            return (await connection.execute(statement, parameters)).all()
 
     async def record_tries(self, events: Sequence[FailedEvent]) -> None:
         """Stores the results of tries of claimed events."""
         async with self._engine.begin() as connection:
-            await connection.execute(self._tried, self._of_rows.arrays(events, TRIED))
+            await connection.execute(self._tried, self._events.arrays(events, TRIED))
 
     async def states(self, names: Collection[Name]) -> Mapping[Name, FailedState]:
         """Returns the states of those of the events that have a row."""
-        async with self._engine.connect() as connection:
-            found = await connection.execute(self._states, _named(names))
-            return {_name(row): row.state for row in found}
+        return {_name(row): row.state for row in await self._fetch(self._states, _named(names))}
 
     async def counts(self, consumer: str) -> Mapping[FailedState, int]:
-        """Returns how many events of the consumer are deferred, and how many have failed. A state
-        without events is left out.
+        """Returns how many events of the consumer are deferred, have failed, or were discarded and
+        may still come again. A state without events is left out.
         """
-        async with self._engine.connect() as connection:
-            found = await connection.execute(self._counts, {"of": consumer})
-            return {row[0]: row[1] for row in found}
-
-    async def any_discarded(self, consumer: str) -> bool:
-        """Returns whether an event was discarded that may still come again."""
-        async with self._engine.connect() as connection:
-            found = await connection.execute(self._any_discarded, {"of": consumer})
-            return bool(found.scalar_one())
+        return {row[0]: row[1] for row in await self._fetch(self._counts, {"of": consumer})}
 
     async def resolve(self, names: Collection[Name]) -> None:
         """Records that the events have had their effect: it deletes the rows of deferred ones, and
         sets failed or discarded ones to replayed.
         """
+        rows = _named(names)
         async with self._engine.begin() as connection:
-            await connection.execute(self._delete_deferred, _named(names))
-            await connection.execute(self._replay_given_up, _named(names))
+            await connection.execute(self._delete, rows | {"states": [FailedState.DEFERRED]})
+            await connection.execute(
+                self._settle, rows | {"states": GIVEN_UP, "becomes": FailedState.REPLAYED}
+            )
 
     async def delete_failed(self, name: Name) -> None:
         """Deletes the row of a failed event. A row that an operator replayed or discarded stays."""
         async with self._engine.begin() as connection:
-            await connection.execute(self._delete_failed, _named([name]))
+            await connection.execute(
+                self._delete, _named([name]) | {"states": [FailedState.FAILED]}
+            )
 
     async def replayed(self, names: Collection[Name]) -> None:
         """Records that the events have had their effect in an operator's replay: all rows stay, as
         replayed.
         """
+        states = [state for state in FailedState if state is not FailedState.REPLAYED]
+        settled = {"states": states, "becomes": FailedState.REPLAYED}
         async with self._engine.begin() as connection:
-            await connection.execute(self._replay_any, _named(names))
+            await connection.execute(self._settle, _named(names) | settled)
 
     async def record_failed_replays(self, events: Sequence[FailedEvent]) -> None:
         """Stores the new error of events whose replay failed. Each row keeps its state, and one
         that was replayed meanwhile does not change.
         """
-        rows = self._of_rows.arrays(events, (*KEY, "reason", "error"))
+        rows = self._events.arrays(events, (*KEY, "reason", "error"))
         async with self._engine.begin() as connection:
             await connection.execute(self._still, rows)
 
-    async def discard(self, connection: AsyncConnection, name: Name) -> None:
-        """Discards the event for an operator: deferred or failed becomes discarded."""
-        await connection.execute(self._discard, _named([name]))
-
-    async def discard_all(
-        self, connection: AsyncConnection, wanted: FailedEventFilter, most: int
-    ) -> int:
-        """Discards the rows that are wanted, the oldest failure first: at most so many. Returns
-        their number.
-        """
-        t = self._table.c
-        which = self._first(select(*(t[name] for name in KEY)), wanted, most)
-        these = which.with_for_update().cte("which")
-        discard = update(self._table).where(*(t[name] == these.c[name] for name in KEY))
-        return (await connection.execute(discard.values(self._discarded))).rowcount
-
-    async def get(self, names: Collection[Name]) -> list[FailedEvent]:
-        """Returns those of the events that have a row, in the order given."""
-        async with self._engine.connect() as connection:
-            rows = await connection.execute(self._get, _named(names))
-            found = {event.name: event for event in map(self._of_rows.record, rows)}
-            return [found[name] for name in dict.fromkeys(names) if name in found]
+    async def discard(self, connection: AsyncConnection, names: Collection[Name]) -> None:
+        """Discards the events for an operator: deferred or failed becomes discarded."""
+        settled = {"states": OPEN, "becomes": FailedState.DISCARDED}
+        await connection.execute(self._settle, _named(names) | settled)
 
     async def entries(self, names: Collection[Name]) -> Mapping[Name, FailedEventRow]:
-        """Returns the rows of those of the events that have one."""
-        async with self._engine.connect() as connection:
-            found = await connection.execute(self._entries, _named(names))
-            return {_name(row): _entry(row, row.payload) for row in found}
+        """Returns the rows of those of the events that have one, in the order given."""
+        rows = map(self._rows.record, await self._fetch(self._entries, _named(names)))
+        found = {row.event.name: row for row in rows}
+        return {name: found[name] for name in names if name in found}
 
     async def page(
         self, wanted: FailedEventFilter, after: tuple[datetime, str, UUID, str] | None, most: int
@@ -404,8 +314,7 @@ class FailedEvents:
             *place, digest = after
             behind = tuple_(t.first_time, t.consumer, t.event_id, t.digest)
             query = query.where(behind > tuple_(*place, bytes.fromhex(digest)))
-        async with self._engine.connect() as connection:
-            return [_entry(row, b"") for row in await connection.execute(query)]
+        return list(map(self._rows.record, await self._fetch(query)))
 
     async def choose(
         self, connection: AsyncConnection, wanted: FailedEventFilter, most: int
@@ -414,38 +323,24 @@ class FailedEvents:
         names = select(*(self._table.c[name] for name in KEY))
         return [_name(row) for row in await connection.execute(self._first(names, wanted, most))]
 
-    def _rows(self, events: Sequence[FailedEvent]) -> dict[str, list[Any]]:
-        """Returns the events' columns: an event that is here twice has one row."""
-        last = {event.name: event for event in events}
-        return self._of_rows.arrays(last[name] for name in sorted(last))
-
     def _first(self, query: Select[Any], wanted: FailedEventFilter, most: int) -> Select[Any]:
+        """Returns the query of the rows that are wanted, the oldest failure first."""
         t = self._table.c
+        where = conditions(
+            (t.consumer, eq, wanted.consumer),
+            (t.subject, eq, wanted.subject),
+            (t.type, eq, wanted.type),
+            (t.reason, eq, wanted.reason),
+            (t.aggregate, eq, wanted.aggregate),
+            (t.event_id, eq, wanted.event_id),
+            (t.digest, eq, wanted.digest),
+            (t.first_time, ge, wanted.since),
+            (t.first_time, lt, wanted.before),
+            (t.update_time, ge, wanted.updated_since),
+            (t.update_time, lt, wanted.updated_before),
+        )
         order = (t.first_time, t.consumer, t.event_id, t.digest)
-        return query.where(*self._conditions(wanted)).order_by(*order).limit(most)
-
-    def _conditions(self, wanted: FailedEventFilter) -> Iterator[ColumnElement[bool]]:
-        t = self._table.c
-        yield t.state.in_(wanted.states)
-        for column, value in (
-            (t.consumer, wanted.consumer),
-            (t.subject, wanted.subject),
-            (t.type, wanted.type),
-            (t.reason, wanted.reason),
-            (t.aggregate, wanted.aggregate),
-            (t.event_id, wanted.event_id),
-            (t.digest, wanted.digest),
-        ):
-            if value is not None:
-                yield column == value
-        if wanted.since is not None:
-            yield t.first_time >= wanted.since
-        if wanted.before is not None:
-            yield t.first_time < wanted.before
-        if wanted.updated_since is not None:
-            yield t.update_time >= wanted.updated_since
-        if wanted.updated_before is not None:
-            yield t.update_time < wanted.updated_before
+        return query.where(t.state.in_(wanted.states), *where).order_by(*order).limit(most)
 
 
 def _named(names: Collection[Name]) -> dict[str, Any]:
@@ -459,14 +354,3 @@ def _named(names: Collection[Name]) -> dict[str, Any]:
 
 def _name(row: Row[*tuple[Any, ...]]) -> Name:
     return row.consumer, row.event_id, row.digest
-
-
-def _entry(row: Row[*tuple[Any, ...]], payload: bytes) -> FailedEventRow:
-    known = {name: getattr(row, name) for name in FIELDS if name != "payload"}
-    event = FailedEvent(**known, payload=payload)
-    return FailedEventRow(
-        event=event,
-        first_time=row.first_time,
-        update_time=row.update_time,
-        next_try_time=row.next_try_time,
-    )

@@ -13,10 +13,8 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn, TypeVar
-from uuid import UUID
 
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
@@ -26,7 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.broker.stream import ACK_WAIT_S, BROKER_ERRORS, Broker, raise_swallowed_cancellation
 from chassis.consume.delivery import Received, received_event
 from chassis.consume.dispatch import Dispatcher, Handler, failed_with
-from chassis.consume.failed_events import DEFERRAL_LIMIT, FailedEvents, Name
+from chassis.consume.failed_event_records import Name
+from chassis.consume.failed_events import FailedEvents
 from chassis.consume.parked_events import ParkedEvents
 from chassis.consume.pull import Pull
 from chassis.consume.turns import Turns
@@ -63,22 +62,16 @@ class Inbox:
         handlers: Mapping[type[Message], Handler[Any]],
         batch_size_max: int = SET_MAX,
         linger_s: float = 0.0,
-        deferral_limit: timedelta = DEFERRAL_LIMIT,
     ) -> None:
-        """`deferral_limit` is how long an event may be deferred, from the first time; `linger_s`:
-        see chassis.consume.pull.
-        """
+        """`linger_s`: see chassis.consume.pull."""
         if not handlers:
             raise ValueError("an inbox needs handlers")
         subjects: dict[str, list[str]] = defaultdict(list)
         for kind in handlers:
             subjects[stream_of(subject_of(kind))].append(subject_of(kind))
-        self._handlers, self.failed = (
-            Dispatcher(handlers),
-            FailedEvents(engine, failed_events, deferral_limit),
-        )
+        self.handlers, self.failed = Dispatcher(handlers), FailedEvents(engine, failed_events)
         turns = Turns()
-        self._parking = ParkedEvents(self.failed, self._handlers, turns)
+        self.parking = ParkedEvents(self.failed, self.handlers, turns)
         self._consumers = [
             Consumer(
                 pull=Pull(
@@ -89,9 +82,9 @@ class Inbox:
                     batch_size_max=batch_size_max,
                     linger_s=linger_s,
                 ),
-                handlers=self._handlers,
+                handlers=self.handlers,
                 failed=self.failed,
-                parking=self._parking,
+                parking=self.parking,
                 turns=turns,
             )
             for stream, wanted in subjects.items()
@@ -104,23 +97,12 @@ class Inbox:
         """
         return {consumer.name: consumer.stream for consumer in self._consumers}
 
-    @property
-    def kinds(self) -> Mapping[str, type[Message]]:
-        """The messages of the events that have handlers, by their full names."""
-        return self._handlers.kinds
-
-    def changed(self, records: Collection[UUID]) -> None:
-        """Marks these records of the service as changed: parked events that wait for them are tried
-        at once.
-        """
-        self._parking.changed(records)
-
     async def run(self) -> NoReturn:
         """Handles events until it is cancelled. It then returns unhandled events to the stream, for
         another replica.
         """
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._parking.run(), name="inbox parking")
+            group.create_task(self.parking.run(), name="inbox parking")
             for consumer in self._consumers:
                 group.create_task(consumer.run(), name=f"inbox {consumer.name}")
         raise AssertionError("a task group ends by an exception alone")
@@ -132,20 +114,20 @@ class Inbox:
         A replay of an event that had its effect meanwhile has no second effect. An event that was
         replayed is not tried again.
         """
-        events = await self.failed.get(names)
+        events = [row.event for row in (await self.failed.entries(names)).values()]
         replayed: dict[Name, Outcome[Any]] = {
             e.name: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED
         }
-        outcomes = await self._handlers.again([e for e in events if e.name not in replayed])
-        if done := [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]:
-            await self.failed.replayed(done)
+        outcomes = await self.handlers.again([e for e in events if e.name not in replayed])
+        await self.failed.replayed(
+            [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]
+        )
         failures = {
             name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)
         }
-        if failures:
-            await self.failed.record_failed_replays(
-                [failed_with(e, failures[e.name]) for e in events if e.name in failures]
-            )
+        await self.failed.record_failed_replays(
+            [failed_with(e, failures[e.name]) for e in events if e.name in failures]
+        )
         return replayed | dict(outcomes)
 
 
@@ -201,7 +183,7 @@ class Consumer:
         for received in batch:
             if is_rejected(received):
                 await self._settle_message(received, Msg.term)
-        left = [r for r in batch if not r.settled]
+        left = [r for r in batch if not is_rejected(r)]
         isolated = [r for r in left if r.may_be_poison]
         together = [r for r in left if not r.may_be_poison]
         for group in await self._handlers.groups(together):
@@ -291,7 +273,6 @@ class Consumer:
         """Settles the event at the server. If the server does not get the settlement, the event
         comes again.
         """
-        received.settled = True
         if received.raw:
             self._unsettled.pop(id(received.raw))
             with suppress(*BROKER_ERRORS):
@@ -329,9 +310,8 @@ class Consumer:
             counts = await self._failed.counts(self.name)
         for state in (FailedState.DEFERRED, FailedState.FAILED):
             self._open.labels(self.name, str(state)).set(counts.get(state, 0))
-        any_open = bool(counts) or await self._failed.any_discarded(self.name)
         # the count lacks rows that were recorded meanwhile
-        self._any_open = any_open or recorded != self._recorded
+        self._any_open = bool(counts) or recorded != self._recorded
 
     async def _return_unhandled(self) -> None:
         """Returns the unhandled events to the stream, so that another replica gets them at once."""

@@ -14,7 +14,8 @@ from typing import Final, NoReturn
 from uuid import UUID
 
 from chassis.consume.dispatch import Dispatcher, failed_with
-from chassis.consume.failed_events import FailedEvent, FailedEvents
+from chassis.consume.failed_event_records import FailedEvent
+from chassis.consume.failed_events import FailedEvents
 from chassis.consume.turns import Turns
 from chassis.values.decision import Done
 from chassis.values.errors import Failure
@@ -91,28 +92,18 @@ class ParkedEvents:
         """Hands claimed events to their handlers, and stores the results. Returns the number of
         events.
         """
-        if not events:
-            return 0
         outcomes = await self._turns.take(self._handlers.again(events))
         if done := [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]:
             await self._failed.resolve(done)
-        news = []
+        tried = []
         for event in events:
             outcome, state = outcomes[event.name], event.state
             if isinstance(outcome, Failure):
                 after = failed_with(event, outcome)
                 if after.state is FailedState.FAILED:
                     state = FailedState.FAILED
-                if _changes(event, after):
-                    news.append(after)
+                tried.append(after)
             self._handlers.report(event, outcome, state)
-        if news:
-            await self._failed.record_tries(news)
+        if tried:
+            await self._failed.record_tries(tried)
         return len(events)
-
-
-def _changes(before: FailedEvent, after: FailedEvent) -> bool:
-    """Returns whether a try has changed more of the event than its claim has stored."""
-    fails = after.state is FailedState.FAILED and before.state is not FailedState.FAILED
-    words = (before.reason, before.error, before.waits_for)
-    return fails or words != (after.reason, after.error, after.waits_for)

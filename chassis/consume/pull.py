@@ -154,14 +154,11 @@ class Pull:
         come for too long.
         """
         self._arrival.clear()
-        if not self.arrived:
-            try:
-                async with asyncio.timeout(
-                    max(0.0, self._last_message_time + SILENCE_S - time.monotonic()) + 0.01
-                ):
-                    await self._arrival.wait()
-            except TimeoutError:
-                return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                max(0.0, self._last_message_time + SILENCE_S - time.monotonic()) + 0.01
+            ):
+                await self._arrival.wait()
 
     async def _on_message(self, message: Msg) -> None:
         """Takes a message, or the server's status of a request. The client calls it for each."""

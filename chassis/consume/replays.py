@@ -1,22 +1,23 @@
 """Operators' requests about failed events, each carried out once.
 
-The first transaction of a replay chooses the events and stores its choice as idempotency keys:
+The first transaction of a request chooses the events and stores its choice as idempotency keys:
 `key` of the request, and `key:0`, `key:1` and so on of the events in their order. The target of an
-event's key is the event id; its request hash is the digest and the consumer. A last key,
-`key:done`, follows when all events were handled. A repeat before that goes on with the same events;
-a later one handles none. No repeat takes other events. A discard is one transaction; the request
-hash of its key `key:done` is the number of rows that it has discarded, and whether more match.
+event's key is the event id; its request hash is the digest and the consumer. A repeat has the same
+events: none takes others. A discard is part of that transaction, and the discard of one event has
+no `key:0`: the request names it. After a replay a last key, `key:done`, follows when all events
+were handled. A repeat before that goes on with the same events; a later one handles none.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.consume.failed_events import FailedEventFilter, FailedEvents, Name
+from chassis.consume.failed_event_records import FailedEventFilter, Name
+from chassis.consume.failed_events import FailedEvents
 from chassis.values.errors import NotFound, Refused
 from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
@@ -24,33 +25,17 @@ from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
 
 DIGEST_SIZE = sha256().digest_size
-Choice = Callable[[AsyncConnection], Awaitable[Sequence[Name]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The events of a request, in their order, and whether they were handled already."""
+    """The events of a request, in their order; whether more match its filter, and whether a replay
+    has handled them already.
+    """
 
     names: Sequence[Name]
-    handled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Discarded:
-    """How many events a request has discarded, and whether more match its filter."""
-
-    count: int
     more: bool
-
-    def written(self) -> bytes:
-        """Returns the text that the key `key:done` has as its request hash."""
-        return f"{self.count} {self.more:d}".encode()
-
-    @classmethod
-    def read(cls, words: bytes) -> "Discarded":
-        """Returns what `written` has encoded."""
-        count, more = words.split()
-        return cls(int(count), more == b"1")
+    handled: bool = False
 
 
 class Replays:
@@ -65,19 +50,21 @@ class Replays:
         """Chooses the one event that a request names. Raises as `only` does, and Invalid
         REQUEST_ID_REUSED.
         """
+        return await self._choose(request, partial(self._only, wanted=wanted), 1)
 
-        async def choice(connection: AsyncConnection) -> Sequence[Name]:
-            return [await self._only(connection, wanted)]
-
-        return await self._choose(request, choice, 1)
-
-    async def some(self, request: RequestContext, wanted: FailedEventFilter, most: int) -> Chosen:
-        """Chooses the oldest events that are wanted: at most so many. Raises Invalid
-        REQUEST_ID_REUSED.
+    async def some(
+        self,
+        request: RequestContext,
+        wanted: FailedEventFilter,
+        limit: int,
+        *,
+        discard: bool = False,
+    ) -> Chosen:
+        """Chooses the oldest events that are wanted, `limit` at most, and discards them if the
+        request says so. Raises Invalid REQUEST_ID_REUSED.
         """
-        return await self._choose(
-            request, lambda connection: self._failed.choose(connection, wanted, most), most
-        )
+        choice = partial(self._failed.choose, wanted=wanted, most=limit + 1)
+        return await self._choose(request, choice, limit, discard=discard)
 
     async def only(self, wanted: FailedEventFilter) -> Name:
         """Returns the row of one event. Raises NotFound FAILED_EVENT_NOT_FOUND, and Refused
@@ -85,7 +72,8 @@ class Replays:
         """
         with deferring_outages():
             async with self._database.engine.connect() as connection:
-                return await self._only(connection, wanted)
+                [name] = await self._only(connection, wanted)
+                return name
 
     async def count(self, wanted: FailedEventFilter, most: int) -> int:
         """Returns how many events are wanted: `most` at most."""
@@ -97,70 +85,49 @@ class Replays:
         """Records that the events of the request were handled."""
         with deferring_outages():
             async with self._database.engine.begin() as connection:
-                await self._keys.insert(connection, [_done(request)])
+                done = IdempotencyKey(key=_step_key(request, "done"))
+                await self._keys.insert(connection, [done])
 
     async def discard(self, request: RequestContext, wanted: FailedEventFilter) -> Name:
         """Discards the one event that a request names. Raises as `one` does."""
-        async with self._transaction(request) as (connection, first):
-            name = await self._only(connection, wanted)
-            if first:
-                await self._failed.discard(connection, name)
-            return name
+        with deferring_outages():
+            async with self._database.engine.begin() as connection:
+                first = await self._keys.insert_one(connection, IdempotencyKey.of(request))
+                [name] = await self._only(connection, wanted)
+                if first:
+                    await self._failed.discard(connection, [name])
+                return name
 
-    async def discard_all(
-        self, request: RequestContext, wanted: FailedEventFilter, most: int
-    ) -> Discarded:
-        """Discards the oldest events that are wanted, at most so many. Raises Invalid
-        REQUEST_ID_REUSED.
-        """
-        async with self._transaction(request) as (connection, first):
-            done = f"{request.key}:done"
-            if not first:
-                found = await self._keys.find(connection, [done])
-                return Discarded.read(found[done][0])
-            count = await self._failed.discard_all(connection, wanted, most)
-            more = bool(await self._failed.choose(connection, wanted, 1))
-            discarded = Discarded(count, more)
-            await self._keys.insert(
-                connection, [IdempotencyKey(key=done, request_hash=discarded.written())]
-            )
-            return discarded
-
-    async def _choose(self, request: RequestContext, choice: Choice, most: int) -> Chosen:
-        async with self._transaction(request) as (connection, first):
-            if first:
-                names = await choice(connection)
-                await self._keys.insert(
-                    connection, [_step(request, n, name) for n, name in enumerate(names)]
-                )
-                return Chosen(names)
-            done = _done(request).key
-            keys = [_step_key(request, n) for n in range(most)]
-            found = await self._keys.find(connection, [*keys, done])
-            steps = [found[key] for key in keys if key in found]
-            return Chosen(
-                [_named(words, event_id) for words, event_id in steps], handled=done in found
-            )
-
-    @asynccontextmanager
-    async def _transaction(
-        self, request: RequestContext
-    ) -> AsyncIterator[tuple[AsyncConnection, bool]]:
-        """Opens a transaction that inserts the request's key; yields whether the key is new.
-
-        An error inside rolls the key back.
+    async def _choose(
+        self,
+        request: RequestContext,
+        choice: Callable[[AsyncConnection], Awaitable[Sequence[Name]]],
+        limit: int,
+        *,
+        discard: bool = False,
+    ) -> Chosen:
+        """Chooses the events of a request, or finds those that it chose before. One event beyond
+        the limit shows, to a repeat too, that there were more: it is chosen, and left alone.
         """
         with deferring_outages():
             async with self._database.engine.begin() as connection:
-                yield (
-                    connection,
-                    await self._keys.insert_one(connection, IdempotencyKey.of(request)),
-                )
+                if await self._keys.insert_one(connection, IdempotencyKey.of(request)):
+                    names = await choice(connection)
+                    steps = [_step(request, n, name) for n, name in enumerate(names)]
+                    await self._keys.insert(connection, steps)
+                    if discard:
+                        await self._failed.discard(connection, names[:limit])
+                    return Chosen(names[:limit], more=len(names) > limit)
+                done = _step_key(request, "done")
+                keys = [_step_key(request, n) for n in range(limit + 1)]
+                found = await self._keys.find(connection, [*keys, done])
+                names = [_named(*found[key]) for key in keys if key in found]
+                return Chosen(names[:limit], more=len(names) > limit, handled=done in found)
 
-    async def _only(self, connection: AsyncConnection, wanted: FailedEventFilter) -> Name:
+    async def _only(self, connection: AsyncConnection, wanted: FailedEventFilter) -> Sequence[Name]:
         match await self._failed.choose(connection, wanted, 2):
             case [name]:
-                return name
+                return [name]
             case []:
                 raise not_found(str(wanted.consumer), wanted.event_id)
             case found:
@@ -180,10 +147,6 @@ def not_found(consumer: str, event_id: UUID | None) -> NotFound:
     return NotFound("FAILED_EVENT_NOT_FOUND", text, consumer=consumer, event_id=str(event_id))
 
 
-def _done(request: RequestContext) -> IdempotencyKey:
-    return IdempotencyKey(key=f"{request.key}:done")
-
-
 def _step(request: RequestContext, number: int, name: Name) -> IdempotencyKey:
     consumer, event_id, digest = name
     return IdempotencyKey(
@@ -196,5 +159,5 @@ def _named(words: bytes, event_id: UUID) -> Name:
     return words[DIGEST_SIZE:].decode(), event_id, words[:DIGEST_SIZE]
 
 
-def _step_key(request: RequestContext, number: int) -> str:
-    return f"{request.key}:{number}"
+def _step_key(request: RequestContext, step: int | str) -> str:
+    return f"{request.key}:{step}"

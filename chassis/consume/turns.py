@@ -9,7 +9,8 @@ ready, no time is lost.
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, Generic, TypeVar
+from types import coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -22,34 +23,30 @@ class Turns:
 
     async def take(self, work: Coroutine[Any, Any, T]) -> T:
         """Returns the result of `work`, after as many turns as it has steps."""
-        return await _Stepped(work, self._turn)
+        return await _stepped(work, self._turn)
 
 
-class _Stepped(Generic[T]):
+@coroutine
+def _stepped(work: Coroutine[Any, Any, T], turn: asyncio.Lock) -> Generator[Any, Any, T]:
     """Drives a coroutine as a task does, and holds the turn during each of its steps."""
-
-    def __init__(self, work: Coroutine[Any, Any, T], turn: asyncio.Lock) -> None:
-        self._work, self._turn = work, turn
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        step: Callable[[], Any] = partial(self._work.send, None)
-        while True:
-            try:
-                yield from self._turn.acquire().__await__()
-            except asyncio.CancelledError as error:
-                step = partial(self._work.throw, error)  # its last steps run without a turn
-            else:
-                asyncio.get_running_loop().call_soon(self._turn.release)  # in the next iteration
-            try:
-                awaited = step()
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]  # the coroutine's result
-            try:
-                yield awaited
-            except GeneratorExit:
-                self._work.close()
-                raise
-            except BaseException as error:  # noqa: BLE001  # as `yield from` hands it on
-                step = partial(self._work.throw, error)
-            else:
-                step = partial(self._work.send, None)
+    step: Callable[[], Any] = partial(work.send, None)
+    while True:
+        try:
+            yield from turn.acquire().__await__()
+        except asyncio.CancelledError as error:
+            step = partial(work.throw, error)  # its last steps run without a turn
+        else:
+            asyncio.get_running_loop().call_soon(turn.release)  # in the next iteration
+        try:
+            awaited = step()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # the coroutine's result
+        try:
+            yield awaited
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as error:  # noqa: BLE001  # as `yield from` hands it on
+            step = partial(work.throw, error)
+        else:
+            step = partial(work.send, None)

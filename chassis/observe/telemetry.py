@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import cache, partial
 from typing import Any, Final, Self, TextIO
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -36,31 +37,27 @@ from prometheus_client.registry import Collector
 # Log fields that would carry personal data or a secret: their values are never written.
 PRIVATE_FIELDS: Final = frozenset(
     (
-        *(
-            "address",
-            "card",
-            "card_number",
-            "cvc",
-            "email",
-            "full_name",
-            "line1",
-            "line2",
-            "phone",
-            "postal_code",
-            "recipient",
-            "street",
-        ),
-        *(
-            "authorization",
-            "body",
-            "headers",
-            "password",
-            "payload",
-            "request",
-            "response",
-            "secret",
-            "token",
-        ),
+        "address",
+        "card",
+        "card_number",
+        "cvc",
+        "email",
+        "full_name",
+        "line1",
+        "line2",
+        "phone",
+        "postal_code",
+        "recipient",
+        "street",
+        "authorization",
+        "body",
+        "headers",
+        "password",
+        "payload",
+        "request",
+        "response",
+        "secret",
+        "token",
     )
 )
 HIDDEN: Final = "(hidden)"
@@ -185,22 +182,7 @@ def gauge(name: str, what: str, *labels: str) -> Gauge:
     return Gauge(name, what, labels)
 
 
-class _Readings(Collector):
-    """One gauge on the metrics page, with one value for each set of labels."""
-
-    def __init__(self, name: str, what: str, labels: Sequence[str]) -> None:
-        self._name, self._what, self._labels = name, what, labels
-        self.values: dict[tuple[str, ...], float] = {}
-
-    def collect(self) -> Iterator[Metric]:
-        """Yields the gauge with its values. It runs in the threads of the page's readers."""
-        family = GaugeMetricFamily(self._name, self._what, labels=self._labels)
-        for labels, value in self.values.copy().items():
-            family.add_metric(labels, value)
-        yield family
-
-
-class Reading:
+class Reading(Collector):
     """A gauge whose value is read from elsewhere. If the reading fails, it has no value, and is not
     on the metrics page, until the next reading.
 
@@ -208,31 +190,42 @@ class Reading:
     for each of their values.
     """
 
-    def __init__(self, of: _Readings, labels: tuple[str, ...] = ()) -> None:
-        self._of, self._labels = of, labels
+    def __init__(self, name: str, what: str, names: Sequence[str]) -> None:
+        self._name, self._what, self._names = name, what, names
+        self._values: dict[tuple[str, ...], float] = {}
+        self._labels: tuple[str, ...] = ()
 
     def labels(self, *values: str) -> Self:
         """Returns the reading of these labels, after those that are chosen already."""
-        return type(self)(self._of, (*self._labels, *values))
+        chosen = copy(self)
+        chosen._labels = (*self._labels, *values)
+        return chosen
 
     def set(self, value: float) -> None:
         """Sets the value that was read."""
-        self._of.values[self._labels] = value
+        self._values[self._labels] = value
 
     def drop(self) -> None:
         """Removes the value, and those of all readings that have more labels after these."""
-        for labels in [
-            each for each in self._of.values if each[: len(self._labels)] == self._labels
-        ]:
-            del self._of.values[labels]
+        for labels in [each for each in self._values if each[: len(self._labels)] == self._labels]:
+            del self._values[labels]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the gauge with the values of all labels. It runs in the threads of the page's
+        readers.
+        """
+        family = GaugeMetricFamily(self._name, self._what, labels=self._names)
+        for labels, value in self._values.copy().items():
+            family.add_metric(labels, value)
+        yield family
 
 
 @cache
 def reading(name: str, what: str, *labels: str) -> Reading:
     """Returns the process's reading of this name: made at the first call, then the same."""
-    readings = _Readings(name, what, labels)
-    REGISTRY.register(readings)
-    return Reading(readings)
+    made = Reading(name, what, labels)
+    REGISTRY.register(made)
+    return made
 
 
 @contextmanager

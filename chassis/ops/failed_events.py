@@ -13,7 +13,7 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceServicer
 
-from chassis.consume.failed_events import OPEN, FailedEventFilter, FailedEventRow, Name
+from chassis.consume.failed_event_records import OPEN, FailedEventFilter, FailedEventRow, Name
 from chassis.consume.inbox import Inbox
 from chassis.consume.replays import Chosen, Replays, not_found
 from chassis.ops import wire
@@ -21,7 +21,7 @@ from chassis.values.paging import page_request, refused
 from chassis.values.request_context import request_context
 from chassis.write.database import Database
 from chassis.write.error_classification import deferring_outages
-from chassis.write.stored_versions import StoredVersions
+from chassis.write.stored_versions import set_stored_version
 from chassis.write.tables import FailedState, StoredVersion
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -46,7 +46,7 @@ class FailedEventService(FailedEventServiceServicer):
             inbox.failed,
             Replays(database, inbox.failed),
         )
-        self._versions = StoredVersions(database, stored)
+        self._database, self._stored = database, stored
 
     async def ListFailedEvents(
         self, request: api.ListFailedEventsRequest, context: Context
@@ -63,7 +63,9 @@ class FailedEventService(FailedEventServiceServicer):
         self, request: api.GetFailedEventRequest, context: Context
     ) -> api.GetFailedEventResponse:
         entry = await self._entry(await self._replays.only(wire.named(request)))
-        return api.GetFailedEventResponse(failed_event=wire.with_payload(entry, self._inbox.kinds))
+        return api.GetFailedEventResponse(
+            failed_event=wire.with_payload(entry, self._inbox.handlers.kinds)
+        )
 
     async def ReplayFailedEvent(
         self, request: api.ReplayFailedEventRequest, context: Context
@@ -84,11 +86,9 @@ class FailedEventService(FailedEventServiceServicer):
                 failed_events=would, tried_count=min(count, limit), more=count > limit
             )
         key = request_context(request)
-        # the one event beyond the limit stays: it shows, to a repeat too, that there were more
-        chosen = await self._replays.some(key, wanted, limit + 1)
-        names = chosen.names[:limit]
+        chosen = await self._replays.some(key, wanted, limit)
         stay, replayed = list[api.FailedEvent](), 0
-        async for event in self._handled(Chosen(names, chosen.handled), wanted.states):
+        async for event in self._handled(chosen, wanted.states):
             if event.state == api.FAILED_EVENT_STATE_REPLAYED:
                 replayed += 1
             elif len(stay) < SHOWN:
@@ -97,8 +97,8 @@ class FailedEventService(FailedEventServiceServicer):
         return api.BatchReplayFailedEventsResponse(
             failed_events=stay,
             replayed_count=replayed,
-            tried_count=len(names),
-            more=len(chosen.names) > limit,
+            tried_count=len(chosen.names),
+            more=chosen.more,
         )
 
     async def DiscardFailedEvent(
@@ -119,9 +119,9 @@ class FailedEventService(FailedEventServiceServicer):
             return api.BatchDiscardFailedEventsResponse(
                 failed_events=would, discarded_count=min(count, limit), more=count > limit
             )
-        discarded = await self._replays.discard_all(request_context(request), wanted, limit)
+        chosen = await self._replays.some(request_context(request), wanted, limit, discard=True)
         return api.BatchDiscardFailedEventsResponse(
-            discarded_count=discarded.count, more=discarded.more
+            discarded_count=len(chosen.names), more=chosen.more
         )
 
     async def _would(
@@ -142,8 +142,13 @@ class FailedEventService(FailedEventServiceServicer):
         fulfillment_id = (
             UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None
         )
-        stored = await self._versions.set(
-            request_context(request), UUID(request.order_id), fulfillment_id, request.version
+        stored = await set_stored_version(
+            self._database,
+            self._stored,
+            request_context(request),
+            order_id=UUID(request.order_id),
+            fulfillment_id=fulfillment_id,
+            version=request.version,
         )
         return api.SetStoredVersionResponse(stored_version=stored)
 

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 
 from chassis.broker.event_payload import decode_payload
-from chassis.consume.failed_events import OPEN, FailedEventFilter, FailedEventRow, Name
+from chassis.consume.failed_event_records import OPEN, FailedEventFilter, FailedEventRow, Name
 from chassis.values.convert import enum_values, optional_field, timestamp, timestamp_or_none
 from chassis.values.errors import Invalid
 from chassis.values.paging import ANSWER_BYTES_MAX

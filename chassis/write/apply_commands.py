@@ -3,7 +3,7 @@ nothing.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -26,10 +26,10 @@ class Applied(Generic[R, H]):
     `causes` has the cause of each domain event's command.
     """
 
-    outcomes: dict[str, Outcome[R]]
-    history: list[H]
-    facts: list[object]
-    causes: list[str]
+    outcomes: dict[str, Outcome[R]] = field(default_factory=dict)
+    history: list[H] = field(default_factory=list)
+    facts: list[object] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
 
     @property
     def undone(self) -> list[str]:
@@ -48,31 +48,28 @@ def apply_commands(
     A refused command does not affect the others, and neither does one whose decision raises an
     unexpected error.
     """
-    outcomes: dict[str, Outcome[R]] = {}
-    history: list[H] = []
-    facts: list[object] = []
-    causes: list[str] = []
+    applied: Applied[R, H] = Applied()
     for envelope in envelopes:
         known = workspace.get(envelope.target)
         try:
             decision = decide(known, envelope, now)
         except Failure as failure:
             failure.target = envelope.target
-            outcomes[envelope.key] = failure
+            applied.outcomes[envelope.key] = failure
         # a decision is pure: any other error that it raises concerns its command alone
         except Exception as bug:  # noqa: BLE001
-            outcomes[envelope.key] = Defect(bug)
+            applied.outcomes[envelope.key] = Defect(bug)
         else:
             if decision.record is not known:
                 workspace.put(envelope.target, decision.record)
             skipped = decision.record is known and not decision.history and not decision.facts
-            outcomes[envelope.key] = Done(
+            applied.outcomes[envelope.key] = Done(
                 record=decision.record,
                 skipped=skipped,
                 history=decision.history,
                 facts=decision.facts,
             )
-            history += decision.history
-            facts += decision.facts
-            causes += [envelope.cause] * len(decision.facts)
-    return Applied(outcomes=outcomes, history=history, facts=facts, causes=causes)
+            applied.history.extend(decision.history)
+            applied.facts.extend(decision.facts)
+            applied.causes.extend([envelope.cause] * len(decision.facts))
+    return applied

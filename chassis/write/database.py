@@ -9,13 +9,15 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import URL, Engine, ExceptionContext, Table, event, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect
 from chassis.values.request_context import KeyReused
 from chassis.write import idle_timeout
-from chassis.write.error_classification import READ_ONLY, deferring_outages, only_reading
+from chassis.write.error_classification import READ_ONLY, ErrorClass, classify, deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKeys
 from chassis.write.outbox import Outbox
 
@@ -65,7 +67,7 @@ def connect(
         },
     )
     _invalidate_orphaned_connections(engine.sync_engine)
-    _invalidate_read_only_connections(engine.sync_engine)
+    _invalidate_outdated_connections(engine.sync_engine)
     return engine
 
 
@@ -84,10 +86,13 @@ def _invalidate_orphaned_connections(engine: Engine) -> None:
             record.invalidate()
 
 
-def _invalidate_read_only_connections(engine: Engine) -> None:
+def _invalidate_outdated_connections(engine: Engine) -> None:
     """Ends a connection, and all others of the pool, at the first write that the server refuses as
     read-only: after a failover a connection that still works may lead to a standby. A connection
     that the service itself opened as read-only is left alone.
+
+    Ends a connection alone at an error of the schema: it has a cached plan, for example, and every
+    later use of it would fail.
     """
 
     @event.listens_for(engine, "handle_error")
@@ -97,6 +102,12 @@ def _invalidate_read_only_connections(engine: Engine) -> None:
         )
         if getattr(context.original_exception, "sqlstate", None) == READ_ONLY and not asked:
             context.is_disconnect = True
+        if (
+            classify(context.sqlalchemy_exception or context.original_exception)
+            is ErrorClass.SCHEMA
+        ):
+            context.is_disconnect = True
+            context.invalidate_pool_on_disconnect = False
 
 
 class Database:
@@ -124,8 +135,13 @@ class Database:
                 await connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
                 )
-                with only_reading():
+                try:
                     yield connection
+                except DBAPIError as error:
+                    # the service's own bug, and no sign of a standby
+                    if getattr(error.orig, "sqlstate", None) == READ_ONLY:
+                        raise Defect(error) from error
+                    raise
 
     async def was_done(self, connection: AsyncConnection, key: str) -> bool:
         """Returns whether the effect of this key is committed."""

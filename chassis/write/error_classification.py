@@ -5,13 +5,14 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from chassis.values.errors import Defect, Deferred
+from chassis.values.errors import Deferred
 
 T = TypeVar("T")
 
@@ -35,21 +36,24 @@ class ErrorClass(Enum):
     SCHEMA = auto()
 
 
-DATABASE = "database"  # the name of the database as a dependency that is away
-
-# Where neither a command nor the code is at fault, the same may succeed later: the reason for
+# Where neither a command nor the code is at fault, the same may succeed later: the failure for
 # callers.
 LATER = {
-    ErrorClass.RACE: "CONTENTION",
-    ErrorClass.AWAY: "DEPENDENCY_UNAVAILABLE",
-    ErrorClass.SCHEMA: "DATABASE_NOT_READY",
-}
-
-# The text for people beside the reason.
-TOLD = {
-    ErrorClass.RACE: "other transactions write the same records now",
-    ErrorClass.AWAY: "the database cannot be reached, or does not answer",
-    ErrorClass.SCHEMA: "the database is not migrated to what this version expects",
+    ErrorClass.RACE: partial(
+        Deferred, "CONTENTION", "other transactions write the same records now"
+    ),
+    ErrorClass.AWAY: partial(
+        Deferred,
+        "DEPENDENCY_UNAVAILABLE",
+        "the database cannot be reached, or does not answer",
+        peer="database",
+    ),
+    ErrorClass.SCHEMA: partial(
+        Deferred,
+        "DATABASE_NOT_READY",
+        "the database is not migrated to what this version expects",
+        peer="database",
+    ),
 }
 
 # Errors that another transaction or the database may have caused: the class of any other error is
@@ -100,10 +104,7 @@ def deferred_failure(fault: ErrorClass) -> Deferred | None:
     """
     if fault not in LATER:
         return None
-    later = Deferred(LATER[fault], TOLD[fault])
-    if fault is not ErrorClass.RACE:
-        later.metadata["peer"] = DATABASE
-    return later
+    return LATER[fault]()
 
 
 @contextmanager
@@ -114,19 +115,6 @@ def deferring_outages() -> Iterator[None]:
     except TROUBLE as error:
         if later := deferred_failure(classify(error)):
             raise later from error
-        raise
-
-
-@contextmanager
-def only_reading() -> Iterator[None]:
-    """Turns a write on a connection that the service itself has made read-only into Defect: that is
-    a bug, and no sign of a standby.
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == READ_ONLY:
-            raise Defect(error) from error
         raise
 
 

@@ -123,7 +123,6 @@ def migrate(url: str, service: str) -> None:
         connection.commit()  # the session holds the lock, also after this transaction
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    engine.dispose()
 
 
 def run() -> None:

@@ -5,7 +5,6 @@ The relay publishes them.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -72,11 +71,11 @@ class Outbox:
         all later events of its aggregate.
         """
         traceparent = telemetry.traceparent()
-        events = [self.encode(fact) for fact in facts]
-        later = _later_of_aggregate(events)
         rows = [
-            _row(event, cause, traceparent) | {"place": place, "later": later[place]}
-            for place, (event, cause) in enumerate(zip(events, causes, strict=True))
+            _row(event, cause, traceparent) | {"place": place}
+            for place, (event, cause) in enumerate(
+                zip(map(self.encode, facts), causes, strict=True)
+            )
         ]
         await connection.execute(self._insert, row_arrays(rows))
 
@@ -85,11 +84,9 @@ def _insert(table: Table, sequences: Table) -> Insert:
     """Returns one statement: it raises the counter of each aggregate by its number of events, in
     one order, and inserts the rows.
 
-    `place` is a row's place among the rows, `later` how many rows of the same aggregate follow it.
+    `place` is a row's place among the rows.
     """
-    rows = unnest_rows(
-        *(table.c[name] for name in COLUMNS), Column("place", Integer), Column("later", Integer)
-    )
+    rows = unnest_rows(*(table.c[name] for name in COLUMNS), Column("place", Integer))
     of_aggregate = (
         select(rows.c.aggregate, func.count()).group_by(rows.c.aggregate).order_by(rows.c.aggregate)
     )
@@ -99,22 +96,14 @@ def _insert(table: Table, sequences: Table) -> Insert:
         set_={"sequence": sequences.c.sequence + count.excluded.sequence},
     )
     counted = count.returning(sequences.c.aggregate, sequences.c.sequence).cte("counted")
+    # 1 for the last row of an aggregate, whose counter then has that row's sequence
+    from_last = func.row_number().over(partition_by=rows.c.aggregate, order_by=rows.c.place.desc())
     numbered = (
-        select(*(rows.c[name] for name in COLUMNS), counted.c.sequence - rows.c.later)
+        select(*(rows.c[name] for name in COLUMNS), counted.c.sequence + 1 - from_last)
         .select_from(rows.join(counted, rows.c.aggregate == counted.c.aggregate))
         .order_by(rows.c.place)
     )
     return insert(table).from_select([*COLUMNS, "sequence"], numbered)
-
-
-def _later_of_aggregate(events: Sequence[OutgoingEvent]) -> list[int]:
-    """Returns for each event how many later ones of the same aggregate there are."""
-    left = Counter(event.aggregate for event in events)
-    later = []
-    for event in events:
-        left[event.aggregate] -= 1
-        later.append(left[event.aggregate])
-    return later
 
 
 def _row(event: OutgoingEvent, cause: str, traceparent: str | None) -> dict[str, object]:

@@ -5,9 +5,8 @@ A worker calls `maintain` now and then. Without a call nothing is lost: rows of 
 partition go to the default one, and are moved when their day gets its own.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import structlog
 from sqlalchemy import Table, text
@@ -21,8 +20,8 @@ AHEAD_DAYS = 3
 
 TODAY = text("select (clock_timestamp() at time zone 'UTC')::date")
 PARTITIONS = text(
-    "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent ="
-    " 'outbox'::regclass"
+    "select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_inherits i join pg_class c on c.oid ="
+    " i.inhrelid where i.inhparent = 'outbox'::regclass and c.relname <> 'outbox_default'"
 )
 STRANDED = text("select distinct (create_time at time zone 'UTC')::date from outbox_default")
 
@@ -65,7 +64,7 @@ async def _do(engine: AsyncEngine, table: Table) -> Work:
 
 async def _plan(connection: AsyncConnection) -> Work:
     today: date = (await connection.execute(TODAY)).scalar_one()
-    there = set(_days((await connection.execute(PARTITIONS)).scalars()))
+    there = set((await connection.execute(PARTITIONS)).scalars())
     stranded = set((await connection.execute(STRANDED)).scalars())
     wanted = {today + timedelta(days=n) for n in range(AHEAD_DAYS + 1)}
     old = {day for day in there if day + timedelta(days=KEPT_DAYS) < today}
@@ -110,10 +109,3 @@ async def _drop(connection: AsyncConnection, day: date) -> bool:
 
 def _name(day: date) -> str:
     return f"outbox_{day:%Y%m%d}"
-
-
-def _days(names: Iterable[str]) -> Iterable[date]:
-    for name in names:
-        if name != "outbox_default":
-            # a day has no zone
-            yield datetime.strptime(name.removeprefix("outbox_"), "%Y%m%d").date()  # noqa: DTZ007

@@ -7,7 +7,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.observe import telemetry
-from chassis.write.error_classification import LATER, TROUBLE, classify
+from chassis.values.errors import Deferred
+from chassis.write.error_classification import deferring_outages
 
 PROBE_S = 5.0
 # A database that has not answered for so long counts as away. The probe itself waits until the
@@ -34,9 +35,8 @@ async def run(engine: AsyncEngine) -> NoReturn:
 async def _takes_writes(engine: AsyncEngine) -> bool:
     """Returns whether the database answers, and is no standby."""
     try:
-        async with engine.connect() as connection:
-            return bool((await connection.execute(_TAKES_WRITES)).scalar_one())
-    except TROUBLE as error:
-        if classify(error) not in LATER:
-            raise
+        with deferring_outages():
+            async with engine.connect() as connection:
+                return bool((await connection.execute(_TAKES_WRITES)).scalar_one())
+    except Deferred:
         return False

@@ -19,51 +19,46 @@ from chassis.write.tables import StoredVersion
 log = structlog.get_logger()
 
 
-class StoredVersions:
-    """The versions of orders and fulfilments that one service stores."""
+async def set_stored_version(
+    database: Database,
+    versions: Sequence[StoredVersion],
+    request: RequestContext,
+    *,
+    order_id: UUID,
+    fulfillment_id: UUID | None,
+    version: int,
+) -> int:
+    """Stores this version of an order, or of one of its fulfilments; returns the version that is
+    stored then. A withdrawal above it is lowered to it. A repeat of the request changes nothing.
 
-    def __init__(self, database: Database, stored: Sequence[StoredVersion]) -> None:
-        self._database, self._stored = database, stored
-
-    async def set(
-        self, request: RequestContext, order_id: UUID, fulfillment_id: UUID | None, version: int
-    ) -> int:
-        """Stores this version of an order, or of one of its fulfilments; returns the version that
-        is stored then. A withdrawal above it is lowered to it. A repeat of the request changes
-        nothing.
-
-        Raises Invalid REQUEST_ID_REUSED, NotFound STORED_VERSION_NOT_FOUND, Deferred.
-        """
-        with deferring_outages():
-            async with self._database.engine.begin() as connection:
-                first = await self._database.idempotency_keys.insert_one(
-                    connection, IdempotencyKey.of(request, order_id)
-                )
-                found: list[int] = []
-                for stored in self._stored:
-                    if (stored.fulfillment_id is None) != (fulfillment_id is None):
-                        continue
-                    which = [stored.order_id == order_id, stored.version.is_not(None)]
-                    if stored.fulfillment_id is not None:
-                        which.append(stored.fulfillment_id == fulfillment_id)
-                    found += (
-                        await connection.execute(
-                            select(stored.version).where(*which).with_for_update()
-                        )
-                    ).scalars()
-                    if first:
-                        await connection.execute(
-                            update(stored.version.table)
-                            .where(*which)
-                            .values(_values(stored, version))
-                        )
-                if not found:
-                    raise _not_found(order_id, fulfillment_id)
-        if first:
-            log.warning(
-                "stored version set", order_id=str(order_id), before=max(found), version=version
+    Raises Invalid REQUEST_ID_REUSED, NotFound STORED_VERSION_NOT_FOUND, Deferred.
+    """
+    with deferring_outages():
+        async with database.engine.begin() as connection:
+            first = await database.idempotency_keys.insert_one(
+                connection, IdempotencyKey.of(request, order_id)
             )
-        return version if first else max(found)
+            found: list[int] = []
+            for stored in versions:
+                if (stored.fulfillment_id is None) != (fulfillment_id is None):
+                    continue
+                which = [stored.order_id == order_id, stored.version.is_not(None)]
+                if stored.fulfillment_id is not None:
+                    which.append(stored.fulfillment_id == fulfillment_id)
+                found += (
+                    await connection.execute(select(stored.version).where(*which).with_for_update())
+                ).scalars()
+                if first:
+                    await connection.execute(
+                        update(stored.version.table).where(*which).values(_values(stored, version))
+                    )
+            if not found:
+                raise _not_found(order_id, fulfillment_id)
+    if first:
+        log.warning(
+            "stored version set", order_id=str(order_id), before=max(found), version=version
+        )
+    return version if first else max(found)
 
 
 def _values(stored: StoredVersion, version: int) -> dict[Column[Any], Any]:

@@ -203,10 +203,11 @@ def failed_events(metadata: MetaData) -> Table:
     """Returns the table of events that a consumer could not handle: for the time being, or until an
     operator decides.
 
-    A row has all that a replay needs. `digest` is chassis.consume.failed_events.digest_of: two
-    bodies under one event id are two rows. `first_time` is when the consumer first stored the
-    event. A deferred event is parked here: it has a `next_try_time`, and `waits_for` is the record
-    of this service whose next change may help it, where a write has named one.
+    A row has all that a replay needs. `digest` is `digest_of` in
+    chassis.consume.failed_event_records: two bodies under one event id are two rows. `first_time`
+    is when the consumer first stored the event. A deferred event is parked here: it has a
+    `next_try_time`, and `waits_for` is the record of this service whose next change may help it,
+    where a write has named one.
     """
     table = Table(
         "failed_events",
@@ -214,7 +215,7 @@ def failed_events(metadata: MetaData) -> Table:
         Column("consumer", Text, primary_key=True),
         Column("event_id", Uuid, primary_key=True),
         Column("digest", LargeBinary, primary_key=True),
-        Column("state", failed_state(), nullable=False),
+        Column("state", enum(FailedState, "failed_event_state", metadata), nullable=False),
         Column("stream", Text, nullable=False),
         Column("stream_seq", BigInteger, nullable=False),
         Column("subject", Text, nullable=False),
@@ -258,15 +259,6 @@ def failed_events(metadata: MetaData) -> Table:
     )
     Index("failed_events_waits_for", table.c.waits_for, postgresql_where=parked)
     return table
-
-
-def failed_state() -> Enum:
-    """Returns the PostgreSQL type of FailedState."""
-    return Enum(
-        FailedState,
-        name="failed_event_state",
-        values_callable=lambda states: [s.value for s in states],
-    )
 
 
 def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:

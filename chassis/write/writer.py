@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.observe import telemetry
@@ -87,8 +86,7 @@ class Writer(Generic[R]):
         for pause in range(TRIES if envelopes else 0):
             try:
                 async with self._database.engine.connect() as connection:
-                    attempt = self._attempt(connection, envelopes)
-                    outcomes |= await _or_invalidate(connection, attempt)
+                    outcomes |= await self._attempt(connection, envelopes)
                     return
             except Exception as error:  # noqa: BLE001  # `classify` classifies every error
                 failure, fault = error, classify(error)
@@ -143,19 +141,6 @@ class Writer(Generic[R]):
             self._database.outbox.appended.set()
         for listener in self._database.on_change:
             listener(changed)
-
-
-async def _or_invalidate(connection: AsyncConnection, work: Awaitable[R]) -> R:
-    """Returns the result of `work`; closes a connection with an outdated view of the schema.
-
-    Such a connection has a cached plan, for example, and every later use of it would fail.
-    """
-    try:
-        return await work
-    except DBAPIError as error:
-        if classify(error) is ErrorClass.SCHEMA:
-            await connection.invalidate()
-        raise
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:

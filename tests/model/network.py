@@ -11,7 +11,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.failed_events import digest_of
+from chassis.consume.failed_event_records import digest_of
 from chassis.values.decision import Done
 from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of

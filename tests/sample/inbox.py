@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler
-from chassis.consume.failed_events import Name
+from chassis.consume.failed_event_records import Name
 from chassis.consume.inbox import Inbox
 from chassis.values.decision import Done, Outcome
 from chassis.values.event_subjects import stream_of, subject_of
@@ -136,6 +136,11 @@ async def failed(engine: AsyncEngine) -> list[Any]:
 async def states(engine: AsyncEngine) -> dict[UUID, str]:
     """Returns the state of each event there."""
     return {row.event_id: str(row.state) for row in await failed(engine)}
+
+
+async def has_state(engine: AsyncEngine, event_id: UUID, state: str) -> bool:
+    """Returns whether the event is stored in this state."""
+    return (await states(engine)).get(event_id) == state
 
 
 async def names(engine: AsyncEngine, *event_ids: UUID) -> list[Name]:

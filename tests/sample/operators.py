@@ -13,7 +13,8 @@ from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, Outbox
 from sqlalchemy import update
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.failed_events import FailedEvent, FailedEvents, digest_of
+from chassis.consume.failed_event_records import FailedEvent, digest_of
+from chassis.consume.failed_events import FailedEvents
 from chassis.rpc.client import ask, connect, pages
 from chassis.service import ServiceContext, service_context
 from chassis.values.config import ServiceConfig

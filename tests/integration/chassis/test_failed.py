@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.consume.failed_events import FailedEvent, FailedEvents
+from chassis.consume.failed_event_records import FailedEvent
+from chassis.consume.failed_events import FailedEvents
 from chassis.write.tables import FailedState
 from tests.sample.inbox import failed
 from tests.sample.store import failed_events
@@ -41,7 +42,7 @@ def event(state: FailedState, consumer: str = "sample-orders", attempts: int = 1
 @pytest.fixture
 def table(engine: AsyncEngine) -> FailedEvents:
     """The sample's failed events."""
-    return FailedEvents(engine, failed_events, LIMIT)
+    return FailedEvents(engine, failed_events)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +105,12 @@ async def test_rows_of_two_consumers_are_separate(table: FailedEvents, engine: A
             ("sample-payments", FAILED),
         }
     async with engine.begin() as connection:
-        await table.discard(connection, mine.name)  # it is no longer open
+        await table.discard(connection, [mine.name])  # it is no longer open
     assert await table.states([mine.name, other.name]) == {mine.name: REPLAYED, other.name: FAILED}
     assert await table.counts("sample-payments") == {FAILED: 1}
     assert await table.counts("sample-orders") == {}
-    assert await table.get([other.name]) == [other]
+    entries = await table.entries([other.name])
+    assert [entry.event for entry in entries.values()] == [other]
 
 
 @pytest.mark.parametrize("stands", [DEFERRED, FAILED, REPLAYED, DISCARDED])

@@ -13,7 +13,8 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import Broker
-from chassis.consume.failed_events import WAIT_MAX, WAIT_MIN, FailedEvent, FailedEvents
+from chassis.consume.failed_event_records import FailedEvent
+from chassis.consume.failed_events import WAIT_MAX, WAIT_MIN, FailedEvents
 from chassis.consume.inbox import PARK_AT
 from chassis.values.decision import Done
 from chassis.values.errors import Deferred

@@ -333,8 +333,8 @@ async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPa
     assert swallowed == 2
 
 
-async def test_ended_raises_the_first_failure() -> None:
-    """`ended` raises with the task's name and its error as the cause, also when the task failed
+async def test_run_until_raises_the_first_failure() -> None:
+    """`run_until` raises with the task's name and its error as the cause, also when the task failed
     before the wait.
     """
 
@@ -348,7 +348,7 @@ async def test_ended_raises_the_first_failure() -> None:
             what="the task is over",
         )
         with pytest.raises(TaskEnded, match="relay") as caught:
-            await tasks.ended()
+            await tasks.run_until(asyncio.Event())
     assert str(caught.value.__cause__) == "broken"
 
 

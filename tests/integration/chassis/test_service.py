@@ -148,8 +148,8 @@ GAUGES = (
 def no_readings() -> None:
     """Resets all gauges: services of other tests in this process left values."""
     for collector in REGISTRY._collector_to_names:
-        if isinstance(collector, telemetry._Readings):
-            collector.values.clear()
+        if isinstance(collector, telemetry.Reading):
+            collector.drop()
 
 
 @pytest.mark.usefixtures("no_readings")

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import Broker
 from chassis.consume.delivery import Delivery
-from chassis.consume.failed_events import digest_of
+from chassis.consume.failed_event_records import digest_of
 from chassis.consume.inbox import PARK_AT
 from chassis.rpc.client import ask
 from chassis.values.decision import Done, Outcome
