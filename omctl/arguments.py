@@ -3,7 +3,7 @@ not parse is a usage error that shows the accepted form.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import typer
@@ -12,7 +12,6 @@ from google.type.money_pb2 import Money as MoneyMessage
 from ordermesh.order.v1 import order_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-from chassis.values.convert import timestamp
 from chassis.values.money import Money, MoneyError, minor_digits, to_message
 from omctl.config import SERVICES
 from omctl.names import values_of
@@ -126,5 +125,5 @@ def is_uuid(text: str) -> bool:
 
 
 def moment(time: datetime | None) -> Timestamp | None:
-    """Returns a typed time as a Timestamp; a time without a zone is local."""
-    return timestamp(time.astimezone(UTC)) if time else None
+    """Returns a typed time, of whole seconds, as a Timestamp; a time without a zone is local."""
+    return Timestamp(seconds=int(time.timestamp())) if time else None

@@ -112,8 +112,7 @@ def ask_each(addresses: Mapping[str, str], question: Work[T]) -> Answers[T]:
 
     async def one(address: str) -> T | Failure:
         try:
-            async with connected(address) as channel:
-                return await question(channel)
+            return await _work(address, question, None)
         except Failure as failure:
             return failure
 

@@ -41,7 +41,7 @@ OPEN_OPERATIONS = frozenset(
 @check(
     "orders",
     "fulfillments",
-    rules=("fulfillment.unknown", "fulfillment.status", "fulfillment.order", "fulfillment.dead"),
+    rules=("fulfillment.unknown", "fulfillment.status", "fulfillment.order", "fulfillment.ended"),
 )
 def fulfillments(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Order and fulfilment agree on each warehouse's work, and no fulfilment of a cancelled or
@@ -91,7 +91,7 @@ def fulfillments(facts: Facts, _stuck_after: timedelta) -> Differences:
             and not work.HasField("withdraw_reason")
         ):
             yield Difference(
-                check="fulfillment.dead",
+                check="fulfillment.ended",
                 subject=subject,
                 text=f"{status}, and its order is cancelled or failed",
                 repair=republish("order", work.order_id),
@@ -101,7 +101,7 @@ def fulfillments(facts: Facts, _stuck_after: timedelta) -> Differences:
 @check(
     "orders",
     "shipments",
-    rules=("shipment.order", "shipment.dead", "shipment.status", "shipment.unknown"),
+    rules=("shipment.order", "shipment.ended", "shipment.status", "shipment.unknown"),
 )
 def shipments(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Parcels of cancelled or failed orders are recalled, a delivered order's parcels are
@@ -128,7 +128,7 @@ def shipments(facts: Facts, _stuck_after: timedelta) -> Differences:
             and not shipment.HasField("recall_time")
         ):
             yield Difference(
-                check="shipment.dead",
+                check="shipment.ended",
                 subject=subject,
                 text=f"{status}, not recalled, and its order is cancelled or failed",
                 repair=republish("order", order.order_id),

@@ -22,7 +22,6 @@ from omctl.audit.difference import (
     older,
     republish,
     undo,
-    units,
 )
 from omctl.audit.facts import Facts
 
@@ -166,7 +165,7 @@ def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str])
         )
 
 
-@check("orders", "reservations", "fulfillments", rules=("reservation.dead",))
+@check("orders", "reservations", "fulfillments", rules=("reservation.ended",))
 def held_for_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differences:
     """No units are held for an order or an attempt that has ended."""
     for reservation in facts.reservations:
@@ -188,7 +187,7 @@ def held_for_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Difference
             )
             repair = republish("fulfillment", _work_of(facts, reservation) or reservation.order_id)
             yield Difference(
-                check="reservation.dead", subject=_subject(reservation), text=text, repair=repair
+                check="reservation.ended", subject=_subject(reservation), text=text, repair=repair
             )
 
 
@@ -197,7 +196,7 @@ def lines(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Each ordered unit remains or is cancelled."""
     for order in facts.orders.values():
         for item in order.items:
-            live = units(item)
+            live = sum(allocation.quantity for allocation in item.allocations)
             if (
                 order.status not in CANCELLED_OR_FAILED
                 and live + item.cancelled_quantity != item.quantity

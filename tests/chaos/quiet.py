@@ -11,7 +11,7 @@ from ordermesh.order.v1 import order_pb2
 
 from chassis.broker.stream import BROKER_ERRORS
 from chassis.values.errors import Failure
-from omctl.audit import Facts, FactsReader
+from omctl.audit.facts import Facts, FactsReader
 from omctl.audit.orders import OPEN_OPERATIONS
 from tests.chaos.events import Events
 from tests.facts import complete

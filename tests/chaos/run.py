@@ -18,8 +18,9 @@ from devstack.errors import DevstackError
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
 from devstack.processes import Program
 from devstack.stack import Stack
-from omctl.audit import Difference, Facts, FactsReader, persisting
-from omctl.audit.facts import facts_reader
+from omctl.audit.audit import persisting
+from omctl.audit.difference import Difference
+from omctl.audit.facts import Facts, FactsReader, facts_reader
 from tests.chaos import plan, service, verdict
 from tests.chaos.calls import Calls, calling
 from tests.chaos.events import Events, subscribed

@@ -14,7 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chassis.values.errors import Failure
-from omctl.audit import Difference, Facts
+from omctl.audit.difference import Difference
+from omctl.audit.facts import Facts
 from omctl.audit.difference import minor
 from omctl.names import name_of
 from order_svc.lifecycle import MOVES, Status

@@ -16,7 +16,7 @@ import payment_svc.wire.responses
 import shipping_svc.wire.responses
 import warehouse_svc.wire.responses
 from chassis.values.errors import Failure
-from omctl.audit import Facts
+from omctl.audit.facts import Facts
 from payment_svc.lifecycle import Kind
 from tests.model.world import World
 from warehouse_svc.lifecycle import MovementKind

@@ -16,7 +16,8 @@ from ordermesh.warehouse.v1 import reservation_service_pb2
 import order_svc.wire.returns
 from chassis.values.errors import Defect
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from omctl.audit import STUCK_AFTER, differences, stock
+from omctl.audit import stock
+from omctl.audit.audit import STUCK_AFTER, differences
 from order_svc.lifecycle import MOVES, Status
 from tests.model.outside import DECLINED
 from tests.model.reading import carried_off, posted_shipments, read_facts

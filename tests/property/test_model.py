@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from omctl.audit import differences
+from omctl.audit.audit import differences
 from order_svc.lifecycle import Status
 from tests.model.reading import posted_shipments, read_facts
 from tests.model.shop import Shop

@@ -24,7 +24,7 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSt
 from chassis.rpc.client import ask, connect
 from chassis.values.errors import Deferred, Refused
 from devstack.stack import Stack
-from omctl.audit import differences
+from omctl.audit.audit import differences
 from omctl.audit.facts import FactsReader
 from simulator.services import verb
 from simulator.staff import next_step

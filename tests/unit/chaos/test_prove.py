@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from devstack.errors import DevstackError
-from omctl.audit import Difference
+from omctl.audit.difference import Difference
 from tests.chaos import prove, run
 from tests.chaos.run import NotStarted, Wanted
 

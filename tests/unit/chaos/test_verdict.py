@@ -11,7 +11,7 @@ from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
-from omctl.audit import Facts
+from omctl.audit.facts import Facts
 from tests.chaos import verdict
 from tests.chaos.intents import intents
 from tests.chaos.shoppers import Story

@@ -13,7 +13,7 @@ from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from omctl.audit import Facts, Gap
+from omctl.audit.facts import Facts, Gap
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -11,8 +11,9 @@ import pytest
 from ordermesh.ops.v1 import ops_service_pb2
 
 import omctl.audit
-from omctl.audit import CHECKS, STUCK_AFTER, Facts, differences
+from omctl.audit.audit import CHECKS, STUCK_AFTER, differences
 from omctl.audit.difference import Check
+from omctl.audit.facts import Facts
 from tests.unit.omctl.audit_world import KINDS, World, at
 from tests.unit.omctl.broken_facts import BROKEN, contradicted, cut_too_late, failed_event
 

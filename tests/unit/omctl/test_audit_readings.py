@@ -4,7 +4,8 @@ reading lacks."""
 from collections.abc import Sequence
 
 from chassis.values.errors import Deferred
-from omctl.audit import Facts, Gap, differences, persisting, unchecked
+from omctl.audit.audit import differences, persisting, unchecked
+from omctl.audit.facts import Facts, Gap
 from tests.unit.omctl.audit_world import World
 from tests.unit.omctl.broken_facts import failed_event
 
@@ -55,7 +56,7 @@ def test_audit_gap_skips_only_the_checks_that_need_it() -> None:
     assert [each.check for each in differences(world.facts())] == ["stock.ledger"]
     assert unchecked([AWAY]) == [
         "order.stock",
-        "reservation.dead",
+        "reservation.ended",
         "reservation.order",
         "stock.reservations",
     ]

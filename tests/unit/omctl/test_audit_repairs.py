@@ -10,7 +10,7 @@ from ordermesh.payment.v1 import payment_pb2
 
 from chassis.values.errors import Refused
 from chassis.values.versions import check_jump
-from omctl.audit import differences
+from omctl.audit.audit import differences
 from tests.unit.omctl.audit_world import KINDS, World, at, movement, pence
 from tests.unit.omctl.broken_facts import (
     authorised,
@@ -196,13 +196,13 @@ def test_refused_refund_is_repaired_by_a_refund_command() -> None:
     """
     world = World()
     cancelled(world)
-    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.ended"} == {
         "omctl events republish --service order --aggregate order"
     }
     world.refunds.append(
         payment_pb2.Refund(payment_id="payment", status=payment_pb2.REFUND_STATUS_FAILED)
     )
-    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.ended"} == {
         "omctl payment refund payment --expected-version 7"
     }
 
