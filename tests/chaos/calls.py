@@ -28,7 +28,7 @@ from chassis.values.errors import Defect, Deferred, Failure
 TIMEOUT_S: Final = 6.0
 AGAIN_MIN_S: Final = 0.3
 AGAIN_MAX_S: Final = 4.0
-PATIENCE_S: Final = 60.0
+ANSWER_TIMEOUT_S: Final = 60.0
 DEFECTS_MAX: Final = 5  # how often a call is repeated after INTERNAL
 MOMENTARY: Final = frozenset({"CONTENTION"})
 
@@ -63,21 +63,22 @@ class Calls:
         request: Message,
         *,
         again: bool = False,
-        patience_s: float = float("inf"),
+        answer_timeout_s: float = float("inf"),
     ) -> Any:
         """Returns the method's answer; with `again` it is requested once more, and must concern the
         same resource.
 
-        Raises the Failure of a refusal. Raises GaveUp if there is no answer within `patience_s`, or
-        (which is a fault) long after the last fault; the effect of the call is then unknown.
+        Raises the Failure of a refusal. Raises GaveUp if there is no answer within
+        `answer_timeout_s`, or (which is a fault) long after the last fault; the effect of the call
+        is then unknown.
         """
-        answer = await self._until_answered(method, request, patience_s)
+        answer = await self._until_answered(method, request, answer_timeout_s)
         if again:
             await self._repeat(method, request, answer)
         return answer
 
     async def _until_answered(
-        self, method: Any, request: Message, patience_s: float = float("inf")
+        self, method: Any, request: Message, answer_timeout_s: float = float("inf")
     ) -> Any:
         name, defects, began = verb(request), 0, time.monotonic()
         for attempt in count():
@@ -93,10 +94,12 @@ class Calls:
             else:
                 self.answered += 1
                 return answer
-            if time.monotonic() > began + patience_s:
+            if time.monotonic() > began + answer_timeout_s:
                 raise GaveUp(name)
-            if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
-                self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
+            if time.monotonic() > max(began, self.calm_since) + ANSWER_TIMEOUT_S:
+                self.faults.add(
+                    f"{name} is not answered within {ANSWER_TIMEOUT_S:.0f} s without a fault"
+                )
                 raise GaveUp(name)
             # The pauses between two calls grow and differ: immediate repeats of all callers would
             # overload a restarted service.

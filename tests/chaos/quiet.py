@@ -57,9 +57,9 @@ async def quiet(facts_reader: FactsReader, events: Events, *, timeout_s: float) 
             under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
             if (now := (*_versions(facts), under_way)) != before:
                 before, changed = now, time.monotonic()
-        patience_s = timeout_s if any(OPERATIONS in each for each in under_way) else STILL_S
+        still_max_s = timeout_s if any(OPERATIONS in each for each in under_way) else STILL_S
         still_s, total_s = time.monotonic() - changed, time.monotonic() - began
-        if (not under_way and still_s > CALM_S) or still_s > patience_s or total_s > timeout_s:
+        if (not under_way and still_s > CALM_S) or still_s > still_max_s or total_s > timeout_s:
             return Quiet(total_s, under_way)
         await asyncio.sleep(LOOK_S)  # the services are polled; the timeout bounds the loop
 

@@ -1,9 +1,9 @@
 """Pickers, carriers, inspectors of returns and a warehouse operator: they act on what the services
 list, until they are cancelled.
 
-The shopper's intent determines the treatment of an order; orders of another run get the usual one.
-Each request_id is made of the record's status and version (as in simulator.staff), so a repeat is a
-repeat.
+The shopper's scenario determines the treatment of an order; orders of another run get the usual
+one. Each request_id is made of the record's status and version (as in simulator.staff), so a second
+call is a repeat.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from ordermesh.warehouse.v1 import inventory_service_pb2
 from chassis.values.errors import Failure
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
 from tests.chaos.calls import Calls, GaveUp, verb
-from tests.chaos.intents import Afterwards, Intent, Picking, Travel
+from tests.chaos.scenarios import Afterwards, Picking, Scenario, Travel
 
 LOOK_S: Final = 0.5
 HANDS: Final = 24
@@ -42,10 +42,10 @@ OPEN_RETURNS: Final = (
 
 
 class Staff:
-    """All staff. `intents` by order id, for the orders found so far."""
+    """All staff. `scenarios` by order id, for the orders found so far."""
 
-    def __init__(self, calls: Calls, intents: Mapping[str, Intent]) -> None:
-        self._calls, self._intents = calls, intents
+    def __init__(self, calls: Calls, scenarios: Mapping[str, Scenario]) -> None:
+        self._calls, self._scenarios = calls, scenarios
         self._hands, self._busy = asyncio.Semaphore(HANDS), set[str]()
 
     async def run(self) -> None:
@@ -117,8 +117,8 @@ class Staff:
     # --- in the warehouse
 
     async def _pick(self, work: fulfillment_pb2.Fulfillment) -> None:
-        intent = self._intents.get(work.order_id)
-        while (step := _unlucky(work, intent) or next_step(work)) is not None:
+        scenario = self._scenarios.get(work.order_id)
+        while (step := _unlucky(work, scenario) or next_step(work)) is not None:
             method = getattr(self._calls.fulfillments, verb(step))
             work = (await self._calls.ask(method, step)).fulfillment
 
@@ -149,9 +149,9 @@ class Staff:
     # --- carriers
 
     async def _carry(self, shipment: shipping_pb2.Shipment) -> None:
-        intent = self._intents.get(shipment.order_id)
+        scenario = self._scenarios.get(shipment.order_id)
         while (report := next_report(shipment)) is not None:
-            if (ending := _ending(shipment, intent)) is not None:
+            if (ending := _ending(shipment, scenario)) is not None:
                 report.status = ending
                 report.carrier_event_id = f"{shipment.shipment_id}:{ending}"
                 report.request_id = _id(shipment.shipment_id, f"{ending}@{shipment.version}")
@@ -162,16 +162,16 @@ class Staff:
     # --- returns of goods
 
     async def _take_back(self, its: return_pb2.Return) -> None:
-        intent = self._intents.get(its.order_id)
+        scenario = self._scenarios.get(its.order_id)
         if its.kind == return_pb2.RETURN_KIND_RECALL and not await self._came_back(its.order_id):
             return
         if (
-            intent
-            and intent.afterwards is Afterwards.CALL_OFF
+            scenario
+            and scenario.afterwards is Afterwards.CALL_OFF
             and its.status == return_pb2.RETURN_STATUS_REQUESTED
         ):
             return  # the customer is about to cancel it
-        while (step := _next_of_return(its, intent)) is not None:
+        while (step := _next_of_return(its, scenario)) is not None:
             method = getattr(self._calls.returns, verb(step))
             its = (await self._calls.ask(method, step)).order_return
 
@@ -183,14 +183,14 @@ class Staff:
         return all(each.status in CAME_BACK for each in shipments)
 
 
-def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Message | None:
+def _unlucky(work: fulfillment_pb2.Fulfillment, scenario: Scenario | None) -> Message | None:
     """Returns the failing step of this fulfilment; None if all steps succeed."""
-    if intent is None:
+    if scenario is None:
         return None
     short = any(line.short_quantity for line in work.picklist)
     if (
         work.status == fulfillment_pb2.FULFILLMENT_STATUS_PICKING
-        and intent.picking is Picking.SHORT
+        and scenario.picking is Picking.SHORT
         and not short
     ):
         return _short(work)
@@ -198,7 +198,7 @@ def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Messag
     if (
         work.status == fulfillment_pb2.FULFILLMENT_STATUS_PACKED
         and work.inspection_required
-        and intent.picking is Picking.SPOILED
+        and scenario.picking is Picking.SPOILED
         and not spoiled
     ):
         line = next(line for line in work.picklist if line.picked_quantity)
@@ -243,22 +243,22 @@ def _short(work: fulfillment_pb2.Fulfillment) -> Message | None:
 
 
 def _ending(
-    shipment: shipping_pb2.Shipment, intent: Intent | None
+    shipment: shipping_pb2.Shipment, scenario: Scenario | None
 ) -> shipping_pb2.ShipmentStatus.ValueType | None:
     """Returns how the parcel ends other than by its delivery; None while it does not."""
     if shipment.status != shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT:
         return None
     if shipment.HasField("recall_time"):
         return shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
-    if intent and intent.travel is Travel.LOST:
+    if scenario and scenario.travel is Travel.LOST:
         return shipping_pb2.SHIPMENT_STATUS_LOST
-    if intent and intent.travel is Travel.RETURNED:
+    if scenario and scenario.travel is Travel.RETURNED:
         return shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
     return None
 
 
-def _next_of_return(its: return_pb2.Return, intent: Intent | None) -> Message | None:
-    number = intent.number if intent else 0
+def _next_of_return(its: return_pb2.Return, scenario: Scenario | None) -> Message | None:
+    number = scenario.number if scenario else 0
     match its.status:
         case return_pb2.RETURN_STATUS_REQUESTED:
             if number % 10 == 9:
