@@ -24,6 +24,7 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSt
 
 from chassis.rpc.client import Channel, ask, connect
 from chassis.values.errors import Defect, Deferred, Failure
+from omctl.names import method_name
 
 TIMEOUT_S: Final = 6.0
 AGAIN_MIN_S: Final = 0.3
@@ -80,7 +81,7 @@ class Calls:
     async def _until_answered(
         self, method: Any, request: Message, answer_timeout_s: float = float("inf")
     ) -> Any:
-        name, defects, began = verb(request), 0, time.monotonic()
+        name, defects, began = method_name(request), 0, time.monotonic()
         for attempt in count():
             try:
                 answer = await ask(method, request, timeout_s=TIMEOUT_S)
@@ -112,7 +113,7 @@ class Calls:
         """Checks that a repeat is answered as the first call was: about the same resource, without
         a refusal.
         """
-        name = verb(request)
+        name = method_name(request)
         try:
             second = await self._until_answered(method, request)
         except GaveUp:
@@ -130,11 +131,6 @@ class Calls:
         elif failure.metadata.get("peer_code") == "UNIMPLEMENTED":
             self.faults.add(f"{name} is not implemented")
             raise failure
-
-
-def verb(request: Message) -> str:
-    """Returns the name of the method that takes the request."""
-    return request.DESCRIPTOR.name.removesuffix("Request")
 
 
 def why(failure: Failure) -> str:

@@ -20,8 +20,9 @@ from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
 from chassis.values.errors import Failure
+from omctl.names import method_name
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
-from tests.chaos.calls import Calls, GaveUp, verb
+from tests.chaos.calls import Calls, GaveUp
 from tests.chaos.scenarios import Afterwards, Picking, Scenario, Travel
 
 LOOK_S: Final = 0.5
@@ -119,7 +120,7 @@ class Staff:
     async def _pick(self, work: fulfillment_pb2.Fulfillment) -> None:
         scenario = self._scenarios.get(work.order_id)
         while (step := _unlucky(work, scenario) or next_step(work)) is not None:
-            method = getattr(self._calls.fulfillments, verb(step))
+            method = getattr(self._calls.fulfillments, method_name(step))
             work = (await self._calls.ask(method, step)).fulfillment
 
     async def _receive_missing(self, event: ops_service_pb2.FailedEvent) -> None:
@@ -172,7 +173,7 @@ class Staff:
         ):
             return  # the customer is about to cancel it
         while (step := _next_of_return(its, scenario)) is not None:
-            method = getattr(self._calls.returns, verb(step))
+            method = getattr(self._calls.returns, method_name(step))
             its = (await self._calls.ask(method, step)).order_return
 
     async def _came_back(self, order_id: str) -> bool:

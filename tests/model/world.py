@@ -62,8 +62,8 @@ import warehouse_svc.rpc
 import warehouse_svc.wire.events_out
 from chassis.values.errors import Failure
 from fulfillment_svc.model.inspection import InspectionPolicy
+from omctl.names import method_name
 from shipping_svc.operations.carrier_calls import Timeouts
-from simulator.services import verb
 from simulator.staff import next_step
 from tests.model.memory import Crash, Memory, MemoryWriter, Wire
 from tests.model.network import Network
@@ -290,7 +290,7 @@ class World:
 
     def call(self, request: Any) -> Any:
         """Calls the method that takes this request."""
-        method = verb(request)
+        method = method_name(request)
         door = next(door for name, door in self.doors.items() if method in vars(type(door)))
         return self.run(getattr(door, method)(request, None))
 

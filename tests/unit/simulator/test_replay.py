@@ -21,7 +21,8 @@ from simulator.ledger import Ledger, parse
 from simulator.meter import line
 from simulator.replay import Replay, Walked, replay
 from simulator.requests import checkout
-from simulator.shoppers import LOST, REFUSED, STUCK, Purchase, Shoppers
+from simulator.returns import REFUSED, STUCK
+from simulator.shoppers import LOST, Purchase, Shoppers
 from simulator.world import World
 from tests.support import Eventually
 from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
