@@ -55,15 +55,6 @@ Before = Annotated[
     datetime | None,
     typer.Option(formats=arguments.TIME_FORMATS, help="Failed first before this time."),
 ]
-Consumer = Annotated[
-    str,
-    typer.Argument(
-        parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments."
-    ),
-]
-Event = Annotated[
-    str, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")
-]
 AnyConsumer = Annotated[
     str | None,
     typer.Argument(
@@ -125,8 +116,15 @@ def failed(
 
 @app.command(epilog=EXIT_CODES)
 def show(
-    consumer: Consumer,
-    event: Event,
+    consumer: Annotated[
+        str,
+        typer.Argument(
+            parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments."
+        ),
+    ],
+    event: Annotated[
+        str, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")
+    ],
     digest: Digest = None,
     json: Json = False,
     timeout: Timeout = 10.0,

@@ -1,7 +1,7 @@
 """`omctl audit`"""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from json import dumps
@@ -83,14 +83,12 @@ async def _audit(
         )
 
 
-def _incomplete(gaps: Sequence[Gap], addresses: Mapping[str, str]) -> Sequence[Difference]:
+def _incomplete(gaps: Sequence[Gap], addresses: Mapping[str, str]) -> Iterator[Difference]:
     """Returns one entry for each service that did not answer: the error and the unchecked rules."""
-    found: list[Difference] = []
     for service, its in grouped(gaps, "service").items():
         why = errors.line(its[0].failure, addresses[service])
         text = f"{why} Not checked: {', '.join(unchecked(its))}."
-        found.append(Difference("audit.incomplete", service, text, repair="omctl audit"))
-    return found
+        yield Difference(check="audit.incomplete", subject=service, text=text, repair="omctl audit")
 
 
 def _show(done: Audit) -> None:
