@@ -115,15 +115,6 @@ def uuid(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is no UUID.") from error
 
 
-def is_uuid(text: str) -> bool:
-    """Returns whether the text is an order's id, and not an order number."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
 def moment(time: datetime | None) -> Timestamp | None:
     """Returns a typed time, of whole seconds, as a Timestamp; a time without a zone is local."""
     return Timestamp(seconds=int(time.timestamp())) if time else None

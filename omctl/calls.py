@@ -105,14 +105,14 @@ class Answers(Generic[T]):
             raise typer.Exit(errors.FAILED if errors.FAILED in codes else max(codes))
 
 
-def ask_each(addresses: Mapping[str, str], question: Work[T]) -> Answers[T]:
-    """Calls several services concurrently with the same question. A failure of one does not affect
-    the others.
+def run_each(addresses: Mapping[str, str], work: Work[T]) -> Answers[T]:
+    """Runs the same work on several services concurrently. A failure of one does not affect the
+    others.
     """
 
     async def one(address: str) -> T | Failure:
         try:
-            return await _work(address, question, None)
+            return await _work(address, work, None)
         except Failure as failure:
             return failure
 

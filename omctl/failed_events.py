@@ -11,7 +11,7 @@ from rich.console import Console
 
 from chassis.rpc.client import Channel, pages
 from omctl import arguments, output, views
-from omctl.calls import addresses_of, ask_each, run, sending, settings
+from omctl.calls import addresses_of, run, run_each, sending, settings
 from omctl.errors import EXIT_CODES, FAILED
 from omctl.options import DryRun, Json, Note, RequestId, Services, Timeout, print_request_id
 
@@ -103,7 +103,7 @@ def failed(
         found = [event async for page in every for event in page]
         return found, bool(request.page_token)
 
-    answers = ask_each(_addresses(service, consumer), work)
+    answers = run_each(_addresses(service, consumer), work)
     every = sorted(
         (event for found, _ in answers.found.values() for event in found), key=_oldest_first
     )
@@ -196,7 +196,7 @@ def replay(
     )
 
     send = sending(FailedEventServiceStub, request, timeout)
-    answers = ask_each(_addresses(service, of_consumer), send)
+    answers = run_each(_addresses(service, of_consumer), send)
     found = answers.found.values()
     _show(
         sorted((event for answer in found for event in answer.failed_events), key=_oldest_first),
@@ -270,7 +270,7 @@ def discard(
     )
 
     send = sending(FailedEventServiceStub, request, timeout)
-    answers = ask_each(_addresses(service, of_consumer), send)
+    answers = run_each(_addresses(service, of_consumer), send)
     for name, answer in answers.found.items() if json else ():
         output.line(answer, service=name)
     if dry_run and not json:

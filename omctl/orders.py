@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from uuid import UUID
 
 import typer
 from ordermesh.order.v1 import order_pb2, order_service_pb2
@@ -338,10 +339,17 @@ def _change(
 async def _find(channel: Channel, which: str, timeout_s: float) -> order_pb2.Order:
     """Returns the order with this id or number. Raises NotFound."""
     orders = OrderServiceStub(channel)
-    if arguments.is_uuid(which):
-        by_id = order_service_pb2.GetOrderRequest(order_id=arguments.uuid(which))
-        return (await ask(orders.GetOrder, by_id, timeout_s=timeout_s)).order
-    number = which.upper()
+    try:
+        order_id = str(UUID(which))
+    except ValueError:
+        return await _find_by_number(orders, which.upper(), timeout_s)
+    by_id = order_service_pb2.GetOrderRequest(order_id=order_id)
+    return (await ask(orders.GetOrder, by_id, timeout_s=timeout_s)).order
+
+
+async def _find_by_number(
+    orders: "OrderServiceAsyncStub", number: str, timeout_s: float
+) -> order_pb2.Order:
     by_number = order_service_pb2.ListOrdersRequest(order_number=number, page_size=1)
     found = (await ask(orders.ListOrders, by_number, timeout_s=timeout_s)).orders
     if not found:

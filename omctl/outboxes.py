@@ -12,7 +12,7 @@ from rich.console import Console
 
 from chassis.rpc.client import Channel, ask
 from omctl import arguments, output, views
-from omctl.calls import addresses_of, ask_each, run, sending, settings
+from omctl.calls import addresses_of, run, run_each, sending, settings
 from omctl.errors import EXIT_CODES
 from omctl.options import DryRun, Json, Note, RequestId, Services, Timeout, print_request_id
 
@@ -109,7 +109,7 @@ def republish(
         note=note,
     )
 
-    answers = ask_each(addresses_of(service), sending(OutboxServiceStub, request, timeout))
+    answers = run_each(addresses_of(service), sending(OutboxServiceStub, request, timeout))
     for name, answer in answers.found.items() if json else ():
         output.line(answer, service=name)
     if not json:
@@ -141,7 +141,7 @@ def adopt(
             after, more = answer.read_stream_seq, answer.more
         return adopted, unreadable
 
-    answers = ask_each(addresses_of(service), work)
+    answers = run_each(addresses_of(service), work)
     for name, (adopted, unreadable) in answers.found.items():
         if json:
             found = {"service": name, "adopted": adopted, "unreadable": unreadable}
@@ -160,7 +160,7 @@ def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0)
     sequence, and the events that the stream refuses.
     """
 
-    answers = ask_each(
+    answers = run_each(
         addresses_of(service), sending(OutboxServiceStub, api.GetOutboxStatsRequest(), timeout)
     )
     for name, answer in answers.found.items() if json else ():

@@ -13,11 +13,10 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 
 from chassis.values.money import from_message
+from omctl.audit.difference import ARRIVED
 from simulator.services import Services
 
 PAGE: Final = 1_000
-# Statuses of orders that were delivered.
-ARRIVED: Final = frozenset({order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_REFUNDED})
 # Time in which the stock ledger must have a delivery's movements, and a service must answer.
 TIMEOUT_S: Final = 30.0
 LOOK_S: Final = 0.2

@@ -85,9 +85,9 @@ async def _audit(
 
 def _incomplete(gaps: Sequence[Gap], addresses: Mapping[str, str]) -> Iterator[Difference]:
     """Returns one entry for each service that did not answer: the error and the unchecked rules."""
-    for service, its in grouped(gaps, "service").items():
-        why = errors.line(its[0].failure, addresses[service])
-        text = f"{why} Not checked: {', '.join(unchecked(its))}."
+    for service, missing in grouped(gaps, "service").items():
+        why = errors.line(missing[0].failure, addresses[service])
+        text = f"{why} Not checked: {', '.join(unchecked(missing))}."
         yield Difference(check="audit.incomplete", subject=service, text=text, repair="omctl audit")
 
 
