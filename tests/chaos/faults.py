@@ -171,7 +171,7 @@ class Faults:
         code = child.exit_code
         if target in self._stack.services and code != 0:
             self.unclean.append(
-                f"{target} (process {child.pid}) was asked to end, and ended with {code}"
+                f"{target} (process {child.pid}) got SIGTERM, and ended with {code}"
             )
         await asyncio.sleep(lasts_s)  # the fault's length, by the plan
         await self._start(target)

@@ -50,7 +50,7 @@ async def quiet(facts_reader: FactsReader, events: Events, *, timeout_s: float) 
     while True:
         try:
             facts, waiting = await complete(facts_reader), await events.waiting()
-        # a group: several services are asked at once
+        # a group: several services are called at once
         except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:
             before, under_way = (), (f"no service answers: {error!r}",)
         else:

@@ -162,19 +162,19 @@ class Staff:
 
     # --- returns of goods
 
-    async def _take_back(self, its: return_pb2.Return) -> None:
-        scenario = self._scenarios.get(its.order_id)
-        if its.kind == return_pb2.RETURN_KIND_RECALL and not await self._came_back(its.order_id):
+    async def _take_back(self, item: return_pb2.Return) -> None:
+        scenario = self._scenarios.get(item.order_id)
+        if item.kind == return_pb2.RETURN_KIND_RECALL and not await self._came_back(item.order_id):
             return
         if (
             scenario
             and scenario.afterwards is Afterwards.CALL_OFF
-            and its.status == return_pb2.RETURN_STATUS_REQUESTED
+            and item.status == return_pb2.RETURN_STATUS_REQUESTED
         ):
             return  # the customer is about to cancel it
-        while (step := _next_of_return(its, scenario)) is not None:
+        while (step := _next_of_return(item, scenario)) is not None:
             method = getattr(self._calls.returns, method_name(step))
-            its = (await self._calls.ask(method, step)).order_return
+            item = (await self._calls.ask(method, step)).order_return
 
     async def _came_back(self, order_id: str) -> bool:
         listed = shipping_service_pb2.ListShipmentsRequest(order_id=order_id)
@@ -258,39 +258,39 @@ def _ending(
     return None
 
 
-def _next_of_return(its: return_pb2.Return, scenario: Scenario | None) -> Message | None:
+def _next_of_return(item: return_pb2.Return, scenario: Scenario | None) -> Message | None:
     number = scenario.number if scenario else 0
-    match its.status:
+    match item.status:
         case return_pb2.RETURN_STATUS_REQUESTED:
             if number % 10 == 9:
                 return return_service_pb2.RejectReturnRequest(
-                    request_id=_of(its, "reject"), return_id=its.return_id
+                    request_id=_of(item, "reject"), return_id=item.return_id
                 )
             return return_service_pb2.ApproveReturnRequest(
-                request_id=_of(its, "approve"), return_id=its.return_id
+                request_id=_of(item, "approve"), return_id=item.return_id
             )
         case return_pb2.RETURN_STATUS_APPROVED if number % 2:
             return return_service_pb2.MarkReturnInTransitRequest(
-                request_id=_of(its, "transit"), return_id=its.return_id
+                request_id=_of(item, "transit"), return_id=item.return_id
             )
         case return_pb2.RETURN_STATUS_APPROVED | return_pb2.RETURN_STATUS_IN_TRANSIT:
             arrived = [
                 return_service_pb2.ReceivedReturnLine(
                     line_number=line.line_number, quantity=line.announced_quantity
                 )
-                for line in its.lines
+                for line in item.lines
                 if line.announced_quantity
             ]
             return return_service_pb2.ReceiveReturnRequest(
-                request_id=_of(its, "receive"),
-                return_id=its.return_id,
+                request_id=_of(item, "receive"),
+                return_id=item.return_id,
                 warehouse_id=("london", "paris")[number % 2],
                 lines=arrived,
             )
         case return_pb2.RETURN_STATUS_RECEIVED:
-            looked_at = [_inspected(line, number) for line in its.lines if _unseen(line)]
+            looked_at = [_inspected(line, number) for line in item.lines if _unseen(line)]
             return return_service_pb2.InspectReturnRequest(
-                request_id=_of(its, "inspect"), return_id=its.return_id, lines=looked_at
+                request_id=_of(item, "inspect"), return_id=item.return_id, lines=looked_at
             )
     return None
 
@@ -315,8 +315,8 @@ def _inspected(line: return_pb2.ReturnLine, number: int) -> return_service_pb2.I
     )
 
 
-def _of(its: return_pb2.Return, step: str) -> str:
-    return _id(its.return_id, f"{step}@{its.version}")
+def _of(item: return_pb2.Return, step: str) -> str:
+    return _id(item.return_id, f"{step}@{item.version}")
 
 
 def _id(id: str, step: str) -> str:

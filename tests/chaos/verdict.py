@@ -41,8 +41,8 @@ def client_answers(facts: Facts, stories: Sequence[Story]) -> Iterator[Differenc
     """
     placed = Counter(order.external_reference for order in facts.orders.values())
     captured = {
-        order_id: any(minor(p.captured_amount) for p in its)
-        for order_id, its in facts.payments_of.items()
+        order_id: any(minor(p.captured_amount) for p in payments)
+        for order_id, payments in facts.payments_of.items()
     }
     returns = {each.return_id for each in facts.returns}
     for story in stories:

@@ -41,7 +41,7 @@ class Shop(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World().__enter__()
-        self.asked: list[Any] = []  # successful requests, to be repeated later
+        self.sent: list[Any] = []  # successful requests, to be repeated later
 
     def teardown(self) -> None:
         try:
@@ -63,18 +63,18 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: len(self.world.orders.orders) < ORDERS_MAX)
     @rule(lamps=st.integers(1, 4), bulbs=st.integers(0, 1))
     def place(self, lamps: int, bulbs: int) -> None:
-        self._ask(self.world.checkout(("lamp", lamps), *([("bulb", bulbs)] if bulbs else [])))
+        self._send(self.world.checkout(("lamp", lamps), *([("bulb", bulbs)] if bulbs else [])))
 
     @precondition(lambda self: self.world.orders.orders)
     @rule(n=which, token=st.sampled_from(["tok_ok", "tok_ok", "tok_ok", DECLINED]))
     def pay(self, n: int, token: str) -> None:
-        self._ask(self.world.payment(self._order(n), token))
+        self._send(self.world.payment(self._order(n), token))
 
     @precondition(lambda self: self.world.orders.orders)
     @rule(n=which, really=seldom)
     def cancel(self, n: int, really: bool) -> None:
         if really:
-            self._ask(
+            self._send(
                 order_service_pb2.CancelOrderRequest(
                     request_id=self.world.request_id(), order_id=str(self._order(n))
                 )
@@ -84,7 +84,7 @@ class Shop(RuleBasedStateMachine):
     @rule(n=which, units=st.integers(1, 2))
     def cancel_items(self, n: int, units: int) -> None:
         line = order_service_pb2.CancelledLine(line_number=1, quantity=units)
-        self._ask(
+        self._send(
             order_service_pb2.CancelOrderItemsRequest(
                 request_id=self.world.request_id(), order_id=str(self._order(n)), lines=[line]
             )
@@ -98,7 +98,7 @@ class Shop(RuleBasedStateMachine):
         """
         if really:
             attempt = reservation_service_pb2.OrderAttempt(order_id=str(self._order(n)), attempt=1)
-            self._ask(
+            self._send(
                 reservation_service_pb2.ReleaseReservationRequest(
                     request_id=self.world.request_id(), order_attempt=attempt
                 )
@@ -111,7 +111,7 @@ class Shop(RuleBasedStateMachine):
     )
     @rule(n=which)
     def retry(self, n: int) -> None:
-        self._ask(
+        self._send(
             order_service_pb2.RetryOrderRequest(
                 request_id=self.world.request_id(), order_id=str(self._order(n))
             )
@@ -129,13 +129,13 @@ class Shop(RuleBasedStateMachine):
     )
     @rule(n=which)
     def close_short(self, n: int) -> None:
-        its = self.world.fulfillments.by_id[self._work(n)]
+        item = self.world.fulfillments.by_id[self._work(n)]
         request = fulfillment_service_pb2.CompletePickingRequest(
             request_id=self.world.request_id(),
-            fulfillment_id=str(its.id),
-            short_line_numbers=[line.line_number for line in its.lines],
+            fulfillment_id=str(item.id),
+            short_line_numbers=[line.line_number for line in item.lines],
         )
-        self._ask(request)
+        self._send(request)
 
     @precondition(
         lambda self: any(
@@ -151,13 +151,13 @@ class Shop(RuleBasedStateMachine):
             passed=False,
             spoiled=spoiled,
         )
-        self._ask(request)
+        self._send(request)
 
     @precondition(lambda self: self.world.fulfillments.by_id)
     @rule(n=which, really=seldom)
     def give_work_up(self, n: int, really: bool) -> None:
         if really:
-            self._ask(
+            self._send(
                 fulfillment_service_pb2.CancelFulfillmentRequest(
                     request_id=self.world.request_id(), fulfillment_id=str(self._work(n))
                 )
@@ -178,7 +178,7 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: self.world.parcels.shipments)
     @rule(n=which)
     def recall(self, n: int) -> None:
-        self._ask(
+        self._send(
             shipping_service_pb2.CancelShipmentRequest(
                 request_id=self.world.request_id(), shipment_id=str(self._shipment(n))
             )
@@ -205,7 +205,7 @@ class Shop(RuleBasedStateMachine):
             lines=[line],
             without_goods=without_goods,
         )
-        self._ask(request)
+        self._send(request)
 
     @precondition(lambda self: any(order.returns for order in self.world.orders.orders.values()))
     @rule(n=which)
@@ -215,9 +215,9 @@ class Shop(RuleBasedStateMachine):
             for order in self.world.orders.orders.values()
             for each in order.returns
         ]
-        its = returns[n % len(returns)]
-        if its.status in COMING:
-            self.world.advance_return(its)
+        item = returns[n % len(returns)]
+        if item.status in COMING:
+            self.world.advance_return(item)
 
     @precondition(
         lambda self: any(account.payments for account in self.world.accounts.accounts.values())
@@ -232,13 +232,13 @@ class Shop(RuleBasedStateMachine):
         )
         if units:
             request.amount.currency_code, request.amount.units = "GBP", units
-        self._ask(request)
+        self._send(request)
 
-    @precondition(lambda self: self.asked)
+    @precondition(lambda self: self.sent)
     @rule(n=which)
-    def ask_again(self, n: int) -> None:
+    def repeat(self, n: int) -> None:
         """A request is repeated, as after a lost answer."""
-        self._sound(self.world.call(self.asked[n % len(self.asked)]))
+        self._sound(self.world.call(self.sent[n % len(self.sent)]))
 
     # --- automatic work
 
@@ -281,7 +281,7 @@ class Shop(RuleBasedStateMachine):
 
     @rule(
         faults=st.lists(
-            st.sampled_from(["crash", "wait", "question", "answer", "bank", "carrier"]),
+            st.sampled_from(["crash", "wait", "request", "answer", "bank", "carrier"]),
             min_size=1,
             max_size=3,
         )
@@ -341,15 +341,15 @@ class Shop(RuleBasedStateMachine):
         carried, posted = carried_off(world), posted_shipments(world)
         assert carried <= posted, (carried, posted)
         labels = {
-            its.tracking_number: its
-            for its in world.parcels.shipments.values()
-            if its.tracking_number
+            item.tracking_number: item
+            for item in world.parcels.shipments.values()
+            if item.tracking_number
         }
         for purchase, (label, parcels) in world.carrier.bought.items():
-            its = labels.get(label.tracking_number)
-            assert purchase in world.carrier.recalled or (its and its.parcels == parcels), (
+            item = labels.get(label.tracking_number)
+            assert purchase in world.carrier.recalled or (item and item.parcels == parcels), (
                 purchase,
-                its,
+                item,
             )
 
     # --- which one
@@ -363,8 +363,8 @@ class Shop(RuleBasedStateMachine):
     def _shipment(self, n: int) -> UUID:
         return sorted(self.world.parcels.shipments)[n % len(self.world.parcels.shipments)]
 
-    def _ask(self, request: Any) -> None:
-        self.asked.append(request)
+    def _send(self, request: Any) -> None:
+        self.sent.append(request)
         self._sound(self.world.call(request))
 
     def _sound(self, answer: Any) -> None:

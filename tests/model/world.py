@@ -85,7 +85,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = NOON
-        # faults to come, each for one use: "crash", "question", "answer", "bank", "carrier"
+        # faults to come, each for one use: "crash", "request", "answer", "bank", "carrier"
         self.plan: list[str] = []
         self.struck: list[str] = []
         self.network = Network(self.clock)
@@ -188,8 +188,8 @@ class World:
                 shipping.creation, shipping.recalls, shipping.closing
             ),
         }
-        for service, its in consumers.items():
-            self.network.subscribe(service, dict(its.handlers))
+        for service, item in consumers.items():
+            self.network.subscribe(service, dict(item.handlers))
 
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {
@@ -271,7 +271,7 @@ class World:
             raise Crash
 
     def _fault(self, _: str) -> str:
-        return next((fault for fault in ("question", "answer") if self._strikes(fault)), "")
+        return next((fault for fault in ("request", "answer") if self._strikes(fault)), "")
 
     def run(self, work: Awaitable[Any]) -> Any:
         """Returns the result: an answer, the raised Failure, or None if the process crashed."""
@@ -331,11 +331,11 @@ class World:
 
     def report(self, shipment_id: UUID, status: str) -> Any:
         """The carrier reports this status."""
-        its = self.parcels.shipments[shipment_id]
+        item = self.parcels.shipments[shipment_id]
         request = shipping_service_pb2.RecordTrackingEventRequest(
             request_id=self.request_id(),
-            carrier=its.carrier,
-            tracking_number=its.tracking_number or "",
+            carrier=item.carrier,
+            tracking_number=item.tracking_number or "",
             carrier_event_id=self.request_id(),
             status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}"),
         )
@@ -391,9 +391,9 @@ class World:
         return [dict(store) for store in stores], len(self.stock.ledger)
 
     def _carry(self) -> None:
-        for its in list(self.parcels.shipments.values()):
-            if its.tracking_number and its.status in ("created", "in_transit"):
-                self.report(its.id, "RETURNED_TO_SENDER" if its.recall_time else "DELIVERED")
+        for item in list(self.parcels.shipments.values()):
+            if item.tracking_number and item.status in ("created", "in_transit"):
+                self.report(item.id, "RETURNED_TO_SENDER" if item.recall_time else "DELIVERED")
 
     def _fill_shelves(self) -> None:
         """An operator receives the shelf's missing units of a parcel that left after its void, and
@@ -415,25 +415,25 @@ class World:
         """
         for order in list(self.orders.orders.values()):
             for each in order.returns:
-                its = order_svc.wire.returns.order_return(each)
-                if its.status in COMING:
-                    self.advance_return(its)
+                item = order_svc.wire.returns.order_return(each)
+                if item.status in COMING:
+                    self.advance_return(item)
 
-    def advance_return(self, its: return_pb2.Return) -> None:
+    def advance_return(self, item: return_pb2.Return) -> None:
         """Takes one step of an open return."""
-        if its.status == return_pb2.RETURN_STATUS_REQUESTED:
+        if item.status == return_pb2.RETURN_STATUS_REQUESTED:
             self.call(
                 return_service_pb2.ApproveReturnRequest(
-                    request_id=self.request_id(), return_id=its.return_id
+                    request_id=self.request_id(), return_id=item.return_id
                 )
             )
-        elif its.status == return_pb2.RETURN_STATUS_RECEIVED:
+        elif item.status == return_pb2.RETURN_STATUS_RECEIVED:
             left = [
                 (
                     line.line_number,
                     line.received_quantity - line.passed_quantity - line.failed_quantity,
                 )
-                for line in its.lines
+                for line in item.lines
             ]
             lines = [
                 return_service_pb2.InspectedReturnLine(
@@ -444,13 +444,13 @@ class World:
             ]
             self.call(
                 return_service_pb2.InspectReturnRequest(
-                    request_id=self.request_id(), return_id=its.return_id, lines=lines
+                    request_id=self.request_id(), return_id=item.return_id, lines=lines
                 )
             )
         else:
             announced = [
                 (line.line_number, line.announced_quantity)
-                for line in its.lines
+                for line in item.lines
                 if line.announced_quantity
             ]
             received = [
@@ -460,7 +460,7 @@ class World:
             self.call(
                 return_service_pb2.ReceiveReturnRequest(
                     request_id=self.request_id(),
-                    return_id=its.return_id,
+                    return_id=item.return_id,
                     warehouse_id="london",
                     lines=received,
                 )

@@ -226,7 +226,7 @@ async def test_undelivered_order_is_reported_with_its_reason(
 
 
 async def test_report_names_a_reason_that_could_not_be_read(eventually: Eventually) -> None:
-    """A service that does not answer the question for the reason does not prevent the report."""
+    """A service that does not return the reason does not prevent the report."""
     shop = Shop()
     shop.unconfirmed = True
     shop.failures["GetOrder"] = [Refused("PEER_DISAGREES")]
