@@ -194,7 +194,6 @@ def replay(
         dry_run=dry_run,
         note=note,
     )
-
     send = sending(FailedEventServiceStub, request, timeout)
     answers = run_each(_addresses(service, of_consumer), send)
     found = answers.found.values()
@@ -268,7 +267,6 @@ def discard(
         dry_run=dry_run,
         note=note,
     )
-
     send = sending(FailedEventServiceStub, request, timeout)
     answers = run_each(_addresses(service, of_consumer), send)
     for name, answer in answers.found.items() if json else ():

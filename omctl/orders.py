@@ -110,7 +110,6 @@ def create(
         ),
         request_id=print_request_id(request_id),  # last: an invalid command line prints no id
     )
-
     answer = run(settings().order_address, sending(OrderServiceStub, request, timeout))
     _show(answer.order, json=json)
 

@@ -58,7 +58,6 @@ def set_version(
         version=version,
         note=note,
     )
-
     address = settings().addresses[service]
     answer = run(address, sending(FailedEventServiceStub, request, timeout))
     if json:
@@ -108,7 +107,6 @@ def republish(
         dry_run=dry_run,
         note=note,
     )
-
     answers = run_each(addresses_of(service), sending(OutboxServiceStub, request, timeout))
     for name, answer in answers.found.items() if json else ():
         output.line(answer, service=name)
@@ -159,7 +157,6 @@ def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0)
     """Shows each service's outbox: the number and age of unpublished events, the last published
     sequence, and the events that the stream refuses.
     """
-
     answers = run_each(
         addresses_of(service), sending(OutboxServiceStub, api.GetOutboxStatsRequest(), timeout)
     )

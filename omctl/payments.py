@@ -77,7 +77,6 @@ def resolve(
         contradiction_id=contradiction,
         note=note,
     )
-
     answer = run(settings().payment_address, sending(PaymentServiceStub, request, timeout))
     output.show(views.contradictions([answer.payment]), Console())
 
@@ -98,7 +97,6 @@ def void(
     request = payment_service_pb2.VoidPaymentRequest(
         request_id=print_request_id(request_id), payment_id=payment, note=note
     )
-
     answer = run(settings().payment_address, sending(PaymentServiceStub, request, timeout))
     output.answer(answer, views.payments([answer.payment]), json=json)
 
@@ -148,7 +146,6 @@ def refund(
         expected_version=expected_version,
         note=note,
     )
-
     answer = run(settings().payment_address, sending(PaymentServiceStub, request, timeout))
     output.answer(answer, views.payments([answer.payment]), json=json)
 

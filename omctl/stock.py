@@ -41,7 +41,6 @@ def receive(
     request = inventory_service_pb2.ReceiveStockRequest(
         request_id=print_request_id(request_id), warehouse_id=warehouse, lines=lines, note=note
     )
-
     answer = run(settings().warehouse_address, sending(InventoryServiceStub, request, timeout))
     output.answer(answer, views.stock(answer.stock_levels), json=json)
 
@@ -71,7 +70,6 @@ def adjust(
         delta=delta,
         note=note,
     )
-
     answer = run(settings().warehouse_address, sending(InventoryServiceStub, request, timeout))
     output.answer(answer, views.stock([answer.stock_level]), json=json)
 
