@@ -2,20 +2,19 @@
 not parse is a usage error that shows the accepted form.
 """
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
-from ordermesh.ops.v1 import ops_service_pb2
-from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.v1 import order_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-from chassis.values.convert import timestamp
 from chassis.values.money import Money, MoneyError, minor_digits, to_message
 from omctl.config import SERVICES
-from omctl.names import name_of, values_of
+from omctl.names import values_of
 
 TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
@@ -79,21 +78,6 @@ def units(text: str) -> int:
     return int(text)
 
 
-def status(text: str) -> int:
-    """Returns an order status by its name."""
-    return _value(order_pb2.OrderStatus, text)
-
-
-def stock_status(text: str) -> int:
-    """Returns a stock status by its name."""
-    return _value(order_pb2.StockStatus, text)
-
-
-def failed_state(text: str) -> int:
-    """Returns a failed event's state by its name."""
-    return _value(ops_service_pb2.FailedEventState, text)
-
-
 def service(text: str) -> str:
     """Returns the name of one of the five services, in lower case."""
     if text.lower() not in SERVICES:
@@ -111,11 +95,16 @@ def consumer(text: str) -> str:
     return text
 
 
-def _value(enum: object, text: str) -> int:
+def value_of(enum: object) -> Callable[[str], int]:
+    """Returns a parser of the enum's names, such as a status."""
     known = values_of(enum)
-    if text.lower() not in known:
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.")
-    return known[text.lower()]
+
+    def parse(text: str) -> int:
+        if text.lower() not in known:
+            raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.")
+        return known[text.lower()]
+
+    return parse
 
 
 def uuid(text: str) -> str:
@@ -126,20 +115,6 @@ def uuid(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is no UUID.") from error
 
 
-def is_uuid(text: str) -> bool:
-    """Returns whether the text is an order's id, and not an order number."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
 def moment(time: datetime | None) -> Timestamp | None:
-    """Returns a typed time as a Timestamp; a time without a zone is local."""
-    return timestamp(time.astimezone(UTC)) if time else None
-
-
-def order_status_name(value: int) -> str:
-    """Returns the name of an order status, as the command line accepts it."""
-    return name_of(order_pb2.OrderStatus, value)
+    """Returns a typed time, of whole seconds, as a Timestamp; a time without a zone is local."""
+    return Timestamp(seconds=int(time.timestamp())) if time else None

@@ -7,7 +7,6 @@ from ordermesh.options.v1 import options_pb2
 
 from chassis.values.errors import Deferred, Failure, NotFound, Overloaded
 
-OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3

@@ -1,7 +1,9 @@
-"""Names of the contracts' enum values on the command line. Pure."""
+"""Names of the contracts: enum values on the command line, and methods. Pure."""
 
 import re
 from typing import Any
+
+from google.protobuf.message import Message
 
 
 def name_of(enum: Any, value: int) -> str:
@@ -16,6 +18,11 @@ def name_of(enum: Any, value: int) -> str:
 def values_of(enum: Any) -> dict[str, int]:
     """Returns every value except "unspecified", by its name."""
     return {name_of(enum, number): number for number in enum.DESCRIPTOR.values_by_number if number}
+
+
+def method_name(request: Message) -> str:
+    """Returns the name of the method that takes the request: a rule of the contracts."""
+    return request.DESCRIPTOR.name.removesuffix("Request")
 
 
 def _prefix(enum: Any) -> str:

@@ -26,6 +26,19 @@ RequestId = Annotated[
     ),
 ]
 
+Services = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--service",
+        parser=arguments.service,
+        metavar="SERVICE",
+        help="Only this service. Repeatable; all five by default.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Change nothing; count the events that match.")
+]
+
 
 def print_request_id(request_id: str | None) -> str:
     """Prints the request's id on stderr and returns it; a new one if None.

@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from uuid import UUID
 
 import typer
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from rich.console import Console
 
-from chassis.rpc.client import Channel, ask, pages
+from chassis.rpc.client import Channel, ask
 from chassis.values.errors import Failure, NotFound
 from omctl import arguments, output, views
-from omctl.calls import connected, fail, run, settings
+from omctl.calls import connected, fail, print_list, run, sending, settings
 from omctl.errors import EXIT_CODES, FAILED, exit_code
+from omctl.names import name_of
 from omctl.options import Json, Note, RequestId, Timeout, print_request_id
 from omctl.undo import Undo
 from omctl.watching import timeline, transitions
@@ -107,33 +110,33 @@ def create(
         ),
         request_id=print_request_id(request_id),  # last: an invalid command line prints no id
     )
-
-    async def work(channel: Channel) -> None:
-        order = (await ask(_stub(channel).CreateOrder, request, timeout_s=timeout)).order
-        _show(order, json=json)
-
-    run(settings().order_address, work)
+    answer = run(settings().order_address, sending(OrderServiceStub, request, timeout))
+    _show(answer.order, json=json)
 
 
 @app.command(epilog=EXIT_CODES)
 def get(order: OrderArgument, json: Json = False, timeout: Timeout = 10.0) -> None:
     """Shows one order: its status, its lines, its parcels."""
-
-    async def work(channel: Channel) -> None:
-        _show(await _find(_stub(channel), order, timeout), json=json)
-
-    run(settings().order_address, work)
+    _show(run(settings().order_address, partial(_find, which=order, timeout_s=timeout)), json=json)
 
 
 @app.command("list", epilog=EXIT_CODES)
 def list_(
     status: Annotated[
         list[int] | None,
-        typer.Option(parser=arguments.status, metavar="STATUS", help="Only this. Repeatable."),
+        typer.Option(
+            parser=arguments.value_of(order_pb2.OrderStatus),
+            metavar="STATUS",
+            help="Only this. Repeatable.",
+        ),
     ] = None,
     stock_status: Annotated[
         int | None,
-        typer.Option(parser=arguments.stock_status, metavar="STATUS", help="E.g. commit_pending."),
+        typer.Option(
+            parser=arguments.value_of(order_pb2.StockStatus),
+            metavar="STATUS",
+            help="E.g. commit_pending.",
+        ),
     ] = None,
     customer_id: Annotated[str | None, typer.Option()] = None,
     external_reference: Annotated[str | None, typer.Option()] = None,
@@ -158,13 +161,17 @@ def list_(
         stock_status=cast("Any", stock_status),
     )
 
-    async def work(channel: Channel) -> None:
-        every = pages(
-            _stub(channel).ListOrders, request, "orders", size=PAGE, limit=limit, timeout_s=timeout
-        )
-        await output.listing(every, request, views.orders, json=json)
-
-    run(settings().order_address, work)
+    print_list(
+        settings().order_address,
+        OrderServiceStub,
+        request,
+        "orders",
+        views.orders,
+        page_size=PAGE,
+        limit=limit,
+        json=json,
+        timeout_s=timeout,
+    )
 
 
 @app.command("timeline", epilog=EXIT_CODES)
@@ -172,9 +179,8 @@ def timeline_(order: OrderArgument, json: Json = False, timeout: Timeout = 10.0)
     """Shows an order's transitions so far, oldest first."""
 
     async def work(channel: Channel) -> None:
-        orders = _stub(channel)
-        order_id = (await _find(orders, order, timeout)).order_id
-        async for change in transitions(orders, order_id, timeout):
+        order_id = (await _find(channel, order, timeout)).order_id
+        async for change in transitions(OrderServiceStub(channel), order_id, timeout):
             _print_transition(change, json=json)
 
     run(settings().order_address, work)
@@ -186,7 +192,7 @@ def watch(
     until: Annotated[
         int | None,
         typer.Option(
-            parser=arguments.status,
+            parser=arguments.value_of(order_pb2.OrderStatus),
             metavar="STATUS",
             help="Wait for this status; exit code 1 if the order ends in another one.",
         ),
@@ -206,16 +212,16 @@ def watch(
     """Shows an order's transitions, then each new one, until the order is delivered, cancelled,
     refunded or failed.
     """
-    awaited = None if until is None else arguments.order_status_name(until)
+    awaited = None if until is None else name_of(order_pb2.OrderStatus, until)
     ends = ENDS - {"delivered"} if awaited == "refunded" else ENDS
 
     async def work(channel: Channel) -> None:
-        orders = _stub(channel)
-        order_id = (await _find(orders, order, 10.0)).order_id
+        orders = OrderServiceStub(channel)
+        order_id = (await _find(channel, order, 10.0)).order_id
         async with aclosing(timeline(orders, order_id, idle_timeout)) as changes:
             async for change in changes:
                 _print_transition(change, json=json)
-                status = arguments.order_status_name(change.new_status)
+                status = name_of(order_pb2.OrderStatus, change.new_status)
                 if status == awaited:
                     return
                 if status in ends and not await _has_later_transition(orders, order_id, change):
@@ -238,18 +244,8 @@ def cancel(
     """Cancels an order of which nothing was delivered. The services release its stock, refund its
     payment and recall its parcels.
     """
-
-    async def work(channel: Channel) -> None:
-        found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.CancelOrderRequest(
-            request_id=print_request_id(request_id),
-            order_id=found.order_id,
-            reason=reason,
-            note=note,
-        )
-        _show((await ask(_stub(channel).CancelOrder, request, timeout_s=timeout)).order, json=json)
-
-    run(settings().order_address, work)
+    request = order_service_pb2.CancelOrderRequest(reason=reason, note=note)
+    _change(order, request, request_id, json=json, timeout_s=timeout)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -307,22 +303,8 @@ def cancel_items(
     cancels the order.
     """
     lines = [arguments.cancelled_line(each) for each in item]
-
-    async def work(channel: Channel) -> None:
-        found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.CancelOrderItemsRequest(
-            request_id=print_request_id(request_id),
-            order_id=found.order_id,
-            lines=lines,
-            reason=reason,
-            note=note,
-        )
-        _show(
-            (await ask(_stub(channel).CancelOrderItems, request, timeout_s=timeout)).order,
-            json=json,
-        )
-
-    run(settings().order_address, work)
+    request = order_service_pb2.CancelOrderItemsRequest(lines=lines, reason=reason, note=note)
+    _change(order, request, request_id, json=json, timeout_s=timeout)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -334,27 +316,39 @@ def retry(
     timeout: Timeout = 10.0,
 ) -> None:
     """Retries a failed order: reserves its stock again; the order is pending until it is paid."""
-
-    async def work(channel: Channel) -> None:
-        found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.RetryOrderRequest(
-            request_id=print_request_id(request_id), order_id=found.order_id, note=note
-        )
-        _show((await ask(_stub(channel).RetryOrder, request, timeout_s=timeout)).order, json=json)
-
-    run(settings().order_address, work)
+    request = order_service_pb2.RetryOrderRequest(note=note)
+    _change(order, request, request_id, json=json, timeout_s=timeout)
 
 
-def _stub(channel: Channel) -> "OrderServiceAsyncStub":
-    return OrderServiceStub(channel)
+def _change(
+    order: str, request: Any, request_id: str | None, *, json: bool, timeout_s: float
+) -> None:
+    """Finds the order, sends a request that changes it, and shows the order afterwards."""
+
+    async def work(channel: Channel) -> order_pb2.Order:
+        request.order_id = (await _find(channel, order, timeout_s)).order_id
+        request.request_id = print_request_id(request_id)
+        answer = await sending(OrderServiceStub, request, timeout_s)(channel)
+        changed: order_pb2.Order = answer.order
+        return changed
+
+    _show(run(settings().order_address, work), json=json)
 
 
-async def _find(orders: "OrderServiceAsyncStub", which: str, timeout_s: float) -> order_pb2.Order:
+async def _find(channel: Channel, which: str, timeout_s: float) -> order_pb2.Order:
     """Returns the order with this id or number. Raises NotFound."""
-    if arguments.is_uuid(which):
-        by_id = order_service_pb2.GetOrderRequest(order_id=arguments.uuid(which))
-        return (await ask(orders.GetOrder, by_id, timeout_s=timeout_s)).order
-    number = which.upper()
+    orders = OrderServiceStub(channel)
+    try:
+        order_id = str(UUID(which))
+    except ValueError:
+        return await _find_by_number(orders, which.upper(), timeout_s)
+    by_id = order_service_pb2.GetOrderRequest(order_id=order_id)
+    return (await ask(orders.GetOrder, by_id, timeout_s=timeout_s)).order
+
+
+async def _find_by_number(
+    orders: "OrderServiceAsyncStub", number: str, timeout_s: float
+) -> order_pb2.Order:
     by_number = order_service_pb2.ListOrdersRequest(order_number=number, page_size=1)
     found = (await ask(orders.ListOrders, by_number, timeout_s=timeout_s)).orders
     if not found:

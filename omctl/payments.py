@@ -1,15 +1,15 @@
 """`omctl payment ...`"""
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
-from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from rich.console import Console
 
-from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
-from omctl.calls import run, settings
+from omctl.calls import print_list, run, sending, settings
 from omctl.errors import EXIT_CODES
 from omctl.options import Json, Note, RequestId, Timeout, print_request_id
 
@@ -36,19 +36,7 @@ def list_(
     timeout: Timeout = 10.0,
 ) -> None:
     """Lists an order's payments, newest first, with the refunded amount of each."""
-    request = payment_service_pb2.ListPaymentsRequest(order_id=order)
-
-    async def work(channel: Channel) -> None:
-        every = pages(
-            PaymentServiceStub(channel).ListPayments,
-            request,
-            "payments",
-            size=PAGE,
-            timeout_s=timeout,
-        )
-        await output.listing(every, request, views.payments, json=json)
-
-    run(settings().payment_address, work)
+    _print_payments(order, views.payments, json=json, timeout_s=timeout)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -59,19 +47,7 @@ def contradictions(
     timeout: Timeout = 10.0,
 ) -> None:
     """Lists reports on an order's payments in which a processor contradicts its earlier report."""
-    request = payment_service_pb2.ListPaymentsRequest(order_id=order)
-
-    async def work(channel: Channel) -> None:
-        every = pages(
-            PaymentServiceStub(channel).ListPayments,
-            request,
-            "payments",
-            size=PAGE,
-            timeout_s=timeout,
-        )
-        await output.listing(every, request, views.contradictions, json=False)
-
-    run(settings().payment_address, work)
+    _print_payments(order, views.contradictions, json=False, timeout_s=timeout)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -101,14 +77,8 @@ def resolve(
         contradiction_id=contradiction,
         note=note,
     )
-
-    async def work(channel: Channel) -> None:
-        answer = await ask(
-            PaymentServiceStub(channel).ResolveContradiction, request, timeout_s=timeout
-        )
-        output.show(views.contradictions([answer.payment]), Console())
-
-    run(settings().payment_address, work)
+    answer = run(settings().payment_address, sending(PaymentServiceStub, request, timeout))
+    output.show(views.contradictions([answer.payment]), Console())
 
 
 @app.command(epilog=EXIT_CODES)
@@ -127,12 +97,8 @@ def void(
     request = payment_service_pb2.VoidPaymentRequest(
         request_id=print_request_id(request_id), payment_id=payment, note=note
     )
-
-    async def work(channel: Channel) -> None:
-        answer = await ask(PaymentServiceStub(channel).VoidPayment, request, timeout_s=timeout)
-        output.answer(answer, views.payments([answer.payment]), json=json)
-
-    run(settings().payment_address, work)
+    answer = run(settings().payment_address, sending(PaymentServiceStub, request, timeout))
+    output.answer(answer, views.payments([answer.payment]), json=json)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -180,9 +146,24 @@ def refund(
         expected_version=expected_version,
         note=note,
     )
+    answer = run(settings().payment_address, sending(PaymentServiceStub, request, timeout))
+    output.answer(answer, views.payments([answer.payment]), json=json)
 
-    async def work(channel: Channel) -> None:
-        answer = await ask(PaymentServiceStub(channel).RefundPayment, request, timeout_s=timeout)
-        output.answer(answer, views.payments([answer.payment]), json=json)
 
-    run(settings().payment_address, work)
+def _print_payments(
+    order_id: str,
+    view: Callable[[Sequence[payment_pb2.Payment]], output.Table],
+    *,
+    json: bool,
+    timeout_s: float,
+) -> None:
+    print_list(
+        settings().payment_address,
+        PaymentServiceStub,
+        payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+        "payments",
+        view,
+        page_size=PAGE,
+        json=json,
+        timeout_s=timeout_s,
+    )

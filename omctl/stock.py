@@ -1,19 +1,15 @@
 """`omctl stock ...`"""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from ordermesh.warehouse.v1 import inventory_service_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 
-from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
-from omctl.calls import run, settings
+from omctl.calls import print_list, run, sending, settings
 from omctl.errors import EXIT_CODES
 from omctl.options import Json, Note, RequestId, Timeout, print_request_id
-
-if TYPE_CHECKING:  # it is a type alone
-    from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
 
 PAGE = 1_000
 
@@ -45,12 +41,8 @@ def receive(
     request = inventory_service_pb2.ReceiveStockRequest(
         request_id=print_request_id(request_id), warehouse_id=warehouse, lines=lines, note=note
     )
-
-    async def work(channel: Channel) -> None:
-        answer = await ask(_stub(channel).ReceiveStock, request, timeout_s=timeout)
-        output.answer(answer, views.stock(answer.stock_levels), json=json)
-
-    run(settings().warehouse_address, work)
+    answer = run(settings().warehouse_address, sending(InventoryServiceStub, request, timeout))
+    output.answer(answer, views.stock(answer.stock_levels), json=json)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -78,12 +70,8 @@ def adjust(
         delta=delta,
         note=note,
     )
-
-    async def work(channel: Channel) -> None:
-        answer = await ask(_stub(channel).AdjustStock, request, timeout_s=timeout)
-        output.answer(answer, views.stock([answer.stock_level]), json=json)
-
-    run(settings().warehouse_address, work)
+    answer = run(settings().warehouse_address, sending(InventoryServiceStub, request, timeout))
+    output.answer(answer, views.stock([answer.stock_level]), json=json)
 
 
 @app.command("list", epilog=EXIT_CODES)
@@ -95,21 +83,14 @@ def list_(
     timeout: Timeout = 10.0,
 ) -> None:
     """Lists the stock levels, by warehouse and SKU."""
-    request = inventory_service_pb2.ListStockLevelsRequest(warehouse_id=warehouse, skus=sku or [])
-
-    async def work(channel: Channel) -> None:
-        every = pages(
-            _stub(channel).ListStockLevels,
-            request,
-            "stock_levels",
-            size=PAGE,
-            limit=limit,
-            timeout_s=timeout,
-        )
-        await output.listing(every, request, views.stock, json=json)
-
-    run(settings().warehouse_address, work)
-
-
-def _stub(channel: Channel) -> "InventoryServiceAsyncStub":
-    return InventoryServiceStub(channel)
+    print_list(
+        settings().warehouse_address,
+        InventoryServiceStub,
+        inventory_service_pb2.ListStockLevelsRequest(warehouse_id=warehouse, skus=sku or []),
+        "stock_levels",
+        views.stock,
+        page_size=PAGE,
+        limit=limit,
+        json=json,
+        timeout_s=timeout,
+    )

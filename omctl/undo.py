@@ -4,10 +4,11 @@ The order service lacks it when its database was restored to an older state. Eac
 RPC.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
+from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
 from ordermesh.order.v1 import order_service_pb2
@@ -19,13 +20,13 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from ordermesh.warehouse.v1 import reservation_service_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.rpc.client import Channel, ask, pages
+from chassis.rpc.client import Channel, ask
 from chassis.values.errors import NotFound, Refused
+from omctl.audit.facts import every_record
 from omctl.audit.money import retained
 from omctl.audit.orders import AT_REST, OVER
-from omctl.names import name_of
+from omctl.names import method_name, name_of
 
-PAGE = 100
 NOTE = "the order service has no such order"
 
 
@@ -44,6 +45,7 @@ class Undo:
         self._payments = PaymentServiceStub(channels["payment"])
         self._reservations = ReservationServiceStub(channels["warehouse"])
         self.refused = False
+        self._delivered = False  # at least one parcel
         # Warehouses and attempts with a fulfilment: its event uncommits their units.
         self._worked_on: set[tuple[str, int]] = set()
 
@@ -60,26 +62,13 @@ class Undo:
         """Takes every step and yields its result. After a refused step the others follow. Raises
         Failure if a service does not answer.
         """
-        async for line in self._works():
-            yield line
-        shipments = await self._all(
-            self._shipping.ListShipments,
-            shipping_service_pb2.ListShipmentsRequest(order_id=self._order_id),
-            "shipments",
-        )
-        async for line in self._recalls(shipments):
-            yield line
-        if any(each.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED for each in shipments):
-            yield "payments: not refunded: a parcel was delivered. `omctl payment refund` refunds"
-        else:
-            async for line in self._gives_back():
+        for part in (self._works, self._recalls, self._gives_back, self._releases):
+            async for line in part():
                 yield line
-        async for line in self._releases():
-            yield line
 
     async def _works(self) -> AsyncIterator[str]:
         request = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=self._order_id)
-        works = await self._all(self._fulfillments.ListFulfillments, request, "fulfillments")
+        works = await self._all(self._fulfillments, request, "fulfillments")
         self._worked_on = {(work.warehouse_id, work.attempt) for work in works}
         for work in works:
             if name_of(fulfillment_pb2.FulfillmentStatus, work.status) not in OVER:
@@ -88,39 +77,43 @@ class Undo:
                     fulfillment_id=work.fulfillment_id,
                     note=NOTE,
                 )
-                call = ask(self._fulfillments.CancelFulfillment, cancel, timeout_s=self._timeout_s)
-                yield await self._done(f"fulfilment {work.fulfillment_id}: cancelled", call)
+                what = f"fulfilment {work.fulfillment_id}: cancelled"
+                yield await self._do(what, self._fulfillments, cancel)
 
-    async def _recalls(self, shipments: Sequence[Any]) -> AsyncIterator[str]:
-        for each in shipments:
+    async def _recalls(self) -> AsyncIterator[str]:
+        request = shipping_service_pb2.ListShipmentsRequest(order_id=self._order_id)
+        for each in await self._all(self._shipping, request, "shipments"):
+            self._delivered |= each.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
             if each.status not in AT_REST and not each.HasField("recall_time"):
                 cancel = shipping_service_pb2.CancelShipmentRequest(
                     request_id=self._id("shipment", each.shipment_id, each.version),
                     shipment_id=each.shipment_id,
                 )
-                call = ask(self._shipping.CancelShipment, cancel, timeout_s=self._timeout_s)
-                yield await self._done(f"shipment {each.shipment_id}: recalled", call)
+                what = f"shipment {each.shipment_id}: recalled"
+                yield await self._do(what, self._shipping, cancel)
 
     async def _gives_back(self) -> AsyncIterator[str]:
+        if self._delivered:
+            yield "payments: not refunded: a parcel was delivered. `omctl payment refund` refunds"
+            return
         request = payment_service_pb2.ListPaymentsRequest(order_id=self._order_id)
-        for payment in await self._all(self._payments.ListPayments, request, "payments"):
+        for payment in await self._all(self._payments, request, "payments"):
             if not retained(payment):
                 continue
             request_id = self._id("payment", payment.payment_id, payment.version)
             names = {"request_id": request_id, "payment_id": payment.payment_id}
-            call: Awaitable[Any]
             if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
+                what = f"payment {payment.payment_id}: voided"
                 void = payment_service_pb2.VoidPaymentRequest(**names)
-                call = ask(self._payments.VoidPayment, void, timeout_s=self._timeout_s)
-                yield await self._done(f"payment {payment.payment_id}: voided", call)
+                yield await self._do(what, self._payments, void)
             else:
+                what = f"payment {payment.payment_id}: refunded"
                 refund = payment_service_pb2.RefundPaymentRequest(**names)
-                call = ask(self._payments.RefundPayment, refund, timeout_s=self._timeout_s)
-                yield await self._done(f"payment {payment.payment_id}: refunded", call)
+                yield await self._do(what, self._payments, refund)
 
     async def _releases(self) -> AsyncIterator[str]:
         request = reservation_service_pb2.ListReservationsRequest(order_id=self._order_id)
-        found = await self._all(self._reservations.ListReservations, request, "reservations")
+        found = await self._all(self._reservations, request, "reservations")
         held = {r.attempt for r in found if any(line.reserved for line in r.lines)}
         for attempt in sorted(held):
             release = reservation_service_pb2.ReleaseReservationRequest(
@@ -129,8 +122,8 @@ class Undo:
                     order_id=self._order_id, attempt=attempt
                 ),
             )
-            call = ask(self._reservations.ReleaseReservation, release, timeout_s=self._timeout_s)
-            yield await self._done(f"reservation of attempt {attempt}: released", call)
+            what = f"reservation of attempt {attempt}: released"
+            yield await self._do(what, self._reservations, release)
         for each in found:
             units = sum(line.committed for line in each.lines)
             if units and (each.warehouse_id, each.attempt) not in self._worked_on:
@@ -140,19 +133,20 @@ class Undo:
                     " available"
                 )
 
-    async def _done(self, what: str, call: Awaitable[Any]) -> str:
+    async def _do(self, what: str, stub: Any, request: Message) -> str:
+        """Sends the request; returns `what` it has done, or its refusal."""
+        method = getattr(stub, method_name(request))
         try:
-            await call
+            await ask(method, request, timeout_s=self._timeout_s)
         except Refused as refusal:
             self.refused = True
             return f"{what.partition(':')[0]}: refused, {refusal.reason}: {refusal}"
         return what
 
-    async def _all(self, method: Any, request: Any, field: str) -> list[Any]:
-        found: list[Any] = []
-        async for page in pages(method, request, field, size=PAGE, timeout_s=self._timeout_s):
-            found += page
-        return found
+    async def _all(self, stub: Any, request: Message, field: str) -> list[Any]:
+        return await every_record(
+            getattr(stub, method_name(request)), request, field, self._timeout_s
+        )
 
     def _id(self, *of: object) -> str:
         return str(uuid5(UUID(self._order_id), f"undo:{of}"))

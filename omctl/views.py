@@ -19,7 +19,7 @@ def orders(found: Sequence[order_pb2.Order]) -> Table:
     rows = [
         (
             order.order_number,
-            _status(order.status),
+            name_of(order_pb2.OrderStatus, order.status),
             money(order.total_amount),
             str(sum(item.quantity - item.cancelled_quantity for item in order.items)),
             order.customer_id or "-",
@@ -35,8 +35,8 @@ def facts(order: order_pb2.Order) -> Iterator[str]:
     """Returns an order's fields, except its lines, as lines of text."""
     yield f"order      {order.order_number} ({order.order_id})"
     yield (
-        f"status     {_status(order.status)}: {order.status_reason}; version {order.version},"
-        f" attempt {order.attempt}"
+        f"status     {name_of(order_pb2.OrderStatus, order.status)}: {order.status_reason};"
+        f" version {order.version}, attempt {order.attempt}"
     )
     yield (
         f"also       payment {name_of(order_pb2.PaymentStatus, order.payment_status)}, "
@@ -106,7 +106,9 @@ def transition(change: order_pb2.OrderTransition) -> str:
     actor = f"{change.actor} for {change.claimed_actor}" if change.claimed_actor else change.actor
     note = f"  {change.note}" if change.note else ""
     why = f"{change.reason}  (by {actor}, version {change.order_version}){note}"
-    return f"{time(change.occur_time)}  {_status(change.new_status):<10}  {why}"
+    return (
+        f"{time(change.occur_time)}  {name_of(order_pb2.OrderStatus, change.new_status):<10}  {why}"
+    )
 
 
 def payments(found: Sequence[payment_pb2.Payment]) -> Table:
@@ -176,17 +178,13 @@ def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:
     return Table(headings, rows, frozenset(range(2, 7)))
 
 
-def _status(value: int) -> str:
-    return name_of(order_pb2.OrderStatus, value)
-
-
 def failed_events(found: Sequence[ops_service_pb2.FailedEvent]) -> Table:
     """Returns one row for each event. Other commands name it by consumer and event."""
     rows = [
         (
             event.consumer,
             event.event_id,
-            _failed_state(event.state),
+            name_of(ops_service_pb2.FailedEventState, event.state),
             event.subject,
             event.aggregate_id or "-",
             event.reason,
@@ -205,7 +203,10 @@ def failed_events(found: Sequence[ops_service_pb2.FailedEvent]) -> Table:
 def failed_event(event: ops_service_pb2.FailedEvent) -> Iterator[str]:
     """Returns a failed event's fields, except its payload, as lines of text."""
     yield f"event      {event.event_id} at {event.consumer}"
-    yield f"state      {_failed_state(event.state)}: {event.reason}; tried {event.attempts} times"
+    yield (
+        f"state      {name_of(ops_service_pb2.FailedEventState, event.state)}: {event.reason};"
+        f" tried {event.attempts} times"
+    )
     if event.HasField("next_try_time"):
         yield (
             f"next try   {time(event.next_try_time)}, or when the record that it waits for changes"
@@ -271,7 +272,3 @@ def republished(found: Mapping[str, ops_service_pb2.RepublishEventsResponse]) ->
         [(name, str(answer.event_count)) for name, answer in found.items()],
         frozenset({1}),
     )
-
-
-def _failed_state(value: int) -> str:
-    return name_of(ops_service_pb2.FailedEventState, value)

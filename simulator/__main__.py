@@ -19,7 +19,7 @@ from simulator import load as load_command
 from simulator import report
 from simulator.config import Settings
 from simulator.ledger import FileFault, read
-from simulator.meter import Meter
+from simulator.meter import metered
 from simulator.replay import replay as replay_invoices
 from simulator.services import Services, Unreachable, connected
 from simulator.shoppers import Shoppers
@@ -105,14 +105,14 @@ def replay(
         returns = f" (credits to be returned: {len(ledger.credits)})" if ledger.credits else ""
         left = f"{len(ledger.left):,} of {ledger.rows:,} rows cannot (listed at the end)"
         _say(f"{len(ledger.invoices)} invoices can be ordered{returns}; {left}")
-        with Meter(console, len(ledger.invoices)) as meter:
+        with metered(console, len(ledger.invoices)) as count:
             done = await replay_invoices(
                 services,
                 Shoppers(services, world, timeout),
                 ledger,
                 label=again,
                 concurrency=concurrency,
-                progress=meter.walked,
+                progress=count,
             )
         for line in report.lines(done):
             _say(line)
@@ -148,7 +148,9 @@ def load(
 def _run(work: Work, *, all_orders: bool = False) -> None:
     """Runs the work beside the simulated staff, and ends the program with its exit code."""
     try:
-        code = asyncio.run(_live(work, _settings(), all_orders=all_orders))
+        code = asyncio.run(_live(work, Settings(), all_orders=all_orders))
+    except ValidationError as error:
+        _fail("\n".join(faults(Settings, error)), USAGE)
     except KeyboardInterrupt:
         _fail("Stopped. Orders that were under way stay where they are.", INTERRUPTED)
     except Unreachable as silence:
@@ -185,13 +187,6 @@ async def _live(work: Work, settings: Settings, *, all_orders: bool) -> int:
             working.cancel()
             await asyncio.wait({background, working})
             await broker.close()
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        _fail("\n".join(faults(Settings, error)), USAGE)
 
 
 def _say(text: str) -> None:

@@ -6,19 +6,17 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
-from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 
 from chassis.values.money import from_message
+from omctl.audit.difference import ARRIVED
 from simulator.services import Services
 
 PAGE: Final = 1_000
-# Statuses of orders that were delivered.
-ARRIVED: Final = frozenset({order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_REFUNDED})
 # Time in which the stock ledger must have a delivery's movements, and a service must answer.
 TIMEOUT_S: Final = 30.0
 LOOK_S: Final = 0.2
@@ -55,14 +53,16 @@ async def books(services: Services, order_ids: Sequence[str], concurrency: int) 
 
 async def _books_of(services: Services, order_id: str) -> Books:
     order = (
-        await _ask(
-            services, services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id)
+        await services.ask(
+            services.orders.GetOrder,
+            order_service_pb2.GetOrderRequest(order_id=order_id),
+            wait_s=TIMEOUT_S,
         )
     ).order
-    payments = await _ask(
-        services,
+    payments = await services.ask(
         services.payments.ListPayments,
         payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+        wait_s=TIMEOUT_S,
     )
     units = sum(item.quantity for item in order.items)
     returned = sum(item.returned_quantity for item in order.items)
@@ -120,12 +120,8 @@ async def _moved_now(
     )
     units = 0
     while True:
-        page = await _ask(services, services.inventory.ListStockMovements, request)
+        page = await services.ask(services.inventory.ListStockMovements, request, wait_s=TIMEOUT_S)
         units += sum(int(movement.quantity) for movement in page.stock_movements)
         if not page.next_page_token:
             return units
         request.page_token = page.next_page_token
-
-
-async def _ask(services: Services, method: Any, request: Message) -> Any:
-    return await services.ask(method, request, wait_s=TIMEOUT_S)

@@ -40,8 +40,9 @@ async def demo(services: Services, world: World, say: Say, wait_s: float) -> boo
     except Failure as failure:
         say(f"The order could not be placed: {reason(failure)}: {failure}")
         return False
+    contents = ", ".join(f"{item.quantity} × {item.sku}" for item in order.items)
     say(
-        f"order {order.order_number} ({order.order_id}): {_contents(order)},"
+        f"order {order.order_number} ({order.order_id}): {contents},"
         f" {from_message(order.total_amount)}"
     )
     followed = world.follow(order)
@@ -145,10 +146,6 @@ async def _print_timeline(
             if transition.new_status in ENDS:
                 return transition
     raise AssertionError("a watch ends after one of ENDS")
-
-
-def _contents(order: order_pb2.Order) -> str:
-    return ", ".join(f"{item.quantity} × {item.sku}" for item in order.items)
 
 
 def _time(moment: Timestamp) -> datetime:

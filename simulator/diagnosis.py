@@ -1,9 +1,7 @@
 """Finds the step at which an order is stuck, from the services' records of it."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
@@ -24,26 +22,26 @@ async def why_stuck(services: Services, order_id: str, trouble: str = "") -> str
     """Returns one or two sentences. `trouble` is the last failure of a step for the order."""
     try:
         order = (
-            await _ask(
-                services,
+            await services.ask(
                 services.orders.GetOrder,
                 order_service_pb2.GetOrderRequest(order_id=order_id),
+                timeout_s=LOOK_S,
             )
         ).order
-        payments = await _ask(
-            services,
+        payments = await services.ask(
             services.payments.ListPayments,
             payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+            timeout_s=LOOK_S,
         )
-        works = await _ask(
-            services,
+        works = await services.ask(
             services.fulfillments.ListFulfillments,
             fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id),
+            timeout_s=LOOK_S,
         )
-        shipments = await _ask(
-            services,
+        shipments = await services.ask(
             services.shipping.ListShipments,
             shipping_service_pb2.ListShipmentsRequest(order_id=order_id),
+            timeout_s=LOOK_S,
         )
     except Failure as failure:
         return f"the services could not be read: {failure}"
@@ -118,7 +116,3 @@ def _look(*services: str) -> str:
         f"look at the log and the failed events of {' and '.join(services)} (`make run` keeps"
         f" {logs})"
     )
-
-
-async def _ask(services: Services, method: Any, request: Message) -> Any:
-    return await services.ask(method, request, timeout_s=LOOK_S)

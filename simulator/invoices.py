@@ -75,11 +75,6 @@ class Row:
         """The customer's number. Some editions of the data set write it as a decimal."""
         return self.customer.removesuffix(".0")
 
-    @property
-    def amount(self) -> Decimal:
-        """Quantity × price in pounds, exactly; 0 if they cannot be parsed."""
-        return self.units * (_decimal(self.price) or Decimal())
-
 
 @dataclass(frozen=True, slots=True)
 class Left:

@@ -1,7 +1,7 @@
 """Shows the progress of a replay: a bar on a terminal, a line for each invoice in a pipe."""
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,41 +12,26 @@ from simulator.replay import Walked
 from simulator.returns import CLOSED
 
 
-class Meter:
-    """Counts the invoices that are done."""
+@contextmanager
+def metered(console: Console, total: int) -> Iterator[Callable[[Walked], None]]:
+    """Yields a function that counts and shows one more invoice."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("replaying", total=total)
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total, self._done = console, total, 0
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        self._bar = Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        )
-        self._task = self._bar.add_task("replaying", total=total)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    def walked(self, walked: Walked) -> None:
-        """Counts and shows one more invoice."""
-        self._done += 1
-        self._bar.advance(self._task)
+    def count(walked: Walked) -> None:
+        bar.advance(task)
         through = walked.arrived and all(each.outcome == CLOSED for each in walked.returned)
-        if not self._console.is_terminal or not through:
-            self._console.print(line(walked, self._done, self._total), markup=False)
+        if not console.is_terminal or not through:
+            console.print(line(walked, int(bar.tasks[task].completed), total), markup=False)
+
+    with bar:
+        yield count
 
 
 def line(walked: Walked, done: int, total: int) -> str:

@@ -14,9 +14,9 @@ from simulator.books import Books, books
 from simulator.credits import Credit
 from simulator.invoices import Invoice
 from simulator.ledger import Ledger
-from simulator.returns import Returned, give_back
+from simulator.returns import REFUSED, Returned, give_back
 from simulator.services import Services, reason
-from simulator.shoppers import ARRIVED, REFUSED, Purchase, Shoppers
+from simulator.shoppers import ARRIVED, Purchase, Shoppers
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ request_id, so a second call is a repeat.
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -90,14 +90,10 @@ def receipts(
         inventory_service_pb2.ReceiveStockRequest(
             request_id=request_id(key, f"ReceiveStock:{warehouse}"),
             warehouse_id=warehouse,
-            lines=_lines(skus, needed),
+            lines=[
+                inventory_service_pb2.ReceivedLine(sku=sku, quantity=needed[sku]) for sku in skus
+            ],
         )
         for warehouse in WAREHOUSES
         if (skus := [sku for sku in needed if home(sku) == warehouse])
     ]
-
-
-def _lines(
-    skus: Iterable[str], needed: Mapping[str, int]
-) -> list[inventory_service_pb2.ReceivedLine]:
-    return [inventory_service_pb2.ReceivedLine(sku=sku, quantity=needed[sku]) for sku in skus]

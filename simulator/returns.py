@@ -15,7 +15,7 @@ from chassis.values.errors import Failure
 from omctl.names import name_of
 from simulator.credits import Credit
 from simulator.requests import home, request_id
-from simulator.services import Services, reason, verb
+from simulator.services import Services, reason
 
 LOOK_S: Final = 0.2
 CLOSED: Final = "closed"
@@ -109,6 +109,7 @@ async def give_back(
         item = (
             await services.ask(services.returns.CreateReturn, request, wait_s=wait_s)
         ).order_return
+        item = await take_back(services, item, wait_s)
         while item.status not in ENDS:
             if time.monotonic() > deadline:
                 return Returned(
@@ -116,7 +117,10 @@ async def give_back(
                     STUCK,
                     f"the return is {_name(item)} ({item.status_reason}), and is stuck",
                 )
-            item = await _on(services, item, wait_s)
+            await asyncio.sleep(LOOK_S)
+            read = api.GetReturnRequest(return_id=item.return_id)
+            answer = await services.ask(services.returns.GetReturn, read, wait_s=wait_s)
+            item = await take_back(services, answer.order_return, wait_s)
     except Failure as failure:
         return Returned(credit, REFUSED, f"{reason(failure)}: {failure}")
     return Returned(
@@ -126,24 +130,13 @@ async def give_back(
     )
 
 
-async def take_back(services: Services, item: return_pb2.Return) -> None:
-    """Takes every step of the staff that the return waits for. Raises a Failure."""
-    while (step := next_step(item)) is not None:
-        item = (await services.ask(getattr(services.returns, verb(step)), step)).order_return
-
-
-async def _on(services: Services, item: return_pb2.Return, wait_s: float) -> return_pb2.Return:
-    """Returns the return after its next step; if the services have the next step, reads it again
-    after a pause.
-    """
-    if (step := next_step(item)) is None:
-        await asyncio.sleep(LOOK_S)
-        request = api.GetReturnRequest(return_id=item.return_id)
-        answer = await services.ask(services.returns.GetReturn, request, wait_s=wait_s)
-    else:
-        answer = await services.ask(getattr(services.returns, verb(step)), step, wait_s=wait_s)
-    found: return_pb2.Return = answer.order_return
-    return found
+async def take_back(
+    services: Services, item: return_pb2.Return, wait_s: float = 0.0
+) -> return_pb2.Return:
+    """Takes every step of the staff that the return waits for; returns it. Raises a Failure."""
+    return await services.take_steps(
+        services.returns, item, next_step, "order_return", wait_s=wait_s
+    )
 
 
 def _name(item: return_pb2.Return) -> str:

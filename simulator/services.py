@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2
@@ -22,7 +22,10 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSt
 
 from chassis.rpc.client import Channel, ask, connect
 from chassis.values.errors import Deferred, Failure
+from omctl.names import method_name
 from simulator.config import Settings
+
+Record = TypeVar("Record", bound=Message)
 
 TIMEOUT_S = 10.0
 AGAIN_S = 0.5
@@ -70,7 +73,7 @@ class Services:
             try:
                 return await ask(method, request, timeout_s=timeout_s)
             except Failure as failure:
-                self.troubles[f"{verb(request)} {reason(failure)}"] += 1
+                self.troubles[f"{method_name(request)} {reason(failure)}"] += 1
                 if (
                     not isinstance(failure, Deferred)
                     or time.monotonic() + failure.retry_after_s >= deadline
@@ -78,10 +81,22 @@ class Services:
                     raise
                 await asyncio.sleep(max(failure.retry_after_s, AGAIN_S))
 
-
-def verb(request: Message) -> str:
-    """Returns the name of the method that takes the request."""
-    return request.DESCRIPTOR.name.removesuffix("Request")
+    async def take_steps(
+        self,
+        stub: Any,
+        record: Record,
+        next_step: Callable[[Record], Message | None],
+        field: str,
+        *,
+        wait_s: float = 0.0,
+    ) -> Record:
+        """Takes every step of the staff that the record waits for; returns the record, which the
+        answers have as `field`. Raises a Failure.
+        """
+        while (step := next_step(record)) is not None:
+            method = getattr(stub, method_name(step))
+            record = getattr(await self.ask(method, step, wait_s=wait_s), field)
+        return record
 
 
 def reason(failure: Failure) -> str:
@@ -92,21 +107,14 @@ def reason(failure: Failure) -> str:
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Services]:
     """Opens channels to the services. Raises Unreachable if one does not answer."""
-    addresses = {
-        "order": settings.order_address,
-        "warehouse": settings.warehouse_address,
-        "fulfillment": settings.fulfillment_address,
-        "shipping": settings.shipping_address,
-        "payment": settings.payment_address,
-    }
     async with AsyncExitStack() as channels:
         services = Services(
             **{
                 name: await channels.enter_async_context(connect(address))
-                for name, address in addresses.items()
+                for name, address in settings.addresses.items()
             }
         )
-        await _probe(services, addresses)
+        await _probe(services, settings.addresses)
         yield services
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from ordermesh.order.v1 import order_pb2, order_service_pb2
@@ -12,6 +12,7 @@ from chassis.values.errors import Exists, Failure
 from omctl.names import name_of
 from simulator import requests
 from simulator.diagnosis import why_stuck
+from simulator.returns import REFUSED, STUCK
 from simulator.services import Services, reason
 from simulator.world import ENDS, Followed, World
 
@@ -28,8 +29,6 @@ CONFIRMED: Final = (
 # Outcomes of orders that were delivered.
 ARRIVED: Final = frozenset({"delivered", "refunded"})
 LOST: Final = "lost"
-STUCK: Final = "stuck"
-REFUSED: Final = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,11 @@ class Shoppers:
         """
         start = time.monotonic() if began is None else began
         try:
-            order = (await self._ask(self.services.orders.CreateOrder, checkout)).order
+            order = (
+                await self.services.ask(
+                    self.services.orders.CreateOrder, checkout, wait_s=self.wait_s
+                )
+            ).order
         except Failure as failure:
             return Purchase(REFUSED, f"{reason(failure)}: {failure}")
         placed = Purchase(
@@ -104,24 +107,24 @@ class Shoppers:
     async def _why(self, order_id: str) -> str:
         """Returns the order's status reason, for an order that ended before its delivery."""
         try:
-            answer = await self._ask(
-                self.services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id)
+            answer = await self.services.ask(
+                self.services.orders.GetOrder,
+                order_service_pb2.GetOrderRequest(order_id=order_id),
+                wait_s=self.wait_s,
             )
         except Failure as failure:
             return f"its reason could not be read: {reason(failure)}: {failure}"
         return str(answer.order.status_reason)
 
     async def _pay(self, order: order_pb2.Order, key: UUID) -> None:
+        request = requests.payment(order, key)
         try:
-            await self._ask(self.services.payments.CreatePayment, requests.payment(order, key))
-        except Exists:
-            return
+            await self.services.ask(
+                self.services.payments.CreatePayment, request, wait_s=self.wait_s
+            )
         except Failure as failure:
-            if failure.reason not in SETTLED:
+            if not isinstance(failure, Exists) and failure.reason not in SETTLED:
                 raise
-
-    async def _ask(self, method: Any, request: Any) -> Any:
-        return await self.services.ask(method, request, wait_s=self.wait_s)
 
 
 def _ended(placed: Purchase, followed: Followed, start: float) -> Purchase:

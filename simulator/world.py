@@ -24,7 +24,7 @@ from chassis.broker.stream import Broker
 from chassis.broker.subscribe import EventCallback, subscribe
 from chassis.values.errors import Failure, NotFound
 from simulator.returns import AT_DESK, take_back
-from simulator.services import Services, reason, verb
+from simulator.services import Services, reason
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
 
 # Statuses after which no step of an order follows.
@@ -136,19 +136,23 @@ class World:
     # --- steps
 
     def _take_up(self, work: fulfillment_pb2.Fulfillment) -> None:
-        self._start(work.fulfillment_id, work.order_id, lambda: self._pick(work))
+        services = self.services
+        steps = partial(services.take_steps, services.fulfillments, work, next_step, "fulfillment")
+        self._start(work.fulfillment_id, work.order_id, steps)
 
     def _carry(self, shipment: shipping_pb2.Shipment) -> None:
-        self._start(shipment.shipment_id, shipment.order_id, lambda: self._report(shipment))
+        services = self.services
+        steps = partial(services.take_steps, services.shipping, shipment, next_report, "shipment")
+        self._start(shipment.shipment_id, shipment.order_id, steps)
 
-    def _start(self, id: str, order_id: str, work: Callable[[], Awaitable[None]]) -> None:
+    def _start(self, id: str, order_id: str, work: Callable[[], Awaitable[object]]) -> None:
         """Runs `work` in the background, unless it runs already or the order is not followed."""
         if id in self._busy or not (self.all_orders or order_id in self._followed):
             return
         self._busy.add(id)
         self._group.create_task(self._do(id, order_id, work))
 
-    async def _do(self, id: str, order_id: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _do(self, id: str, order_id: str, work: Callable[[], Awaitable[object]]) -> None:
         """Takes the steps. Stores a failure; the next poll tries again."""
         try:
             async with self._hands:
@@ -158,17 +162,6 @@ class World:
                 followed.trouble = f"{reason(failure)}: {failure}"
         finally:
             self._busy.discard(id)
-
-    async def _pick(self, work: fulfillment_pb2.Fulfillment) -> None:
-        while (step := next_step(work)) is not None:
-            method = getattr(self.services.fulfillments, verb(step))
-            work = (await self.services.ask(method, step)).fulfillment
-
-    async def _report(self, shipment: shipping_pb2.Shipment) -> None:
-        while (report := next_report(shipment)) is not None:
-            shipment = (
-                await self.services.ask(self.services.shipping.RecordTrackingEvent, report)
-            ).shipment
 
     async def _fetch_back(self, item: return_pb2.Return) -> None:
         """Takes the steps of a recall, for goods of cancelled orders and units, when no parcel is

@@ -1,7 +1,7 @@
 """`omctl audit`"""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from json import dumps
@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from omctl import errors, output
-from omctl.audit import STUCK_AFTER, Audit, Difference, Gap, persisting, unchecked
-from omctl.audit.facts import facts_reader
+from omctl.audit.audit import STUCK_AFTER, Audit, persisting, unchecked
+from omctl.audit.difference import Difference
+from omctl.audit.facts import Gap, facts_reader, grouped
 from omctl.calls import settings
 from omctl.output import printable
 
@@ -82,17 +83,12 @@ async def _audit(
         )
 
 
-def _incomplete(gaps: Sequence[Gap], addresses: Mapping[str, str]) -> Sequence[Difference]:
+def _incomplete(gaps: Sequence[Gap], addresses: Mapping[str, str]) -> Iterator[Difference]:
     """Returns one entry for each service that did not answer: the error and the unchecked rules."""
-    of_service: dict[str, list[Gap]] = {}
-    for gap in gaps:
-        of_service.setdefault(gap.service, []).append(gap)
-    found: list[Difference] = []
-    for service, its in of_service.items():
-        why = errors.line(its[0].failure, addresses[service])
-        text = f"{why} Not checked: {', '.join(unchecked(its))}."
-        found.append(Difference("audit.incomplete", service, text, repair="omctl audit"))
-    return found
+    for service, missing in grouped(gaps, "service").items():
+        why = errors.line(missing[0].failure, addresses[service])
+        text = f"{why} Not checked: {', '.join(unchecked(missing))}."
+        yield Difference(check="audit.incomplete", subject=service, text=text, repair="omctl audit")
 
 
 def _show(done: Audit) -> None:

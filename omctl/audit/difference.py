@@ -73,11 +73,6 @@ def older(than: Timestamp, now: datetime, age: timedelta) -> bool:
     return bool(than.seconds) and now - than.ToDatetime(tzinfo=UTC) > age
 
 
-def units(item: order_pb2.OrderItem) -> int:
-    """Returns the remaining units of a line."""
-    return sum(allocation.quantity for allocation in item.allocations)
-
-
 def undo(order_id: str) -> str:
     """Returns the command that undoes the services' work for an order that order lacks."""
     return f"omctl order undo {order_id}"

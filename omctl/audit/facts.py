@@ -1,17 +1,18 @@
 """Reads the records of the five services, the facts that an audit compares, over public methods.
 
 The services keep working during a reading, so two of its facts may be of different times: see
-`omctl.audit.persisting`.
+`omctl.audit.audit.persisting`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
+from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
 from ordermesh.ops.v1 import ops_service_pb2
@@ -29,8 +30,7 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 
 from chassis.rpc.client import Channel, ask, connect, pages
 from chassis.values.errors import Failure
-
-T = TypeVar("T")
+from omctl.names import method_name
 
 PAGE = 100
 TIMEOUT_S = 30.0
@@ -79,45 +79,42 @@ class Facts:
     @cached_property
     def returns_of(self) -> Mapping[str, Sequence[return_pb2.Return]]:
         """The returns of each order that has some."""
-        return _grouped(self.returns, "order_id")
+        return grouped(self.returns, "order_id")
 
     @cached_property
     def payments_of(self) -> Mapping[str, Sequence[payment_pb2.Payment]]:
         """The payments of each order that has some."""
-        return _grouped(self.payments, "order_id")
+        return grouped(self.payments, "order_id")
 
     @cached_property
     def refunds_of(self) -> Mapping[str, Sequence[payment_pb2.Refund]]:
         """The refunds of each payment that has some."""
-        return _grouped(self.refunds, "payment_id")
+        return grouped(self.refunds, "payment_id")
 
     @cached_property
     def fulfillments_of(self) -> Mapping[str, Sequence[fulfillment_pb2.Fulfillment]]:
         """The fulfilments of each order that has some."""
-        return _grouped(self.fulfillments, "order_id")
+        return grouped(self.fulfillments, "order_id")
 
     @cached_property
     def shipments_of(self) -> Mapping[str, Sequence[shipping_pb2.Shipment]]:
         """The shipments of each order that has some."""
-        return _grouped(self.shipments, "order_id")
+        return grouped(self.shipments, "order_id")
 
 
 @dataclass(frozen=True, slots=True)
-class _List:
-    """A List method whose records are `field` of Facts.
+class _Read:
+    """A method whose answer is `field` of Facts, for one service or (`by_service`) for each.
 
-    `answer` is their name in the method's answer, where that is another.
+    The answer of a List method is its `records`, of all pages; any other answer is one message.
     """
 
     service: str
     field: str
-    method: Any
-    request: Any
-    answer: str = ""
-
-    async def records(self) -> list[Any]:
-        """Returns the records of all pages."""
-        return await _all(self.method, self.request, self.answer or self.field)
+    stub: Callable[[Channel], Any]
+    request: Message
+    records: str = ""
+    by_service: bool = False
 
 
 class FactsReader:
@@ -129,111 +126,129 @@ class FactsReader:
 
     async def read(self) -> Facts:
         """Returns the facts as they now stand; `gaps` has those that a service did not return."""
-        names, lists = list(self._channels), self._lists()
+        reads = [*_lists(), *(each for name in self._channels for each in _ops_reads(name))]
         async with asyncio.TaskGroup() as group:
-            listed = [
-                group.create_task(_answer_or_gap(each.service, each.field, each.records()))
-                for each in lists
-            ]
-            failed = [
-                group.create_task(_answer_or_gap(name, "failed", self._failed(name)))
-                for name in names
-            ]
-            outboxes = [
-                group.create_task(_answer_or_gap(name, "outboxes", self._outbox(name)))
-                for name in names
-            ]
-            unmatched = [
-                group.create_task(_answer_or_gap(name, "unmatched", self._unmatched(name)))
-                for name in names
-            ]
-        answers = [task.result() for task in (*listed, *failed, *outboxes, *unmatched)]
-        found = {
-            each.field: _or_empty(task.result()) for each, task in zip(lists, listed, strict=True)
-        }
+            tasks = [group.create_task(self._answer_or_gap(each)) for each in reads]
+        gaps: list[Gap] = []
+        found: dict[str, Any] = {each.field: {} if each.by_service else [] for each in reads}
+        for each, task in zip(reads, tasks, strict=True):
+            answer = task.result()
+            if isinstance(answer, Gap):
+                gaps.append(answer)
+            elif each.by_service:
+                found[each.field][each.service] = answer
+            else:
+                found[each.field] = answer
         found["orders"] = {order.order_id: order for order in found["orders"]}
-        return Facts(
-            time=datetime.now(UTC),
-            failed=_without_gaps(zip(names, failed, strict=True)),
-            outboxes=_without_gaps(zip(names, outboxes, strict=True)),
-            unmatched=_without_gaps(zip(names, unmatched, strict=True)),
-            gaps=[answer for answer in answers if isinstance(answer, Gap)],
-            **found,
-        )
+        return Facts(time=datetime.now(UTC), gaps=gaps, **found)
 
-    def _lists(self) -> tuple[_List, ...]:
-        order, warehouse = self._channels["order"], self._channels["warehouse"]
-        payment = PaymentServiceStub(self._channels["payment"])
-        return (
-            _List(
-                service="order",
-                field="orders",
-                method=OrderServiceStub(order).ListOrders,
-                request=order_service_pb2.ListOrdersRequest(),
-            ),
-            _List(
-                service="order",
-                field="returns",
-                method=ReturnServiceStub(order).ListReturns,
-                request=return_service_pb2.ListReturnsRequest(),
-            ),
-            _List(
-                service="warehouse",
-                field="levels",
-                method=InventoryServiceStub(warehouse).ListStockLevels,
-                request=inventory_service_pb2.ListStockLevelsRequest(),
-                answer="stock_levels",
-            ),
-            _List(
-                service="warehouse",
-                field="movements",
-                method=InventoryServiceStub(warehouse).ListStockMovements,
-                request=inventory_service_pb2.ListStockMovementsRequest(),
-                answer="stock_movements",
-            ),
-            _List(
-                service="warehouse",
-                field="reservations",
-                method=ReservationServiceStub(warehouse).ListReservations,
-                request=reservation_service_pb2.ListReservationsRequest(),
-            ),
-            _List(
-                service="payment",
-                field="payments",
-                method=payment.ListPayments,
-                request=payment_service_pb2.ListPaymentsRequest(),
-            ),
-            _List(
-                service="payment",
-                field="refunds",
-                method=payment.ListRefunds,
-                request=payment_service_pb2.ListRefundsRequest(),
-            ),
-            _List(
-                service="fulfillment",
-                field="fulfillments",
-                method=FulfillmentServiceStub(self._channels["fulfillment"]).ListFulfillments,
-                request=fulfillment_service_pb2.ListFulfillmentsRequest(),
-            ),
-            _List(
-                service="shipping",
-                field="shipments",
-                method=ShippingServiceStub(self._channels["shipping"]).ListShipments,
-                request=shipping_service_pb2.ListShipmentsRequest(),
-            ),
-        )
+    async def _answer_or_gap(self, read: _Read) -> Any:
+        """Returns the service's answer, or the gap that its failure leaves."""
+        method = getattr(read.stub(self._channels[read.service]), method_name(read.request))
+        try:
+            if read.records:
+                return await every_record(method, read.request, read.records, TIMEOUT_S)
+            return await ask(method, read.request, timeout_s=TIMEOUT_S)
+        except Failure as failure:
+            return Gap(read.service, read.field, failure)
 
-    async def _failed(self, service: str) -> list[ops_service_pb2.FailedEvent]:
-        method = FailedEventServiceStub(self._channels[service]).ListFailedEvents
-        return await _all(method, ops_service_pb2.ListFailedEventsRequest(), "failed_events")
 
-    async def _outbox(self, service: str) -> ops_service_pb2.GetOutboxStatsResponse:
-        method = OutboxServiceStub(self._channels[service]).GetOutboxStats
-        return await ask(method, ops_service_pb2.GetOutboxStatsRequest(), timeout_s=TIMEOUT_S)
+def _lists() -> tuple[_Read, ...]:
+    """Returns the reads of one service each, with requests of their own."""
+    return (
+        _Read(
+            service="order",
+            field="orders",
+            stub=OrderServiceStub,
+            request=order_service_pb2.ListOrdersRequest(),
+            records="orders",
+        ),
+        _Read(
+            service="order",
+            field="returns",
+            stub=ReturnServiceStub,
+            request=return_service_pb2.ListReturnsRequest(),
+            records="returns",
+        ),
+        _Read(
+            service="warehouse",
+            field="levels",
+            stub=InventoryServiceStub,
+            request=inventory_service_pb2.ListStockLevelsRequest(),
+            records="stock_levels",
+        ),
+        _Read(
+            service="warehouse",
+            field="movements",
+            stub=InventoryServiceStub,
+            request=inventory_service_pb2.ListStockMovementsRequest(),
+            records="stock_movements",
+        ),
+        _Read(
+            service="warehouse",
+            field="reservations",
+            stub=ReservationServiceStub,
+            request=reservation_service_pb2.ListReservationsRequest(),
+            records="reservations",
+        ),
+        _Read(
+            service="payment",
+            field="payments",
+            stub=PaymentServiceStub,
+            request=payment_service_pb2.ListPaymentsRequest(),
+            records="payments",
+        ),
+        _Read(
+            service="payment",
+            field="refunds",
+            stub=PaymentServiceStub,
+            request=payment_service_pb2.ListRefundsRequest(),
+            records="refunds",
+        ),
+        _Read(
+            service="fulfillment",
+            field="fulfillments",
+            stub=FulfillmentServiceStub,
+            request=fulfillment_service_pb2.ListFulfillmentsRequest(),
+            records="fulfillments",
+        ),
+        _Read(
+            service="shipping",
+            field="shipments",
+            stub=ShippingServiceStub,
+            request=shipping_service_pb2.ListShipmentsRequest(),
+            records="shipments",
+        ),
+    )
 
-    async def _unmatched(self, service: str) -> list[ops_service_pb2.UnmatchedEvent]:
-        method = OutboxServiceStub(self._channels[service]).ListUnmatchedEvents
-        return await _all(method, ops_service_pb2.ListUnmatchedEventsRequest(), "unmatched_events")
+
+def _ops_reads(service: str) -> tuple[_Read, ...]:
+    """Returns the reads that each service answers."""
+    return (
+        _Read(
+            service=service,
+            field="failed",
+            stub=FailedEventServiceStub,
+            request=ops_service_pb2.ListFailedEventsRequest(),
+            records="failed_events",
+            by_service=True,
+        ),
+        _Read(
+            service=service,
+            field="outboxes",
+            stub=OutboxServiceStub,
+            request=ops_service_pb2.GetOutboxStatsRequest(),
+            by_service=True,
+        ),
+        _Read(
+            service=service,
+            field="unmatched",
+            stub=OutboxServiceStub,
+            request=ops_service_pb2.ListUnmatchedEventsRequest(),
+            records="unmatched_events",
+            by_service=True,
+        ),
+    )
 
 
 @asynccontextmanager
@@ -248,33 +263,16 @@ async def facts_reader(addresses: Mapping[str, str]) -> AsyncIterator[FactsReade
         )
 
 
-async def _answer_or_gap(service: str, field: str, facts: Awaitable[T]) -> T | Gap:
-    """Returns the service's answer, or the gap that its failure leaves."""
-    try:
-        return await facts
-    except Failure as failure:
-        return Gap(service, field, failure)
-
-
-def _or_empty(answer: list[Any] | Gap) -> Any:
-    return [] if isinstance(answer, Gap) else answer
-
-
-def _without_gaps(answers: Iterable[tuple[str, asyncio.Task[T | Gap]]]) -> dict[str, T]:
-    """Returns the answers of the services that answered, by service."""
-    return {name: answer for name, task in answers if not isinstance(answer := task.result(), Gap)}
-
-
-async def _all(method: Any, request: Any, field: str) -> list[Any]:
+async def every_record(method: Any, request: Any, field: str, timeout_s: float) -> list[Any]:
     """Returns the records of all pages of a List method."""
     return [
         record
-        async for page in pages(method, request, field, size=PAGE, timeout_s=TIMEOUT_S)
+        async for page in pages(method, request, field, size=PAGE, timeout_s=timeout_s)
         for record in page
     ]
 
 
-def _grouped(records: Sequence[Any], field: str) -> dict[str, list[Any]]:
+def grouped(records: Sequence[Any], field: str) -> dict[str, list[Any]]:
     """Returns the records grouped by the value of a field, in their order."""
     grouped: dict[str, list[Any]] = {}
     for record in records:

@@ -120,18 +120,27 @@ def retained_of_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differe
         order = facts.orders.get(order_id)
         if order is None:
             continue
+        subject = f"order {order_id}"
         for payment in all_of_order:
-            if order.status in CANCELLED_OR_FAILED or payment.attempt != order.attempt:
-                left = minor(payment.captured_amount) - minor(payment.refunded_amount)
-                if left:
-                    text = f"{left} minor units of ended attempt {payment.attempt} are not refunded"
-                    yield Difference(
-                        check="money.closed_attempt",
-                        subject=f"order {order_id}",
-                        text=text,
-                        repair=_refund_of_ended_attempt(facts, payment),
-                    )
-        yield from _authorised_for_ended_attempt(order, all_of_order)
+            if order.status not in CANCELLED_OR_FAILED and payment.attempt == order.attempt:
+                continue
+            left = minor(payment.captured_amount) - minor(payment.refunded_amount)
+            if left:
+                text = f"{left} minor units of ended attempt {payment.attempt} are not refunded"
+                yield Difference(
+                    check="money.closed_attempt",
+                    subject=subject,
+                    text=text,
+                    repair=_refund_of_ended_attempt(facts, payment),
+                )
+            if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
+                text = f"payment {payment.payment_id} is still authorised{_void_declined(payment)}"
+                yield Difference(
+                    check="money.authorised",
+                    subject=subject,
+                    text=text,
+                    repair=f"omctl payment void {payment.payment_id}",
+                )
 
 
 @check("orders", "payments", "refunds", rules=("money.unpaid", "money.owed", "money.refunded"))
@@ -329,22 +338,6 @@ def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:
         for refund in facts.refunds_of.get(payment.payment_id, ())
         if refund.status == status
     )
-
-
-def _authorised_for_ended_attempt(
-    order: order_pb2.Order, payments: Sequence[payment_pb2.Payment]
-) -> Differences:
-    for payment in payments:
-        if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED and (
-            order.status in CANCELLED_OR_FAILED or payment.attempt != order.attempt
-        ):
-            text = f"payment {payment.payment_id} is still authorised{_void_declined(payment)}"
-            yield Difference(
-                check="money.authorised",
-                subject=f"order {order.order_id}",
-                text=text,
-                repair=f"omctl payment void {payment.payment_id}",
-            )
 
 
 def _void_declined(payment: payment_pb2.Payment) -> str:

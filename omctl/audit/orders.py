@@ -1,6 +1,7 @@
 """Checks of every order: the services agree on its status, and no automatic step is stuck. Pure."""
 
 from datetime import timedelta
+from typing import Final
 
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.ops.v1 import ops_service_pb2
@@ -13,6 +14,7 @@ from omctl.audit.difference import (
     CANCELLED_OR_FAILED,
     Difference,
     Differences,
+    cancel,
     check,
     minor,
     older,
@@ -36,6 +38,16 @@ AT_REST = frozenset(
 OPEN_OPERATIONS = frozenset(
     {payment_pb2.PAYMENT_OPERATION_OUTCOME_REQUESTED, payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN}
 )
+
+# The first command on a failed event, by its reason; "replay" for another reason. No replay helps
+# an event that cannot be read, or whose id was applied with another body. Each replay of a version
+# jump fails until an operator sets the stored version: the error names that command, and `show`
+# prints the event, with which the operator checks the stated version.
+VERBS: Final = {
+    "EVENT_UNREADABLE": "discard",
+    "EVENT_ID_REUSED": "discard",
+    "VERSION_JUMP": "show",
+}
 
 
 @check(
@@ -230,12 +242,11 @@ def stuck_fulfillments(facts: Facts, _stuck_after: timedelta) -> Differences:
             and work.fulfillment_id in failed
         ):
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
-            repair = f"omctl order cancel {work.order_id}"
             yield Difference(
                 check="stuck.shipment",
                 subject=subject,
                 text="ready, and no carrier takes it: its shipment has failed",
-                repair=repair,
+                repair=cancel(work.order_id),
             )
 
 
@@ -354,24 +365,12 @@ def _refund(facts: Facts, item: return_pb2.Return) -> str:
 def _verb(event: ops_service_pb2.FailedEvent) -> str:
     """Returns the command of `omctl events` that an operator uses first on a failed event.
 
-    Each replay of a version jump fails until an operator sets the stored version. The error names
-    that command. `show` prints the event, with which the operator checks the stated version.
+    An event whose order the order service lacks is discarded. Shipping calls the order service.
+    Another service's ORDER_NOT_FOUND may mean that it has not consumed the order's event yet.
     """
-    if event.reason == "VERSION_JUMP":
-        return "show"
-    return "discard" if _cannot_succeed(event) else "replay"
-
-
-def _cannot_succeed(event: ops_service_pb2.FailedEvent) -> bool:
-    """Returns whether every replay fails: the event cannot be read, its id was applied with
-    another body, or the order service lacks its order.
-
-    Shipping asks the order service. Another service's ORDER_NOT_FOUND may mean that it has not
-    consumed the order's event yet.
-    """
-    if event.reason in ("EVENT_UNREADABLE", "EVENT_ID_REUSED"):
-        return True
-    return event.reason == "ORDER_NOT_FOUND" and event.consumer.startswith(("order-", "shipping-"))
+    if event.reason == "ORDER_NOT_FOUND" and event.consumer.startswith(("order-", "shipping-")):
+        return "discard"
+    return VERBS.get(event.reason, "replay")
 
 
 def _get(order_id: str) -> str:

@@ -22,7 +22,6 @@ from omctl.audit.difference import (
     older,
     republish,
     undo,
-    units,
 )
 from omctl.audit.facts import Facts
 
@@ -200,7 +199,7 @@ def lines(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Each ordered unit remains or is cancelled."""
     for order in facts.orders.values():
         for item in order.items:
-            live = units(item)
+            live = sum(allocation.quantity for allocation in item.allocations)
             if (
                 order.status not in CANCELLED_OR_FAILED
                 and live + item.cancelled_quantity != item.quantity

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from ordermesh.ops.v1 import ops_service_pb2 as ops
@@ -51,20 +52,13 @@ def lost_events(facts: Facts, _stuck_after: timedelta) -> Differences:
                 yield Difference(check="event.lost", subject=subject, text=text, repair=repair)
 
 
-def _republish_order(order_id: str) -> str:
-    """Returns the command that publishes the order's events again, for a service that lacks
-    them.
-    """
-    return republish("order", order_id)
-
-
 # A restored service cannot publish again the events that its database lost. By rule: the service,
 # and the command that then repairs the order.
 RESTORATION_REPAIRS: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
     "money.unpaid": ("payment", cancel),
     "money.owed": ("order", cancel),
     "order.stock": ("warehouse", cancel),
-    "fulfillment.unknown": ("fulfillment", _republish_order),
+    "fulfillment.unknown": ("fulfillment", partial(republish, "order")),
 }
 
 

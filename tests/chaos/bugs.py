@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import uuid4
 
-from tests.chaos.intents import Afterwards, Intent, Picking, Travel, Turn, intents
 from tests.chaos.plan import Fault, Kind
+from tests.chaos.scenarios import Afterwards, Picking, Scenario, Travel, Turn, scenarios
 
 EVERY_SERVICE: Final = ("order", "warehouse", "payment", "fulfillment", "shipping")
 SEED: Final = 1
@@ -33,17 +33,17 @@ PLAIN: Final[Mapping[str, Any]] = {
 class Bug:
     """A defect: the guarantee that it breaks, its code, its services, and the run that finds it."""
 
-    promise: str
+    guarantee: str
     services: Sequence[str]
     plant: Callable[[], None]
     shoppers: Mapping[str, Any]
     faults: Sequence[tuple[float, float, Kind, str]] = ()
     duration_s: float = 12.0
 
-    def intents(self) -> list[Intent]:
+    def scenarios(self) -> list[Scenario]:
         """Returns shoppers that all reach the defect."""
         wishes = dict(PLAIN) | dict(self.shoppers)
-        return [replace(intent, **wishes) for intent in intents(SEED, self.duration_s, RATE)]
+        return [replace(scenario, **wishes) for scenario in scenarios(SEED, self.duration_s, RATE)]
 
     def plan(self) -> list[Fault]:
         """Returns the faults that reach the defect."""
@@ -220,7 +220,7 @@ def _never_releases() -> None:
 
 BUGS: Final[Mapping[str, Bug]] = {
     "acks_before_commit": Bug(
-        promise="an event is acknowledged only after its effect is committed",
+        guarantee="an event is acknowledged only after its effect is committed",
         services=EVERY_SERVICE,
         plant=_acks_before_commit,
         shoppers={},
@@ -233,7 +233,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         duration_s=30.0,
     ),
     "lost_event": Bug(
-        promise="an event is marked as published only after its publication",
+        guarantee="an event is marked as published only after its publication",
         services=EVERY_SERVICE,
         plant=_marks_what_was_not_published,
         shoppers={},
@@ -241,62 +241,62 @@ BUGS: Final[Mapping[str, Bug]] = {
         duration_s=20.0,
     ),
     "no_dedup": Bug(
-        promise="a repeat has no effect",
+        guarantee="a repeat has no effect",
         services=EVERY_SERVICE,
         plant=_ignores_repeats,
         shoppers={"again": True, "turn": Turn.CANCEL, "turn_s": 1.0},
     ),
     "release_twice": Bug(
-        promise="reserved units are released once",
+        guarantee="reserved units are released once",
         services=["warehouse"],
         plant=_releases_twice,
         shoppers={"turn": Turn.CANCEL, "turn_s": 0.1},
     ),
     "release_never": Bug(
-        promise="the units that a cancelled order reserved are free",
+        guarantee="the units that a cancelled order reserved are free",
         services=["warehouse"],
         plant=_never_releases,
         shoppers={"cards": ("tok_declined_stolen",)},
     ),
     "restock_twice": Bug(
-        promise="a returned unit is posted once",
+        guarantee="a returned unit is posted once",
         services=["warehouse"],
         plant=_restocks_twice,
         shoppers={"afterwards": Afterwards.RETURN_SOME},
     ),
     "refund_without_ceiling": Bug(
-        promise="no more is refunded than was captured",
+        guarantee="no more is refunded than was captured",
         services=["payment"],
         plant=_refunds_without_ceiling,
         shoppers={"afterwards": Afterwards.REFUND_MEETS_RETURN},
     ),
     "refund_twice": Bug(
-        promise="a cause is refunded once",
+        guarantee="a cause is refunded once",
         services=["payment"],
         plant=_refunds_twice,
         shoppers={"turn": Turn.CANCEL_ITEMS, "turn_s": 2.0},
     ),
     "charge_with_new_key": Bug(
-        promise="a charge is never repeated",
+        guarantee="a charge is never repeated",
         services=["payment"],
         plant=_charges_with_a_new_key,
         shoppers={"cards": ("tok_timeout_charged",)},
     ),
     "never_uncommitted": Bug(
-        promise="units of a cancelled order are back on the shelf",
+        guarantee="units of a cancelled order are back on the shelf",
         services=["warehouse"],
         plant=_never_restocks,
         shoppers={"turn": Turn.CANCEL, "turn_s": 3.0},
         faults=((0.5, 11.0, Kind.KILL, "shipping"),),  # so that no parcel leaves before that
     ),
     "revived": Bug(
-        promise="a closed order stays closed",
+        guarantee="a closed order stays closed",
         services=["order"],
         plant=_reopens_closed_orders,
         shoppers={"turn": Turn.CANCEL, "turn_s": 0.5, "cards": ("tok_ok_late",)},
     ),
     "old_news": Bug(
-        promise="an event of an older version changes nothing",
+        guarantee="an event of an older version changes nothing",
         services=["order"],
         plant=_applies_older_versions,
         shoppers={},

@@ -24,11 +24,12 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSt
 
 from chassis.rpc.client import Channel, ask, connect
 from chassis.values.errors import Defect, Deferred, Failure
+from omctl.names import method_name
 
 TIMEOUT_S: Final = 6.0
 AGAIN_MIN_S: Final = 0.3
 AGAIN_MAX_S: Final = 4.0
-PATIENCE_S: Final = 60.0
+ANSWER_TIMEOUT_S: Final = 60.0
 DEFECTS_MAX: Final = 5  # how often a call is repeated after INTERNAL
 MOMENTARY: Final = frozenset({"CONTENTION"})
 
@@ -63,23 +64,24 @@ class Calls:
         request: Message,
         *,
         again: bool = False,
-        patience_s: float = float("inf"),
+        answer_timeout_s: float = float("inf"),
     ) -> Any:
         """Returns the method's answer; with `again` it is requested once more, and must concern the
         same resource.
 
-        Raises the Failure of a refusal. Raises GaveUp if there is no answer within `patience_s`, or
-        (which is a fault) long after the last fault; the effect of the call is then unknown.
+        Raises the Failure of a refusal. Raises GaveUp if there is no answer within
+        `answer_timeout_s`, or (which is a fault) long after the last fault; the effect of the call
+        is then unknown.
         """
-        answer = await self._until_answered(method, request, patience_s)
+        answer = await self._until_answered(method, request, answer_timeout_s)
         if again:
             await self._repeat(method, request, answer)
         return answer
 
     async def _until_answered(
-        self, method: Any, request: Message, patience_s: float = float("inf")
+        self, method: Any, request: Message, answer_timeout_s: float = float("inf")
     ) -> Any:
-        name, defects, began = verb(request), 0, time.monotonic()
+        name, defects, began = method_name(request), 0, time.monotonic()
         for attempt in count():
             try:
                 answer = await ask(method, request, timeout_s=TIMEOUT_S)
@@ -93,10 +95,12 @@ class Calls:
             else:
                 self.answered += 1
                 return answer
-            if time.monotonic() > began + patience_s:
+            if time.monotonic() > began + answer_timeout_s:
                 raise GaveUp(name)
-            if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
-                self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
+            if time.monotonic() > max(began, self.calm_since) + ANSWER_TIMEOUT_S:
+                self.faults.add(
+                    f"{name} is not answered within {ANSWER_TIMEOUT_S:.0f} s without a fault"
+                )
                 raise GaveUp(name)
             # The pauses between two calls grow and differ: immediate repeats of all callers would
             # overload a restarted service.
@@ -109,7 +113,7 @@ class Calls:
         """Checks that a repeat is answered as the first call was: about the same resource, without
         a refusal.
         """
-        name = verb(request)
+        name = method_name(request)
         try:
             second = await self._until_answered(method, request)
         except GaveUp:
@@ -127,11 +131,6 @@ class Calls:
         elif failure.metadata.get("peer_code") == "UNIMPLEMENTED":
             self.faults.add(f"{name} is not implemented")
             raise failure
-
-
-def verb(request: Message) -> str:
-    """Returns the name of the method that takes the request."""
-    return request.DESCRIPTOR.name.removesuffix("Request")
 
 
 def why(failure: Failure) -> str:

@@ -16,9 +16,9 @@ from chassis.broker.stream import BROKER_ERRORS
 from devstack.child import Child
 from devstack.processes import Service
 from devstack.stack import Stack
+from tests.chaos.connections import Proxies
 from tests.chaos.events import Events
 from tests.chaos.plan import STREAMS, Fault, Kind
-from tests.chaos.roads import Roads
 from tests.integration.devstack.processes import descendants
 from tests.proxy import ANSWERED, BOTH, Proxy
 
@@ -46,11 +46,11 @@ class Faults:
     run at once.
     """
 
-    def __init__(self, stack: Stack, roads: Roads, events: Events, seed: int) -> None:
+    def __init__(self, stack: Stack, proxies: Proxies, events: Events, seed: int) -> None:
         self.strikes: list[Strike] = []
         # processes that did not drain on request
         self.unclean: list[str] = []
-        self._stack, self._roads, self._events = stack, roads, events
+        self._stack, self._proxies, self._events = stack, proxies, events
         self._chance = random.Random(f"details of {seed}")
         self._turns: dict[str, asyncio.Lock] = {}
         self._recoveries: set[asyncio.Task[None]] = set()
@@ -68,7 +68,7 @@ class Faults:
 
     async def heal(self) -> None:
         """Ends all faults: each process and connection works again."""
-        for proxy in self._roads.proxies.values():
+        for proxy in self._proxies.by_connection.values():
             proxy.go()
         for name, service in self._stack.services.items():
             async with self._turn(name):
@@ -100,8 +100,8 @@ class Faults:
 
     async def _do(self, fault: Fault) -> str:
         target, lasts_s = fault.target, fault.lasts_s
-        if fault.target in self._roads.proxies:
-            return await self._on_road(fault, self._roads.proxies[fault.target])
+        if fault.target in self._proxies.by_connection:
+            return await self._on_connection(fault, self._proxies.by_connection[fault.target])
         if (evidence := await self._on_stream(fault)) is not None:
             return evidence
         async with self._turn(target):
@@ -171,7 +171,7 @@ class Faults:
         code = child.exit_code
         if target in self._stack.services and code != 0:
             self.unclean.append(
-                f"{target} (process {child.pid}) was asked to end, and ended with {code}"
+                f"{target} (process {child.pid}) got SIGTERM, and ended with {code}"
             )
         await asyncio.sleep(lasts_s)  # the fault's length, by the plan
         await self._start(target)
@@ -185,7 +185,7 @@ class Faults:
 
     # --- connections
 
-    async def _on_road(self, fault: Fault, proxy: Proxy) -> str:
+    async def _on_connection(self, fault: Fault, proxy: Proxy) -> str:
         before = dict(_counts(proxy))
 
         def since(name: str) -> int:

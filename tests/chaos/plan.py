@@ -44,7 +44,7 @@ class Kind(StrEnum):
 
 # The targets of each kind, and its length in seconds.
 OF_PROCESSES: Final = (Kind.KILL, Kind.FREEZE, Kind.RESTART)
-OF_ROADS: Final = (Kind.CUT, Kind.ROB, Kind.DELAY, Kind.HOLD, Kind.STRAND)
+OF_CONNECTIONS: Final = (Kind.CUT, Kind.ROB, Kind.DELAY, Kind.HOLD, Kind.STRAND)
 OF_STREAMS: Final = (Kind.DELETE_STREAM, Kind.FORGET, Kind.SHUFFLE, Kind.STEAL)
 LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
     Kind.KILL: (0.1, 3.0),
@@ -82,7 +82,7 @@ class Fault:
 
 
 def faults(
-    seed: int, duration_s: float, roads: Sequence[str], kinds: Sequence[Kind] = tuple(Kind)
+    seed: int, duration_s: float, connections: Sequence[str], kinds: Sequence[Kind] = tuple(Kind)
 ) -> list[Fault]:
     """Returns the faults of a run. Every kind, and every target of a kind, has the same count,
     within one.
@@ -90,7 +90,7 @@ def faults(
     chance = random.Random(f"faults of {seed}")
     what = _endless(chance, kinds)
     planned: list[Fault] = []
-    whom = {kind: _endless(chance, _targets(kind, roads)) for kind in kinds}
+    targets = {kind: _endless(chance, _targets(kind, connections)) for kind in kinds}
     at_s = FIRST_S
     while at_s < duration_s:
         kind = next(what)
@@ -105,18 +105,18 @@ def faults(
                 at_s=round(at_s, 2),
                 lasts_s=round(lasts_s, 2),
                 kind=kind,
-                target=next(whom[kind]),
+                target=next(targets[kind]),
             )
         )
         at_s += chance.uniform(*EVERY_S)
     return planned
 
 
-def _targets(kind: Kind, roads: Sequence[str]) -> Sequence[str]:
+def _targets(kind: Kind, connections: Sequence[str]) -> Sequence[str]:
     if kind in OF_PROCESSES:
         return (*SERVICES, *SERVERS)
-    if kind in OF_ROADS:
-        return roads
+    if kind in OF_CONNECTIONS:
+        return connections
     return tuple(STREAMS.values()) if kind in OF_STREAMS else ("nats",)
 
 

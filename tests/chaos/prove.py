@@ -26,7 +26,7 @@ async def caught(name: str) -> Report:
             seed=SEED,
             duration_s=bug.duration_s,
             faults=bug.plan(),
-            shoppers=bug.intents(),
+            shoppers=bug.scenarios(),
             environment={"CHAOS_BUG": name},
         )
         return await run(wanted, folder)
@@ -51,15 +51,15 @@ def main(names: Sequence[str]) -> int:
 
 
 def proved(name: str) -> tuple[bool, list[str]]:
-    """Returns whether the run found the defect, and its description. Services that end because of
-    it count as found; a stack that did not start does not.
+    """Returns whether the run found the defect, and its description. A run whose stack does not
+    start, or whose services end, compares no records: it finds nothing.
     """
     try:
         report = asyncio.run(caught(name))
     except NotStarted as error:
         return False, [f"{name}: NOT RUN, the stack did not start: {error}"]
     except DevstackError as error:
-        return True, [f"{name}: the services did not live through it: {error}"]
+        return False, [f"{name}: NOT FOUND, the services ended: {error}"]
     return not report.healthy, found_by_check(name, report)
 
 
@@ -71,7 +71,7 @@ def found_by_check(name: str, report: Report) -> list[str]:
         f"    {each.check}: {each.subject}: {each.text}"[:200]
         for each in report.differences[:SHOWN]
     ]
-    return [f"{name} ({BUGS[name].promise}): {verdict}", *first]
+    return [f"{name} ({BUGS[name].guarantee}): {verdict}", *first]
 
 
 if __name__ == "__main__":

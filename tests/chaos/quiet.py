@@ -11,7 +11,7 @@ from ordermesh.order.v1 import order_pb2
 
 from chassis.broker.stream import BROKER_ERRORS
 from chassis.values.errors import Failure
-from omctl.audit import Facts, FactsReader
+from omctl.audit.facts import Facts, FactsReader
 from omctl.audit.orders import OPEN_OPERATIONS
 from tests.chaos.events import Events
 from tests.facts import complete
@@ -50,16 +50,16 @@ async def quiet(facts_reader: FactsReader, events: Events, *, timeout_s: float) 
     while True:
         try:
             facts, waiting = await complete(facts_reader), await events.waiting()
-        # a group: several services are asked at once
+        # a group: several services are called at once
         except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:
             before, under_way = (), (f"no service answers: {error!r}",)
         else:
             under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
             if (now := (*_versions(facts), under_way)) != before:
                 before, changed = now, time.monotonic()
-        patience_s = timeout_s if any(OPERATIONS in each for each in under_way) else STILL_S
+        still_max_s = timeout_s if any(OPERATIONS in each for each in under_way) else STILL_S
         still_s, total_s = time.monotonic() - changed, time.monotonic() - began
-        if (not under_way and still_s > CALM_S) or still_s > patience_s or total_s > timeout_s:
+        if (not under_way and still_s > CALM_S) or still_s > still_max_s or total_s > timeout_s:
             return Quiet(total_s, under_way)
         await asyncio.sleep(LOOK_S)  # the services are polled; the timeout bounds the loop
 

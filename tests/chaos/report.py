@@ -12,7 +12,8 @@ from typing import Any
 from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.payment.v1 import payment_pb2
 
-from omctl.audit import Difference, Facts
+from omctl.audit.difference import Difference
+from omctl.audit.facts import Facts
 from omctl.names import name_of
 from tests.chaos.faults import Strike
 from tests.chaos.quiet import Quiet

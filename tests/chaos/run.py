@@ -18,17 +18,18 @@ from devstack.errors import DevstackError
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
 from devstack.processes import Program
 from devstack.stack import Stack
-from omctl.audit import Difference, Facts, FactsReader, persisting
-from omctl.audit.facts import facts_reader
+from omctl.audit.audit import persisting
+from omctl.audit.difference import Difference
+from omctl.audit.facts import Facts, FactsReader, facts_reader
 from tests.chaos import plan, service, verdict
 from tests.chaos.calls import Calls, calling
+from tests.chaos.connections import known_connections, open_proxies
 from tests.chaos.events import Events, subscribed
 from tests.chaos.faults import Faults
-from tests.chaos.intents import STOCK, Intent, intents
 from tests.chaos.plan import Fault
 from tests.chaos.quiet import quiet
 from tests.chaos.report import Report
-from tests.chaos.roads import known_roads, open_roads
+from tests.chaos.scenarios import STOCK, Scenario, scenarios
 from tests.chaos.shoppers import Lookout, Shop, Story
 from tests.chaos.staff import Staff
 
@@ -60,7 +61,7 @@ class Wanted:
     seed: int
     duration_s: float
     faults: Sequence[Fault]
-    shoppers: Sequence[Intent]
+    shoppers: Sequence[Scenario]
     program: Program = service.program
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,8 +71,8 @@ def by_chance(seed: int, duration_s: float, rate: float) -> Wanted:
     return Wanted(
         seed=seed,
         duration_s=duration_s,
-        faults=plan.faults(seed, duration_s, known_roads()),
-        shoppers=list(intents(seed, duration_s, rate)),
+        faults=plan.faults(seed, duration_s, known_connections()),
+        shoppers=list(scenarios(seed, duration_s, rate)),
     )
 
 
@@ -79,13 +80,13 @@ async def run(wanted: Wanted, folder: Path) -> Report:
     """Executes the run; the stack's logs stay in `folder`. Raises NotStarted, or another
     DevstackError if the services end before the run.
     """
-    async with open_roads() as roads:
+    async with open_proxies() as proxies:
         stack = Stack(
             folder,
             settings=UNSAFE_ON_POWER_LOSS,
             environment=ENVIRONMENT | dict(wanted.environment),
             program=wanted.program,
-            route=roads.route,
+            route=proxies.route,
         )
         async with (
             _up(stack),
@@ -95,9 +96,9 @@ async def run(wanted: Wanted, folder: Path) -> Report:
         ):
             await _stock(calls)
             faults, lookout, known = (
-                Faults(stack=stack, roads=roads, events=events, seed=wanted.seed),
+                Faults(stack=stack, proxies=proxies, events=events, seed=wanted.seed),
                 Lookout(calls),
-                dict[str, Intent](),
+                dict[str, Scenario](),
             )
             async with _running(lookout.run(), Staff(calls, known).run()):
                 stories = await _run_load(wanted, calls, faults, Shop(calls, lookout, known))
@@ -131,8 +132,8 @@ async def _up(stack: Stack) -> AsyncIterator[None]:
 async def _run_load(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> list[Story]:
     """Runs shoppers and faults to their end; a shopper whose order is stuck is not waited for."""
     began = time.monotonic()
-    for intent in wanted.shoppers:
-        shop.expect(intent, began)
+    for scenario in wanted.shoppers:
+        shop.expect(scenario, began)
     await faults.run(wanted.faults, began)
     await asyncio.sleep(  # the rest of the run's length
         max(0.0, began + wanted.duration_s - time.monotonic())
@@ -158,7 +159,7 @@ async def _verdict(
         raise DevstackError(f"The services do not answer, long after the last fault: {audit.gaps}")
     facts = audit.facts
     beside = [
-        *verdict.promises(facts, stories),
+        *verdict.client_answers(facts, stories),
         *verdict.resting(facts),
         *await verdict.histories(facts, calls),
         *await verdict.published(facts, events),

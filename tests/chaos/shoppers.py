@@ -1,4 +1,4 @@
-"""Shoppers at work: each acts as planned (intents.py), by public methods alone, and records the
+"""Shoppers at work: each acts as planned (scenarios.py), by public methods alone, and records the
 answers.
 """
 
@@ -18,19 +18,19 @@ from chassis.values.errors import Exists, Failure, NotFound
 from chassis.values.money import Money as Amount
 from chassis.values.money import from_message, to_message
 from tests.chaos.calls import Calls, GaveUp, why
-from tests.chaos.intents import (
+from tests.chaos.scenarios import (
     CHANGE_THEIR_MIND,
     MANUAL,
     NEVER_CAPTURED,
     PRICES,
     Afterwards,
-    Intent,
+    Scenario,
     Turn,
 )
 
 LOOK_S: Final = 0.8
 BATCH: Final = 100
-PATIENCE_S: Final = 20.0
+CHECKOUT_TIMEOUT_S: Final = 20.0
 CURRENCY: Final = "GBP"
 RECIPIENT: Final = order_pb2.Recipient(
     name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
@@ -51,7 +51,7 @@ class Story:
     of the run.
     """
 
-    intent: Intent
+    scenario: Scenario
     order_id: str = ""
     captured: bool = False
     cancelled: bool = False
@@ -106,51 +106,51 @@ class Lookout:
 class Shopper:
     """One shopper."""
 
-    def __init__(self, intent: Intent, calls: Calls, lookout: Lookout, run: UUID) -> None:
+    def __init__(self, scenario: Scenario, calls: Calls, lookout: Lookout, run: UUID) -> None:
         """`run` makes request_ids that no other run has."""
-        self.story = Story(intent)
-        self._intent, self._calls, self._lookout = intent, calls, lookout
-        self._key = uuid5(run, intent.name)
+        self.story = Story(scenario)
+        self._scenario, self._calls, self._lookout = scenario, calls, lookout
+        self._key = uuid5(run, scenario.name)
 
-    async def live(self, known: dict[str, Intent]) -> None:
+    async def live(self, known: dict[str, Scenario]) -> None:
         """Executes the whole plan. Raises only bugs of the harness: a refusal is stored in the
         story.
         """
         await self._bravely(self._shop(known))
 
-    async def _shop(self, known: dict[str, Intent]) -> None:
+    async def _shop(self, known: dict[str, Scenario]) -> None:
         items = [
             order_service_pb2.NewOrderItem(
                 sku=sku, quantity=quantity, unit_price=_pence(PRICES[sku])
             )
-            for sku, quantity in self._intent.basket
+            for sku, quantity in self._scenario.basket
         ]
         checkout = order_service_pb2.CreateOrderRequest(
             request_id=self._id("CreateOrder"),
-            external_reference=self._intent.name,
+            external_reference=self._scenario.name,
             items=items,
             # so that units of a line cost different amounts
-            discount_amount=_pence(self._intent.number % 7),
-            shipping_amount=_pence(399 * (self._intent.number % 2)),
+            discount_amount=_pence(self._scenario.number % 7),
+            shipping_amount=_pence(399 * (self._scenario.number % 2)),
             recipient=RECIPIENT,
         )
         # A shopper without an answer leaves. An order that was placed is then unpaid, and expires.
         placed = await self._calls.ask(
             self._calls.orders.CreateOrder,
             checkout,
-            again=self._intent.again,
-            patience_s=PATIENCE_S,
+            again=self._scenario.again,
+            answer_timeout_s=CHECKOUT_TIMEOUT_S,
         )
         order: order_pb2.Order = placed.order
         self.story.order_id = order.order_id
-        known[order.order_id] = self._intent
-        if self._intent.turn is Turn.ABANDON:
+        known[order.order_id] = self._scenario
+        if self._scenario.turn is Turn.ABANDON:
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._bravely(self._turn(order)))
             group.create_task(self._bravely(self._pay(order)))
         order = await self._lookout.until(order.order_id, lambda seen: seen.status in ENDS)
-        if order.status == order_pb2.ORDER_STATUS_FAILED and self._intent.retries:
+        if order.status == order_pb2.ORDER_STATUS_FAILED and self._scenario.retries:
             order = await self._retry(order)
         if order.status == order_pb2.ORDER_STATUS_DELIVERED:
             await self._after(order)
@@ -167,7 +167,7 @@ class Shopper:
     # --- paying
 
     async def _pay(self, order: order_pb2.Order) -> None:
-        for number, card in enumerate(self._intent.cards, 1):
+        for number, card in enumerate(self._scenario.cards, 1):
             request = payment_service_pb2.CreatePaymentRequest(
                 request_id=self._id(f"CreatePayment:{order.attempt}:{number}"),
                 order_id=order.order_id,
@@ -175,7 +175,7 @@ class Shopper:
                 expected_amount=order.total_amount,
                 manual_capture=card in MANUAL,
             )
-            again = self._intent.again and card not in CHANGE_THEIR_MIND
+            again = self._scenario.again and card not in CHANGE_THEIR_MIND
             try:
                 payment = (
                     await self._calls.ask(self._calls.payments.CreatePayment, request, again=again)
@@ -200,7 +200,7 @@ class Shopper:
             )
             payment = (
                 await self._calls.ask(
-                    self._calls.payments.CapturePayment, request, again=self._intent.again
+                    self._calls.payments.CapturePayment, request, again=self._scenario.again
                 )
             ).payment
         self.story.captured = payment.status == payment_pb2.PAYMENT_STATUS_CAPTURED
@@ -218,16 +218,16 @@ class Shopper:
     # --- changes of mind
 
     async def _turn(self, order: order_pb2.Order) -> None:
-        await asyncio.sleep(self._intent.turn_s)  # the plan's time to a change of mind
-        if self._intent.turn in (Turn.CANCEL_ITEMS, Turn.BOTH):
+        await asyncio.sleep(self._scenario.turn_s)  # the plan's time to a change of mind
+        if self._scenario.turn in (Turn.CANCEL_ITEMS, Turn.BOTH):
             await self._bravely(self._cancel_items(order))
-        if self._intent.turn in (Turn.CANCEL, Turn.BOTH):
+        if self._scenario.turn in (Turn.CANCEL, Turn.BOTH):
             request = order_service_pb2.CancelOrderRequest(
                 request_id=self._id("CancelOrder"), order_id=order.order_id
             )
             await self._order(self._calls.orders.CancelOrder, request)
             self.story.cancelled = True
-        if self._intent.turn is Turn.GIVE_UP:
+        if self._scenario.turn is Turn.GIVE_UP:
             await self._give_up(order)
 
     async def _cancel_items(self, order: order_pb2.Order) -> None:
@@ -252,13 +252,13 @@ class Shopper:
                 note="the roof is leaking",
             )
             await self._calls.ask(
-                self._calls.fulfillments.CancelFulfillment, request, again=self._intent.again
+                self._calls.fulfillments.CancelFulfillment, request, again=self._scenario.again
             )
 
     # --- after the delivery
 
     async def _after(self, order: order_pb2.Order) -> None:
-        match self._intent.afterwards:
+        match self._scenario.afterwards:
             case Afterwards.RETURN:
                 await self._return(order, whole=True)
             case Afterwards.RETURN_SOME:
@@ -269,10 +269,10 @@ class Shopper:
                     request_id=self._id("CancelReturn"), return_id=made.return_id
                 )
                 await self._calls.ask(
-                    self._calls.returns.CancelReturn, request, again=self._intent.again
+                    self._calls.returns.CancelReturn, request, again=self._scenario.again
                 )
             case Afterwards.WITHOUT_GOODS:
-                await self._return(order, whole=False, disposition=1 + self._intent.number % 3)
+                await self._return(order, whole=False, disposition=1 + self._scenario.number % 3)
             case Afterwards.GOODWILL:
                 await self._goodwill(order, 100)
             case Afterwards.REFUND_MEETS_RETURN:
@@ -309,7 +309,7 @@ class Shopper:
             warehouse_id="london" if disposition > 1 else None,
         )
         answer = await self._calls.ask(
-            self._calls.returns.CreateReturn, request, again=self._intent.again
+            self._calls.returns.CreateReturn, request, again=self._scenario.again
         )
         made: return_pb2.Return = answer.order_return
         self.story.return_ids.append(made.return_id)
@@ -330,14 +330,14 @@ class Shopper:
                     amount=_pence(amount),
                 )
                 await self._calls.ask(
-                    self._calls.payments.RefundPayment, request, again=self._intent.again
+                    self._calls.payments.RefundPayment, request, again=self._scenario.again
                 )
 
     # --- requests
 
     async def _order(self, method: Any, request: Any) -> order_pb2.Order:
         order: order_pb2.Order = (
-            await self._calls.ask(method, request, again=self._intent.again)
+            await self._calls.ask(method, request, again=self._scenario.again)
         ).order
         return order
 
@@ -346,25 +346,27 @@ class Shopper:
 
 
 class Shop:
-    """All shoppers of a run. `known` gets the intent of each order, for the staff."""
+    """All shoppers of a run. `known` gets the scenario of each order, for the staff."""
 
-    def __init__(self, calls: Calls, lookout: Lookout, known: dict[str, Intent]) -> None:
+    def __init__(self, calls: Calls, lookout: Lookout, known: dict[str, Scenario]) -> None:
         self._calls, self._lookout, self._known = calls, lookout, known
         self._run = uuid4()
         self._shoppers: list[Shopper] = []
         self._lives: list[asyncio.Task[None]] = []
 
-    def expect(self, intent: Intent, began: float) -> None:
+    def expect(self, scenario: Scenario, began: float) -> None:
         """Starts another shopper when it is due, counted from `began` (monotonic)."""
-        shopper = Shopper(intent=intent, calls=self._calls, lookout=self._lookout, run=self._run)
+        shopper = Shopper(
+            scenario=scenario, calls=self._calls, lookout=self._lookout, run=self._run
+        )
         self._shoppers.append(shopper)
-        self._lives.append(asyncio.create_task(self._live(shopper, began + intent.at_s)))
+        self._lives.append(asyncio.create_task(self._live(shopper, began + scenario.at_s)))
 
-    async def close(self, patience_s: float) -> list[Story]:
-        """Waits until all shoppers have ended, and cancels the others after `patience_s`; returns
+    async def close(self, timeout_s: float) -> list[Story]:
+        """Waits until all shoppers have ended, and cancels the others after `timeout_s`; returns
         their stories.
         """
-        _, waiting = await asyncio.wait(self._lives, timeout=patience_s)
+        _, waiting = await asyncio.wait(self._lives, timeout=timeout_s)
         for life in waiting:
             life.cancel()
         for ended in await asyncio.gather(*self._lives, return_exceptions=True):

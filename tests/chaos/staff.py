@@ -1,9 +1,9 @@
 """Pickers, carriers, inspectors of returns and a warehouse operator: they act on what the services
 list, until they are cancelled.
 
-The shopper's intent determines the treatment of an order; orders of another run get the usual one.
-Each request_id is made of the record's status and version (as in simulator.staff), so a repeat is a
-repeat.
+The shopper's scenario determines the treatment of an order; orders of another run get the usual
+one. Each request_id is made of the record's status and version (as in simulator.staff), so a second
+call is a repeat.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
 from chassis.values.errors import Failure
+from omctl.names import method_name
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
-from tests.chaos.calls import Calls, GaveUp, verb
-from tests.chaos.intents import Afterwards, Intent, Picking, Travel
+from tests.chaos.calls import Calls, GaveUp
+from tests.chaos.scenarios import Afterwards, Picking, Scenario, Travel
 
 LOOK_S: Final = 0.5
 HANDS: Final = 24
@@ -42,10 +43,10 @@ OPEN_RETURNS: Final = (
 
 
 class Staff:
-    """All staff. `intents` by order id, for the orders found so far."""
+    """All staff. `scenarios` by order id, for the orders found so far."""
 
-    def __init__(self, calls: Calls, intents: Mapping[str, Intent]) -> None:
-        self._calls, self._intents = calls, intents
+    def __init__(self, calls: Calls, scenarios: Mapping[str, Scenario]) -> None:
+        self._calls, self._scenarios = calls, scenarios
         self._hands, self._busy = asyncio.Semaphore(HANDS), set[str]()
 
     async def run(self) -> None:
@@ -117,9 +118,9 @@ class Staff:
     # --- in the warehouse
 
     async def _pick(self, work: fulfillment_pb2.Fulfillment) -> None:
-        intent = self._intents.get(work.order_id)
-        while (step := _unlucky(work, intent) or next_step(work)) is not None:
-            method = getattr(self._calls.fulfillments, verb(step))
+        scenario = self._scenarios.get(work.order_id)
+        while (step := _unlucky(work, scenario) or next_step(work)) is not None:
+            method = getattr(self._calls.fulfillments, method_name(step))
             work = (await self._calls.ask(method, step)).fulfillment
 
     async def _receive_missing(self, event: ops_service_pb2.FailedEvent) -> None:
@@ -149,9 +150,9 @@ class Staff:
     # --- carriers
 
     async def _carry(self, shipment: shipping_pb2.Shipment) -> None:
-        intent = self._intents.get(shipment.order_id)
+        scenario = self._scenarios.get(shipment.order_id)
         while (report := next_report(shipment)) is not None:
-            if (ending := _ending(shipment, intent)) is not None:
+            if (ending := _ending(shipment, scenario)) is not None:
                 report.status = ending
                 report.carrier_event_id = f"{shipment.shipment_id}:{ending}"
                 report.request_id = _id(shipment.shipment_id, f"{ending}@{shipment.version}")
@@ -161,19 +162,19 @@ class Staff:
 
     # --- returns of goods
 
-    async def _take_back(self, its: return_pb2.Return) -> None:
-        intent = self._intents.get(its.order_id)
-        if its.kind == return_pb2.RETURN_KIND_RECALL and not await self._came_back(its.order_id):
+    async def _take_back(self, item: return_pb2.Return) -> None:
+        scenario = self._scenarios.get(item.order_id)
+        if item.kind == return_pb2.RETURN_KIND_RECALL and not await self._came_back(item.order_id):
             return
         if (
-            intent
-            and intent.afterwards is Afterwards.CALL_OFF
-            and its.status == return_pb2.RETURN_STATUS_REQUESTED
+            scenario
+            and scenario.afterwards is Afterwards.CALL_OFF
+            and item.status == return_pb2.RETURN_STATUS_REQUESTED
         ):
             return  # the customer is about to cancel it
-        while (step := _next_of_return(its, intent)) is not None:
-            method = getattr(self._calls.returns, verb(step))
-            its = (await self._calls.ask(method, step)).order_return
+        while (step := _next_of_return(item, scenario)) is not None:
+            method = getattr(self._calls.returns, method_name(step))
+            item = (await self._calls.ask(method, step)).order_return
 
     async def _came_back(self, order_id: str) -> bool:
         listed = shipping_service_pb2.ListShipmentsRequest(order_id=order_id)
@@ -183,14 +184,14 @@ class Staff:
         return all(each.status in CAME_BACK for each in shipments)
 
 
-def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Message | None:
+def _unlucky(work: fulfillment_pb2.Fulfillment, scenario: Scenario | None) -> Message | None:
     """Returns the failing step of this fulfilment; None if all steps succeed."""
-    if intent is None:
+    if scenario is None:
         return None
     short = any(line.short_quantity for line in work.picklist)
     if (
         work.status == fulfillment_pb2.FULFILLMENT_STATUS_PICKING
-        and intent.picking is Picking.SHORT
+        and scenario.picking is Picking.SHORT
         and not short
     ):
         return _short(work)
@@ -198,7 +199,7 @@ def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Messag
     if (
         work.status == fulfillment_pb2.FULFILLMENT_STATUS_PACKED
         and work.inspection_required
-        and intent.picking is Picking.SPOILED
+        and scenario.picking is Picking.SPOILED
         and not spoiled
     ):
         line = next(line for line in work.picklist if line.picked_quantity)
@@ -243,53 +244,53 @@ def _short(work: fulfillment_pb2.Fulfillment) -> Message | None:
 
 
 def _ending(
-    shipment: shipping_pb2.Shipment, intent: Intent | None
+    shipment: shipping_pb2.Shipment, scenario: Scenario | None
 ) -> shipping_pb2.ShipmentStatus.ValueType | None:
     """Returns how the parcel ends other than by its delivery; None while it does not."""
     if shipment.status != shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT:
         return None
     if shipment.HasField("recall_time"):
         return shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
-    if intent and intent.travel is Travel.LOST:
+    if scenario and scenario.travel is Travel.LOST:
         return shipping_pb2.SHIPMENT_STATUS_LOST
-    if intent and intent.travel is Travel.RETURNED:
+    if scenario and scenario.travel is Travel.RETURNED:
         return shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
     return None
 
 
-def _next_of_return(its: return_pb2.Return, intent: Intent | None) -> Message | None:
-    number = intent.number if intent else 0
-    match its.status:
+def _next_of_return(item: return_pb2.Return, scenario: Scenario | None) -> Message | None:
+    number = scenario.number if scenario else 0
+    match item.status:
         case return_pb2.RETURN_STATUS_REQUESTED:
             if number % 10 == 9:
                 return return_service_pb2.RejectReturnRequest(
-                    request_id=_of(its, "reject"), return_id=its.return_id
+                    request_id=_of(item, "reject"), return_id=item.return_id
                 )
             return return_service_pb2.ApproveReturnRequest(
-                request_id=_of(its, "approve"), return_id=its.return_id
+                request_id=_of(item, "approve"), return_id=item.return_id
             )
         case return_pb2.RETURN_STATUS_APPROVED if number % 2:
             return return_service_pb2.MarkReturnInTransitRequest(
-                request_id=_of(its, "transit"), return_id=its.return_id
+                request_id=_of(item, "transit"), return_id=item.return_id
             )
         case return_pb2.RETURN_STATUS_APPROVED | return_pb2.RETURN_STATUS_IN_TRANSIT:
             arrived = [
                 return_service_pb2.ReceivedReturnLine(
                     line_number=line.line_number, quantity=line.announced_quantity
                 )
-                for line in its.lines
+                for line in item.lines
                 if line.announced_quantity
             ]
             return return_service_pb2.ReceiveReturnRequest(
-                request_id=_of(its, "receive"),
-                return_id=its.return_id,
+                request_id=_of(item, "receive"),
+                return_id=item.return_id,
                 warehouse_id=("london", "paris")[number % 2],
                 lines=arrived,
             )
         case return_pb2.RETURN_STATUS_RECEIVED:
-            looked_at = [_inspected(line, number) for line in its.lines if _unseen(line)]
+            looked_at = [_inspected(line, number) for line in item.lines if _unseen(line)]
             return return_service_pb2.InspectReturnRequest(
-                request_id=_of(its, "inspect"), return_id=its.return_id, lines=looked_at
+                request_id=_of(item, "inspect"), return_id=item.return_id, lines=looked_at
             )
     return None
 
@@ -314,8 +315,8 @@ def _inspected(line: return_pb2.ReturnLine, number: int) -> return_service_pb2.I
     )
 
 
-def _of(its: return_pb2.Return, step: str) -> str:
-    return _id(its.return_id, f"{step}@{its.version}")
+def _of(item: return_pb2.Return, step: str) -> str:
+    return _id(item.return_id, f"{step}@{item.version}")
 
 
 def _id(id: str, step: str) -> str:

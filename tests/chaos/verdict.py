@@ -14,8 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chassis.values.errors import Failure
-from omctl.audit import Difference, Facts
-from omctl.audit.difference import minor
+from omctl.audit.difference import Difference, minor
+from omctl.audit.facts import Facts
 from omctl.names import name_of
 from order_svc.lifecycle import MOVES, Status
 from payment_svc.providers.sandbox_ledger import operations
@@ -35,32 +35,32 @@ MOVING = frozenset(
 )
 
 
-def promises(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
+def client_answers(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
     """Each answer holds: orders placed, charged and cancelled, and returns made. No shopper has two
     orders.
     """
     placed = Counter(order.external_reference for order in facts.orders.values())
     captured = {
-        order_id: any(minor(p.captured_amount) for p in its)
-        for order_id, its in facts.payments_of.items()
+        order_id: any(minor(p.captured_amount) for p in payments)
+        for order_id, payments in facts.payments_of.items()
     }
     returns = {each.return_id for each in facts.returns}
     for story in stories:
-        who = f"{story.intent.name} of order {story.order_id}"
-        if placed[story.intent.name] > 1:
-            yield _broken("twice", who, f"has {placed[story.intent.name]} orders")
+        shopper = f"{story.scenario.name} of order {story.order_id}"
+        if placed[story.scenario.name] > 1:
+            yield _broken("twice", shopper, f"has {placed[story.scenario.name]} orders")
         if not story.order_id:
             continue
         order = facts.orders.get(story.order_id)
         if order is None:
-            yield _broken("placed", who, "the order was placed, and is not there")
+            yield _broken("placed", shopper, "the order was placed, and is not there")
             continue
         if story.captured and not captured.get(story.order_id):
-            yield _broken("captured", who, "the payment was captured, and is not there")
+            yield _broken("captured", shopper, "the payment was captured, and is not there")
         if story.cancelled and order.status != order_pb2.ORDER_STATUS_CANCELLED:
             yield _broken(
                 "cancelled",
-                who,
+                shopper,
                 f"was cancelled, and is {name_of(order_pb2.OrderStatus, order.status)}",
             )
         for item in order.items:
@@ -72,11 +72,11 @@ def promises(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
             }:
                 yield _broken(
                     "cancelled units",
-                    who,
+                    shopper,
                     f"line {item.line_number} has {item.cancelled_quantity} cancelled units",
                 )
         for return_id in set(story.return_ids) - returns:
-            yield _broken("return", who, f"return {return_id} was made, and is not there")
+            yield _broken("return", shopper, f"return {return_id} was made, and is not there")
 
 
 def resting(facts: Facts) -> Iterator[Difference]:

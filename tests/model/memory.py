@@ -128,7 +128,7 @@ class Wire:
     """
 
     def __init__(self, point: Callable[[str], None], fault: Callable[[str], str]) -> None:
-        """`fault` returns the fate of a call to a method: "" (none), "question" or "answer" (it is
+        """`fault` returns the fate of a call to a method: "" (none), "request" or "answer" (it is
         lost).
         """
         self._point, self._fault = point, fault
@@ -144,8 +144,8 @@ class Wire:
 
         async def call(request: Message, timeout: float | None = None) -> Any:
             fault = self._fault(method)
-            if fault == "question":
-                raise Deferred("DEPENDENCY_UNAVAILABLE", "the question was lost", peer=service)
+            if fault == "request":
+                raise Deferred("DEPENDENCY_UNAVAILABLE", "the request was lost", peer=service)
             answer = await getattr(self._doors[service], method)(request, None)
             self._point("answered")
             if fault == "answer":

@@ -44,7 +44,7 @@ class Network:
         self.failed: list[tuple[Waiting, Failure]] = []
         self.history: list[Waiting] = []
 
-    def listen(self, service: str, handlers: dict[type[Message], Any]) -> None:
+    def subscribe(self, service: str, handlers: dict[type[Message], Any]) -> None:
         """The service consumes these messages from now on."""
         self._handlers[service] = handlers
 

@@ -13,7 +13,7 @@ DECLINED = "tok_declined"
 
 
 class Bank:
-    """A card processor that is idempotent on its keys; `lost` tells whether this answer is lost
+    """A card processor that is idempotent on its keys; `lost` returns whether this answer is lost
     after its effect.
     """
 
@@ -60,8 +60,8 @@ class Bank:
 
 
 class Carrier:
-    """A carrier that voids labels until it has reported anything of a parcel; `lost` tells whether
-    this answer is lost after its effect.
+    """A carrier that voids labels until it has reported anything of a parcel; `lost` returns
+    whether this answer is lost after its effect.
     """
 
     name = "carrier"

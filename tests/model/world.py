@@ -6,7 +6,6 @@ Inside `with World() as world` the services' operations use these stores. `plan`
 
 import asyncio
 import sys
-from collections import Counter
 from collections.abc import Awaitable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -17,10 +16,6 @@ from unittest.mock import patch
 from uuid import UUID
 
 from google.type.money_pb2 import Money
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
-from ordermesh.fulfillment.v1 import fulfillment_pb2
-from ordermesh.fulfillment.v1.fulfillment_pb2 import Fulfillment
-from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
@@ -52,7 +47,6 @@ import payment_svc.operations.settlement
 import payment_svc.peers
 import payment_svc.rpc
 import payment_svc.wire.events_out
-import payment_svc.wire.responses
 import shipping_svc.app
 import shipping_svc.consumers
 import shipping_svc.operations.creation
@@ -66,19 +60,15 @@ import warehouse_svc.consumers
 import warehouse_svc.operations.reservations
 import warehouse_svc.rpc
 import warehouse_svc.wire.events_out
-import warehouse_svc.wire.responses
 from chassis.values.errors import Failure
 from fulfillment_svc.model.inspection import InspectionPolicy
-from omctl.audit import Facts
-from payment_svc.lifecycle import Kind
+from omctl.names import method_name
 from shipping_svc.operations.carrier_calls import Timeouts
-from simulator.services import verb
 from simulator.staff import next_step
 from tests.model.memory import Crash, Memory, MemoryWriter, Wire
 from tests.model.network import Network
 from tests.model.outside import Bank, Carrier
 from tests.model.stores import Accounts, Fulfillments, Orders, Parcels, Stock
-from warehouse_svc.lifecycle import MovementKind
 
 RECIPIENT = order_pb2.Recipient(
     name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
@@ -95,7 +85,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = NOON
-        # faults to come, each for one use: "crash", "question", "answer", "bank", "carrier"
+        # faults to come, each for one use: "crash", "request", "answer", "bank", "carrier"
         self.plan: list[str] = []
         self.struck: list[str] = []
         self.network = Network(self.clock)
@@ -185,29 +175,19 @@ class World:
         }
         for name, door in self.doors.items():
             self._wire.serve(name, door)
-        self.network.listen(
-            "order", dict(order_svc.consumers.Consumers(order.payments, order.writer).handlers)
-        )
-        self.network.listen(
-            "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse.writer).handlers)
-        )
-        self.network.listen(
-            "payment", dict(payment_svc.consumers.Consumers(payment.writer).handlers)
-        )
-        self.network.listen(
-            "fulfillment",
-            dict(
-                fulfillment_svc.consumers.Consumers(fulfillment.orders, fulfillment.writer).handlers
+        consumers: dict[str, Any] = {
+            "order": order_svc.consumers.Consumers(order.payments, order.writer),
+            "warehouse": warehouse_svc.consumers.Consumers(warehouse.writer),
+            "payment": payment_svc.consumers.Consumers(payment.writer),
+            "fulfillment": fulfillment_svc.consumers.Consumers(
+                fulfillment.orders, fulfillment.writer
             ),
-        )
-        self.network.listen(
-            "shipping",
-            dict(
-                shipping_svc.consumers.Consumers(
-                    shipping.creation, shipping.recalls, shipping.closing
-                ).handlers
+            "shipping": shipping_svc.consumers.Consumers(
+                shipping.creation, shipping.recalls, shipping.closing
             ),
-        )
+        }
+        for service, item in consumers.items():
+            self.network.subscribe(service, dict(item.handlers))
 
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {
@@ -289,7 +269,7 @@ class World:
             raise Crash
 
     def _fault(self, _: str) -> str:
-        return next((fault for fault in ("question", "answer") if self._strikes(fault)), "")
+        return next((fault for fault in ("request", "answer") if self._strikes(fault)), "")
 
     def run(self, work: Awaitable[Any]) -> Any:
         """Returns the result: an answer, the raised Failure, or None if the process crashed."""
@@ -308,7 +288,7 @@ class World:
 
     def call(self, request: Any) -> Any:
         """Calls the method that takes this request."""
-        method = verb(request)
+        method = method_name(request)
         door = next(door for name, door in self.doors.items() if method in vars(type(door)))
         return self.run(getattr(door, method)(request, None))
 
@@ -349,11 +329,11 @@ class World:
 
     def report(self, shipment_id: UUID, status: str) -> Any:
         """The carrier reports this status."""
-        its = self.parcels.shipments[shipment_id]
+        item = self.parcels.shipments[shipment_id]
         request = shipping_service_pb2.RecordTrackingEventRequest(
             request_id=self.request_id(),
-            carrier=its.carrier,
-            tracking_number=its.tracking_number or "",
+            carrier=item.carrier,
+            tracking_number=item.tracking_number or "",
             carrier_event_id=self.request_id(),
             status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}"),
         )
@@ -409,9 +389,9 @@ class World:
         return [dict(store) for store in stores], len(self.stock.ledger)
 
     def _carry(self) -> None:
-        for its in list(self.parcels.shipments.values()):
-            if its.tracking_number and its.status in ("created", "in_transit"):
-                self.report(its.id, "RETURNED_TO_SENDER" if its.recall_time else "DELIVERED")
+        for item in list(self.parcels.shipments.values()):
+            if item.tracking_number and item.status in ("created", "in_transit"):
+                self.report(item.id, "RETURNED_TO_SENDER" if item.recall_time else "DELIVERED")
 
     def _fill_shelves(self) -> None:
         """An operator receives the shelf's missing units of a parcel that left after its void, and
@@ -427,67 +407,31 @@ class World:
                 self.network.failed.remove((waiting, failure))
                 self.network.waiting.append(waiting)
 
-    def carried_off(self) -> Counter[tuple[str, str, int]]:
-        """Returns the units that the carrier has reported: by order, warehouse and line, as they
-        were packed.
-        """
-        packed: dict[tuple[str, int], Fulfillment] = {}
-        for sent in self.network.history:
-            if sent.kind is FulfillmentStatusChanged:
-                event = FulfillmentStatusChanged.FromString(sent.payload)
-                if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_READY:
-                    packed[event.fulfillment.fulfillment_id, event.fulfillment.version] = (
-                        event.fulfillment
-                    )
-        units: Counter[tuple[str, str, int]] = Counter()
-        for id in {row.shipment_id for row in self.parcels.reports}:
-            its = self.parcels.shipments[id]
-            ready = max(
-                version
-                for work, version in packed
-                if work == str(its.fulfillment_id) and version <= its.fulfillment_version
-            )
-            for item in (
-                item
-                for package in packed[str(its.fulfillment_id), ready].packages
-                for item in package.items
-            ):
-                units[str(its.order_id), its.warehouse_id, item.line_number] += item.quantity
-        return units
-
-    def posted_shipments(self) -> Counter[tuple[str, str, int]]:
-        """Returns the units that the warehouse has posted as shipped."""
-        units: Counter[tuple[str, str, int]] = Counter()
-        for row in self.stock.ledger:
-            if row.kind in (MovementKind.SHIP, MovementKind.SHIP_SHELF):
-                units[str(row.order_id), row.warehouse_id, row.line_number or 0] += row.quantity
-        return units
-
     def _take_back(self) -> None:
         """Receives and inspects the returns: the first line's units pass, the others are
         damaged.
         """
         for order in list(self.orders.orders.values()):
             for each in order.returns:
-                its = order_svc.wire.returns.order_return(each)
-                if its.status in COMING:
-                    self.advance_return(its)
+                item = order_svc.wire.returns.order_return(each)
+                if item.status in COMING:
+                    self.advance_return(item)
 
-    def advance_return(self, its: return_pb2.Return) -> None:
+    def advance_return(self, item: return_pb2.Return) -> None:
         """Takes one step of an open return."""
-        if its.status == return_pb2.RETURN_STATUS_REQUESTED:
+        if item.status == return_pb2.RETURN_STATUS_REQUESTED:
             self.call(
                 return_service_pb2.ApproveReturnRequest(
-                    request_id=self.request_id(), return_id=its.return_id
+                    request_id=self.request_id(), return_id=item.return_id
                 )
             )
-        elif its.status == return_pb2.RETURN_STATUS_RECEIVED:
+        elif item.status == return_pb2.RETURN_STATUS_RECEIVED:
             left = [
                 (
                     line.line_number,
                     line.received_quantity - line.passed_quantity - line.failed_quantity,
                 )
-                for line in its.lines
+                for line in item.lines
             ]
             lines = [
                 return_service_pb2.InspectedReturnLine(
@@ -498,13 +442,13 @@ class World:
             ]
             self.call(
                 return_service_pb2.InspectReturnRequest(
-                    request_id=self.request_id(), return_id=its.return_id, lines=lines
+                    request_id=self.request_id(), return_id=item.return_id, lines=lines
                 )
             )
         else:
             announced = [
                 (line.line_number, line.announced_quantity)
-                for line in its.lines
+                for line in item.lines
                 if line.announced_quantity
             ]
             received = [
@@ -514,77 +458,17 @@ class World:
             self.call(
                 return_service_pb2.ReceiveReturnRequest(
                     request_id=self.request_id(),
-                    return_id=its.return_id,
+                    return_id=item.return_id,
                     warehouse_id="london",
                     lines=received,
                 )
             )
-
-    # --- facts of the audit
-
-    def facts(self) -> Facts:
-        """Returns the facts that `omctl audit` reads by the services' methods."""
-        orders = {
-            str(order.id): order_svc.wire.responses.order(order)
-            for order in self.orders.orders.values()
-        }
-        payments = [p for account in self.accounts.accounts.values() for p in account.payments]
-        return Facts(
-            time=self.now,
-            orders=orders,
-            returns=[
-                order_svc.wire.returns.order_return(each)
-                for order in self.orders.orders.values()
-                for each in order.returns
-            ],
-            levels=[
-                warehouse_svc.wire.responses.stock_level(level)
-                for level in self.stock.levels.values()
-            ],
-            movements=[warehouse_svc.wire.responses.movement(row) for row in self.stock.ledger],
-            reservations=[
-                warehouse_svc.wire.responses.reservation(r)
-                for h in self.stock.order_reservations.values()
-                for r in h.reservations
-            ],
-            payments=[payment_svc.wire.responses.payment(p) for p in payments],
-            refunds=[
-                payment_svc.wire.responses.refund(p.refund(o))
-                for p in payments
-                for o in p.operations
-                if o.kind is Kind.REFUND
-            ],
-            fulfillments=[
-                fulfillment_svc.wire.responses.fulfillment(each)
-                for each in self.fulfillments.by_id.values()
-            ],
-            shipments=[
-                shipping_svc.wire.responses.shipment(each)
-                for each in self.parcels.shipments.values()
-            ],
-            failed={
-                "all": [
-                    failed_event(waiting.service, failure)
-                    for waiting, failure in self.network.failed
-                ]
-            },
-            outboxes={},
-        )
 
     def _is_reported(self, number: str) -> bool:
         return any(
             self.parcels.shipments[row.shipment_id].tracking_number == number
             for row in self.parcels.reports
         )
-
-
-def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
-    return ops_service_pb2.FailedEvent(
-        consumer=service,
-        state=ops_service_pb2.FAILED_EVENT_STATE_FAILED,
-        reason=failure.reason,
-        error=failure.message,
-    )
 
 
 WIRES: dict[str, Any] = {

@@ -24,9 +24,9 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSt
 from chassis.rpc.client import ask, connect
 from chassis.values.errors import Deferred, Refused
 from devstack.stack import Stack
-from omctl.audit import differences
+from omctl.audit.audit import differences
 from omctl.audit.facts import FactsReader
-from simulator.services import verb
+from omctl.names import method_name
 from simulator.staff import next_step
 from tests.facts import complete
 from tests.support import eventually
@@ -150,7 +150,7 @@ class Counter:
                     if work.status not in wanted and (step := next_step(work)):
                         # its picklist has changed since: it is read again
                         with suppress(Refused):
-                            await ask(getattr(self.fulfillments, verb(step)), step)
+                            await ask(getattr(self.fulfillments, method_name(step)), step)
             return bool(works) and all(work.status in wanted for work in works)
 
         await eventually(there, timeout_s=TIMEOUT_S, what=f"the goods of {order_id} are {statuses}")

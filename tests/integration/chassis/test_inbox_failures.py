@@ -31,6 +31,7 @@ from tests.sample.inbox import (
     publish,
     states,
 )
+from tests.streams import ensure_streams
 from tests.support import Eventually
 
 
@@ -230,7 +231,7 @@ async def test_republished_failed_event_is_handled_again(
         await eventually(lambda: has_state(engine, event_id, "failed"))
         mended = True
         await broker.streams.delete_stream("ORDERS")
-        await broker.ensure_streams()
+        await ensure_streams(broker)
         await publish(broker, SampleStatusChanged(), event_id)
         await eventually(lambda: has_state(engine, event_id, "replayed"))
 

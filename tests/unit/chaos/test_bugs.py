@@ -11,8 +11,8 @@ from order_svc.decisions.deciders import DECIDERS
 from order_svc.lifecycle import FulfillmentState, Status
 from order_svc.model.commands import ApplyFulfillmentStatus, ConfirmPayment
 from tests.chaos.bugs import BUGS
+from tests.chaos.connections import known_connections
 from tests.chaos.plan import SERVICES, Kind
-from tests.chaos.roads import known_roads
 from tests.unit.order.samples import after, at, cancel, fulfillment_status, pay, placed
 
 PLANT_ALL = "from tests.chaos.bugs import BUGS\nfor bug in BUGS.values(): bug.plant()"
@@ -64,6 +64,8 @@ def test_every_defect_names_services_faults_and_shoppers() -> None:
     assert len(BUGS) >= 10
     for bug in BUGS.values():
         assert set(bug.services) <= set(SERVICES)
-        assert bug.intents()
+        assert bug.scenarios()
         assert all(fault.kind in Kind and fault.at_s < bug.duration_s for fault in bug.plan())
-        assert {fault.target for fault in bug.plan() if ">" in fault.target} <= set(known_roads())
+        assert {fault.target for fault in bug.plan() if ">" in fault.target} <= set(
+            known_connections()
+        )

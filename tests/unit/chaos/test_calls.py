@@ -108,7 +108,7 @@ async def test_timeout_without_an_injected_fault_is_reported(
     """The client waits without a limit while faults are injected; afterwards a timeout is a
     fault.
     """
-    monkeypatch.setattr(calls, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(calls, "ANSWER_TIMEOUT_S", 0.0)
     client.calm_since = 0.0
     with pytest.raises(GaveUp):
         await client.ask(Method(away()), REQUEST)

@@ -11,12 +11,12 @@ from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
-from omctl.audit import Facts
+from omctl.audit.facts import Facts
 from tests.chaos import verdict
-from tests.chaos.intents import intents
+from tests.chaos.scenarios import scenarios
 from tests.chaos.shoppers import Story
 
-INTENT = next(intents(1, 60, 1))
+SCENARIO = next(scenarios(1, 60, 1))
 DELIVERED, CANCELLED = order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_CANCELLED
 
 
@@ -46,7 +46,7 @@ def order(order_id: str = "1", status: Any = DELIVERED) -> order_pb2.Order:
     """An order of the shopper."""
     item = order_pb2.OrderItem(line_number=1, quantity=3, cancelled_quantity=1)
     return order_pb2.Order(
-        order_id=order_id, status=status, external_reference=INTENT.name, items=[item], version=2
+        order_id=order_id, status=status, external_reference=SCENARIO.name, items=[item], version=2
     )
 
 
@@ -55,17 +55,17 @@ def payment() -> payment_pb2.Payment:
     return payment_pb2.Payment(order_id="1", captured_amount=Money(currency_code="GBP", units=1))
 
 
-KEPT = Story(INTENT, order_id="1", captured=True, cancelled_units={1: 1})
+KEPT = Story(SCENARIO, order_id="1", captured=True, cancelled_units={1: 1})
 BROKEN = {
     "placed": (facts_with(), KEPT),
     "captured": (facts_with(orders={"1": order()}), KEPT),
-    "cancelled": (facts_with(orders={"1": order()}), Story(INTENT, order_id="1", cancelled=True)),
+    "cancelled": (facts_with(orders={"1": order()}), Story(SCENARIO, order_id="1", cancelled=True)),
     "cancelled units": (
         facts_with(orders={"1": order()}),
-        Story(INTENT, order_id="1", cancelled_units={1: 2}),
+        Story(SCENARIO, order_id="1", cancelled_units={1: 2}),
     ),
-    "return": (facts_with(orders={"1": order()}), Story(INTENT, order_id="1", return_ids=["r"])),
-    "twice": (facts_with(orders={"1": order(), "2": order("2")}), Story(INTENT, order_id="1")),
+    "return": (facts_with(orders={"1": order()}), Story(SCENARIO, order_id="1", return_ids=["r"])),
+    "twice": (facts_with(orders={"1": order(), "2": order("2")}), Story(SCENARIO, order_id="1")),
 }
 
 
@@ -74,10 +74,12 @@ def test_verdict_without_a_broken_guarantee_is_empty() -> None:
     order.
     """
     assert (
-        list(verdict.promises(facts_with(orders={"1": order()}, payments=[payment()]), [KEPT]))
+        list(
+            verdict.client_answers(facts_with(orders={"1": order()}, payments=[payment()]), [KEPT])
+        )
         == []
     )
-    assert list(verdict.promises(facts_with(), [Story(INTENT)])) == [], (
+    assert list(verdict.client_answers(facts_with(), [Story(SCENARIO)])) == [], (
         "a refused order has no guarantee"
     )
 
@@ -86,7 +88,7 @@ def test_verdict_without_a_broken_guarantee_is_empty() -> None:
 def test_verdict_reports_each_broken_guarantee(what: str) -> None:
     """The verdict names an answer that the services' records contradict."""
     facts, story = BROKEN[what]
-    assert [each.check for each in verdict.promises(facts, [story])] == [f"chaos.{what}"]
+    assert [each.check for each in verdict.client_answers(facts, [story])] == [f"chaos.{what}"]
 
 
 @pytest.mark.parametrize(

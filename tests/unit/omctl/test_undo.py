@@ -39,7 +39,7 @@ async def test_undo_commit_without_fulfilment_names_the_audit(
         "payments": [],
     }
 
-    async def listed(method: Any, request: Any, field: str) -> list[Any]:
+    async def listed(stub: Any, request: Any, field: str) -> list[Any]:
         return there[field]
 
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:

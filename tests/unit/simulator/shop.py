@@ -18,9 +18,10 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 
 from chassis.values.errors import Failure, NotFound
 from chassis.values.money import from_message
+from omctl.names import method_name
 from simulator.books import worth
 from simulator.requests import pence
-from simulator.services import Services, verb
+from simulator.services import Services
 from simulator.world import World
 
 AFTER = {
@@ -74,7 +75,7 @@ class Shop(Services):
         self, method: Any, request: Message, *, wait_s: float = 0.0, timeout_s: float = 1.0
     ) -> Any:
         """Answers as the contract defines, in its main features."""
-        name = verb(request)
+        name = method_name(request)
         assert method == name
         self.calls[name] += 1
         await asyncio.sleep(0)
@@ -246,7 +247,7 @@ class Shop(Services):
 
     def _step(self, request: Any) -> Any:
         """Any step of the warehouse's staff; a repeat changes nothing."""
-        work, name = self.works[request.fulfillment_id], verb(request)
+        work, name = self.works[request.fulfillment_id], method_name(request)
         if self._repeated(request):
             return fulfillment_service_pb2.StartPickingResponse(fulfillment=work)
         work.version += 1

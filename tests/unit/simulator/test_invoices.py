@@ -166,9 +166,8 @@ def test_orders_returns_and_left_rows_add_up_to_the_file() -> None:
         == ledger.rows
         == 5
     )
-    assert sum((left.row.amount for left in ledger.left), Decimal()) == Decimal("0.63") - Decimal(
-        "2.55"
-    )
+    amounts = [left.row.units * Decimal(left.row.price) for left in ledger.left]
+    assert sum(amounts, Decimal()) == Decimal("0.63") - Decimal("2.55")
     assert credit.amount == 1530
 
 

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from simulator.load import Load, checkout, load, percentile, report
-from simulator.shoppers import LOST, REFUSED, STUCK, Purchase, Shoppers
+from simulator.returns import REFUSED, STUCK
+from simulator.shoppers import LOST, Purchase, Shoppers
 from simulator.world import World
 from tests.support import Eventually
 from tests.unit.simulator.shop import Shop, living

@@ -21,7 +21,8 @@ from simulator.ledger import Ledger, parse
 from simulator.meter import line
 from simulator.replay import Replay, Walked, replay
 from simulator.requests import checkout
-from simulator.shoppers import LOST, REFUSED, STUCK, Purchase, Shoppers
+from simulator.returns import REFUSED, STUCK
+from simulator.shoppers import LOST, Purchase, Shoppers
 from simulator.world import World
 from tests.support import Eventually
 from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
@@ -225,7 +226,7 @@ async def test_undelivered_order_is_reported_with_its_reason(
 
 
 async def test_report_names_a_reason_that_could_not_be_read(eventually: Eventually) -> None:
-    """A service that does not answer the question for the reason does not prevent the report."""
+    """A service that does not return the reason does not prevent the report."""
     shop = Shop()
     shop.unconfirmed = True
     shop.failures["GetOrder"] = [Refused("PEER_DISAGREES")]

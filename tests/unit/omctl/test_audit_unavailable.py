@@ -15,7 +15,7 @@ from chassis.rpc.client import connect
 from chassis.values.errors import Deferred
 from devstack.ports import free_ports
 from omctl.__main__ import app
-from omctl.audit import CHECKS
+from omctl.audit.audit import CHECKS
 from omctl.audit.facts import FactsReader
 from omctl.config import SERVICES
 from omctl.errors import UNAVAILABLE

@@ -101,7 +101,7 @@ class Afterwards(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class Scenario:
     """One shopper. `again`: answered calls are repeated, as after a lost answer."""
 
     number: int
@@ -122,21 +122,21 @@ class Intent:
         return f"shopper-{self.number}"
 
 
-def intents(seed: int, duration_s: float, rate: float) -> Iterator[Intent]:
+def scenarios(seed: int, duration_s: float, rate: float) -> Iterator[Scenario]:
     """Yields shoppers, `rate` a second on average, for `duration_s`."""
     chance = random.Random(f"shoppers of {seed}")
     at_s, number = chance.expovariate(rate), 0
     while at_s < duration_s:
         number += 1
-        yield _intent(chance, number, at_s)
+        yield _scenario(chance, number, at_s)
         at_s += chance.expovariate(rate)
 
 
-def _intent(chance: random.Random, number: int, at_s: float) -> Intent:
+def _scenario(chance: random.Random, number: int, at_s: float) -> Scenario:
     skus = chance.sample([sku for sku in STOCK if sku not in SCARCE], chance.randint(1, 3))
     if chance.random() < SCARCE_SHARE:
         skus.append(chance.choice(SCARCE))
-    return Intent(
+    return Scenario(
         number=number,
         at_s=at_s,
         basket=tuple((sku, chance.randint(1, 4)) for sku in skus),

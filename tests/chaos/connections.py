@@ -14,26 +14,26 @@ from tests.chaos.plan import SERVICES
 from tests.proxy import Proxy
 
 
-def known_roads() -> list[str]:
+def known_connections() -> list[str]:
     """Returns all connections, as "payment>order": a service's settings name its peers."""
-    roads = [f"{service}>{server}" for service in SERVICES for server in ("postgres", "nats")]
+    connections = [f"{service}>{server}" for service in SERVICES for server in ("postgres", "nats")]
     for service in SERVICES:
         fields = importlib.import_module(f"{service}_svc.config").Config.model_fields
-        roads += [f"{service}>{peer}" for peer in SERVICES if f"{peer}_address" in fields]
-    return roads
+        connections += [f"{service}>{peer}" for peer in SERVICES if f"{peer}_address" in fields]
+    return connections
 
 
 @dataclass(frozen=True, slots=True)
-class Roads:
-    """The proxies by connection; `route` leads a devstack.stack.Stack over them."""
+class Proxies:
+    """The proxies; `route` leads a devstack.stack.Stack over them."""
 
-    proxies: Mapping[str, Proxy]
+    by_connection: Mapping[str, Proxy]
 
     def route(self, service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
         """Returns the service's environment with the proxies' addresses."""
         routed = dict(environment)
-        for road, proxy in self.proxies.items():
-            start, _, end = road.partition(">")
+        for connection, proxy in self.by_connection.items():
+            start, _, end = connection.partition(">")
             if start != service:
                 continue
             if end == "postgres":
@@ -54,9 +54,12 @@ class Roads:
 
 
 @asynccontextmanager
-async def open_roads() -> AsyncIterator[Roads]:
+async def open_proxies() -> AsyncIterator[Proxies]:
     """Opens proxies on all connections; the stack sets their targets when it starts."""
     async with AsyncExitStack() as stack:
-        yield Roads(
-            {road: await stack.enter_async_context(Proxy().serving()) for road in known_roads()}
+        yield Proxies(
+            {
+                connection: await stack.enter_async_context(Proxy().serving())
+                for connection in known_connections()
+            }
         )

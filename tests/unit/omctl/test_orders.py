@@ -1,4 +1,4 @@
-"""The requests of the commands, their output in a pipe and as JSON, and their exit codes."""
+"""`omctl order ...`: its requests, its output in a pipe and as JSON, and its exit codes."""
 
 import json
 from typing import Any
@@ -6,36 +6,8 @@ from typing import Any
 import pytest
 from ordermesh.order.v1 import order_pb2
 
-from chassis.values.errors import (
-    Defect,
-    Deferred,
-    Failure,
-    Invalid,
-    NotFound,
-    Overloaded,
-    Refused,
-    Violation,
-)
-from devstack.ports import free_ports
+from tests.unit.omctl.samples import CREATE, REQUEST_ID
 from tests.unit.omctl.server import AT, ORDER_ID, Fake, Omctl, change, order
-
-REQUEST_ID = "6a0c9f5e-0000-4000-8000-000000000001"
-CREATE = (
-    "order",
-    "create",
-    "--item",
-    "TEAPOT:2:18.95",
-    "--item",
-    "a:b:1:0",
-    "--currency",
-    "gbp",
-    "--name",
-    "Ada",
-    "--country",
-    "gb",
-    "--address-line",
-    "12 St James's Square",
-)
 
 
 def test_order_create_sends_every_option(omctl: Omctl, fake: Fake) -> None:
@@ -75,16 +47,6 @@ def test_order_create_sends_every_option(omctl: Omctl, fake: Fake) -> None:
     )
     assert list(request.recipient.address_lines) == ["12 St James's Square"]
     assert (request.request_id, request.customer_id) == (REQUEST_ID, "17850")
-
-
-def test_request_id_is_printed_before_the_call(omctl: Omctl, fake: Fake) -> None:
-    """A failed call also has printed the request_id for the next try, and has sent that one."""
-    fake.failure = Refused("ORDER_NOT_PAYABLE")
-    for command in (CREATE, ("stock", "receive", "london-1", "--item", "TEAPOT:1")):
-        result = omctl(*command)
-        assert result.exit_code == 1
-        assert f"request_id {fake.requests[-1].request_id}\n" in result.stderr
-        assert "request_id" not in result.stdout
 
 
 def test_order_is_shown(omctl: Omctl) -> None:
@@ -199,80 +161,6 @@ def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
     omctl("order", "list")
     assert not fake.requests[0].HasField("customer_id")
     assert not fake.requests[0].HasField("stock_status")
-
-
-def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
-    """Figures are aligned right, sellable first. A receipt sends SKU and quantity, and shows the
-    new stock.
-    """
-    lines = omctl("stock", "list").stdout.splitlines()
-    assert lines[:3] == [
-        "WAREHOUSE  SKU    SELLABLE  AVAILABLE  RESERVED  COMMITTED  DAMAGED",
-        "london-1   SKU 0        10         10         0          0        0",
-        "london-1   SKU 1         9         10         1          0        0",
-    ]
-    assert len(lines) == 6
-    result = omctl(
-        "stock",
-        "receive",
-        "london-1",
-        "--item",
-        "TEAPOT:10",
-        "--item",
-        "a:b:2",
-        "--note",
-        "order 7",
-    )
-    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
-    request = fake.requests[-1]
-    assert (request.warehouse_id, [(line.sku, line.quantity) for line in request.lines]) == (
-        "london-1",
-        [("TEAPOT", 10), ("a:b", 2)],
-    )
-    assert request.note == "order 7"
-    received = json.loads(
-        omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--json").stdout
-    )
-    assert received["stockLevels"][0] == {
-        "warehouseId": "london-1",
-        "sku": "SKU 0",
-        "available": "10",
-        "sellable": "10",
-    } | dict.fromkeys(("reserved", "committed", "damaged", "version"), "0")
-
-
-def test_stock_adjust_sends_the_count(omctl: Omctl, fake: Fake) -> None:
-    """A count corrects one SKU of one warehouse, up or down; the output has the new available
-    units.
-    """
-    count = (
-        "stock",
-        "adjust",
-        "london-1",
-        "TEAPOT",
-        "--note",
-        "counted",
-        "--request-id",
-        REQUEST_ID,
-    )
-    result = omctl(*count, "--delta", "-3")
-    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
-    request = fake.requests[-1]
-    assert (request.request_id, request.note) == (REQUEST_ID, "counted")
-    assert (request.warehouse_id, request.sku, request.delta) == ("london-1", "TEAPOT", -3)
-    shown = json.loads(omctl(*count, "--delta", "3", "--json").stdout)
-    assert (fake.requests[-1].delta, shown["stockLevel"]["sku"]) == (3, "SKU 0")
-
-
-def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
-    """The filters are one warehouse and some SKUs."""
-    omctl("stock", "list", "--warehouse", "leeds-1", "--sku", "A", "--sku", "B", "--limit", "1")
-    [request] = fake.requests
-    assert (request.warehouse_id, list(request.skus), request.page_size) == (
-        "leeds-1",
-        ["A", "B"],
-        1,
-    )
 
 
 @pytest.mark.parametrize(
@@ -394,123 +282,6 @@ def test_watch_past_its_timeout_exits_with_code_4(omctl: Omctl) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "message"),
-    [
-        (
-            Refused(
-                "INSUFFICIENT_STOCK",
-                "Too little.",
-                violations=[
-                    Violation("A", "requested 3, sellable 1"),
-                    Violation("B", "requested 2, sellable 0"),
-                ],
-            ),
-            1,
-            (
-                "INSUFFICIENT_STOCK: Too little; A: requested 3, sellable 1;"
-                " B: requested 2, sellable 0. Next: see `omctl stock list`,"
-                " or book what arrives with `omctl stock receive`."
-            ),
-        ),
-        (
-            Invalid(
-                "VALIDATION_FAILED", violations=[Violation("items[0].sku", "must not be empty")]
-            ),
-            1,
-            (
-                "VALIDATION_FAILED; items[0].sku: must not be empty. Next: correct each field that"
-                " is named and send the request again."
-            ),
-        ),
-        (Refused("ORDER_NOT_PAYABLE", "It is paid."), 1, "ORDER_NOT_PAYABLE: It is paid."),
-        (NotFound("ORDER_NOT_FOUND"), 3, "ORDER_NOT_FOUND. Next: see `omctl order list`."),
-        (
-            Overloaded("OVERLOADED", retry_after_s=2.5),
-            4,
-            "OVERLOADED. Next: try again in 2.5 s, with the same --request-id where there was one.",
-        ),
-        (
-            Deferred("CONTENTION", "busy"),
-            4,
-            (
-                "CONTENTION: ordermesh.order.v1.OrderService: busy. Next: try again, with the same"
-                " --request-id where there was one."
-            ),
-        ),
-        (
-            Deferred("DEPENDENCY_UNAVAILABLE", "the database cannot be reached", peer="database"),
-            4,
-            (
-                "DEPENDENCY_UNAVAILABLE: ordermesh.order.v1.OrderService: the database cannot be"
-                " reached. Next: see whether the database that the service at 127.0.0.1:"
-            ),
-        ),
-        (
-            Deferred("DATABASE_NOT_READY", "the database is not migrated", peer="database"),
-            4,
-            (
-                "DATABASE_NOT_READY: ordermesh.order.v1.OrderService: the database is not migrated."
-                " Next: migrate the service"
-            ),
-        ),
-        (
-            Defect(ValueError("secret")),
-            1,
-            "INTERNAL. Next: the service has a bug: see its log.",
-        ),
-    ],
-)
-def test_failures_are_one_line_and_a_code(
-    omctl: Omctl, fake: Fake, failure: Failure, code: int, message: str
-) -> None:
-    """stderr has the reason, the details and the next step; stdout is empty. The exit code states
-    the kind of failure.
-    """
-    fake.failure = failure
-    result = omctl("order", "list", "--json")
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith(f"omctl: {message}")
-    assert result.stderr.count("\n") == 1
-
-
-def test_unreachable_service_exits_with_code_4(omctl: Omctl) -> None:
-    """The exit code is 4, and the message has the address."""
-    address = f"127.0.0.1:{next(iter(free_ports(1)))}"
-    result = omctl("stock", "list", "--timeout", "0.5", environment={"WAREHOUSE_ADDRESS": address})
-    assert result.exit_code == 4
-    assert address in result.stderr
-    assert "make run" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("order", "list", "--status", "nix"), "pending, confirmed"),
-        (("order", "get"), "ORDER"),
-        (("order", "create", "--request-id", "7", *CREATE[2:]), "'7' is no UUID"),
-        ((*CREATE, "--item", "TEAPOT"), "SKU:QUANTITY:PRICE"),
-        ((*CREATE, "--item", ":1:1"), "SKU:QUANTITY:PRICE"),
-        ((*CREATE, "--item", "TEAPOT:two:1"), "'two' is no number of units"),
-        ((*CREATE, "--item", "TEAPOT:1:1.005"), "12.55"),
-        ((*CREATE, "--item", "TEAPOT:1:-1"), "'-1' is no amount in GBP"),
-        ((*CREATE, "--tax", "1,5"), "'1,5' is no amount in GBP"),
-        ((*CREATE, "--currency", "XXX"), "XXX"),
-        (("stock", "receive", "london-1", "--item", "TEAPOT"), "SKU:QUANTITY"),
-        (("nothing",), "No such command"),
-    ],
-)
-def test_invalid_argument_is_a_usage_error(
-    omctl: Omctl, fake: Fake, arguments: tuple[str, ...], message: str
-) -> None:
-    """The exit code is 2, the message names the fault and the valid form, and no request is
-    sent.
-    """
-    result = omctl(*arguments)
-    assert (result.exit_code, fake.requests) == (2, [])
-    assert message in result.stderr
-
-
-@pytest.mark.parametrize(
     ("currency", "text", "units", "nanos"),
     [("JPY", "12", 12, 0), ("KWD", "1.005", 1, 5_000_000), ("GBP", "0.1", 0, 100_000_000)],
 )
@@ -522,13 +293,3 @@ def test_amounts_have_their_currencys_digits(
     assert result.exit_code == 0, result.stderr
     price = fake.requests[0].items[0].unit_price
     assert (price.currency_code, price.units, price.nanos) == (currency, units, nanos)
-
-
-@pytest.mark.parametrize(
-    "command", [(), ("order",), ("order", "create"), ("order", "watch"), ("stock", "list")]
-)
-def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """The help of every command lists the exit codes."""
-    result = omctl(*command, "--help")
-    assert result.exit_code == 0
-    assert "0 done; 1 refused, or failed; 2 invalid command line" in " ".join(result.stdout.split())
