@@ -59,9 +59,7 @@ def pack(fulfillment: Fulfillment) -> Envelope[Pack]:
     return envelope(
         Pack,
         packages=(
-            Package(
-                number=0, weight_grams=1200, length_mm=300, width_mm=200, height_mm=100, items=items
-            ),
+            Package(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100, items=items),
         ),
     )
 

@@ -167,14 +167,13 @@ def standing(
         withdraw_reason=None,
         withdrawn_version=0,
         lines=lines,
-        packages=(parcel(lines, number=1),) if rank >= FORWARD.index(Status.PACKED) else (),
+        packages=(parcel(lines),) if rank >= FORWARD.index(Status.PACKED) else (),
     )
 
 
-def parcel(lines: tuple[Line, ...], *, number: int = 0) -> Package:
+def parcel(lines: tuple[Line, ...]) -> Package:
     """Returns one package with all units."""
     return Package(
-        number=number,
         weight_grams=1200,
         length_mm=300,
         width_mm=200,
