@@ -1,4 +1,4 @@
-"""The composition root of the fulfilment service: the one module that imports all the others."""
+"""The composition root of the fulfilment service: the one module that imports all others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,30 +54,30 @@ class Operations:
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
-    """The fulfilment service, until the block is left."""
+    """Runs the fulfilment service until the caller leaves the block."""
     async with service_context(
         config, tables, stream_name="FULFILLMENTS", encode=events_out.outgoing_event
-    ) as ground:
-        warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
-        shipping = Shipping(await ground.channel(config.shipping_address, Breaker("shipping")))
+    ) as context:
+        warehouse = Warehouse(await context.channel(config.warehouse_address, Breaker("warehouse")))
+        shipping = Shipping(await context.channel(config.shipping_address, Breaker("shipping")))
         inspection = InspectionPolicy(
             config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate
         )
         operations = Operations(
-            database=ground.database,
+            database=context.database,
             warehouse=warehouse,
             shipping=shipping,
             inspection=inspection,
             commit_batch=config.pending_commit_batch,
         )
-        ground.work(
+        context.work(
             config.pending_commit_interval_s,
             operations.commits.commit_pending_stock,
             "pending commits",
         )
         service = FulfillmentService(operations.staff, operations.inspections, operations.reading)
-        await ground.open(
+        await context.open(
             [partial(add_FulfillmentServiceServicer_to_server, service)],
             Consumers(operations.orders, operations.writer).handlers,
         )
-        yield ground.tasks
+        yield context.tasks

@@ -52,7 +52,7 @@ class Config(ServiceConfig):
     inspect_skus: Json[frozenset[Sku]] = Field(
         default=frozenset(),
         validate_default=False,
-        description='inspect fulfilments that contain one of these SKUs: ["Lamp, blue", "mug"]',
+        description='inspect packages with one of these SKUs: ["Lamp, blue", "mug"]',
     )
     inspect_sample_rate: float = Field(
         default=0.0, ge=0, le=1, description="inspect this share of all fulfilments, 0 to 1"

@@ -1,6 +1,6 @@
-"""Events in: wire -> operation, for all that has arrived at once."""
+"""Events in: wire -> operation or write, for all events that a pull returned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -11,11 +11,9 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import (
     ShipmentStatusChanged,
 )
 
-from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler, run_handler
-from chassis.values.decision import Outcome
+from chassis.consume.dispatch import Handler, handler
 from chassis.write.writer import Writer
-from fulfillment_svc.model.records import Fulfillment, OrderFulfillments
+from fulfillment_svc.model.records import OrderFulfillments
 from fulfillment_svc.operations.orders import OrderOperations
 from fulfillment_svc.wire import events_in
 
@@ -28,46 +26,11 @@ class Consumers:
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        """The handler of each event."""
+        apply, write = self.orders.apply_order_events, self.writer.write
         return {
-            OrderStatusChanged: self.order_status_changed,
-            OrderItemsCancelled: self.order_items_cancelled,
-            ShipmentCreated: self.shipment_created,
-            ShipmentStatusChanged: self.shipment_status_changed,
-            DeliveryConfirmed: self.delivery_confirmed,
+            OrderStatusChanged: handler(events_in.order_status_changed, apply),
+            OrderItemsCancelled: handler(events_in.order_items_cancelled, apply),
+            ShipmentCreated: handler(events_in.shipment_created, write),
+            ShipmentStatusChanged: handler(events_in.shipment_status_changed, write),
+            DeliveryConfirmed: handler(events_in.delivery_confirmed, write),
         }
-
-    async def order_status_changed(
-        self,
-        deliveries: Sequence[Delivery[OrderStatusChanged]],
-    ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        events = [events_in.order_status_changed(d.message, d) for d in deliveries]
-        return await self.orders.apply_order_events(events)
-
-    async def order_items_cancelled(
-        self,
-        deliveries: Sequence[Delivery[OrderItemsCancelled]],
-    ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        events = [events_in.order_items_cancelled(d.message, d) for d in deliveries]
-        return await self.orders.apply_order_events(events)
-
-    async def shipment_created(
-        self,
-        deliveries: Sequence[Delivery[ShipmentCreated]],
-    ) -> Sequence[Outcome[OrderFulfillments]]:
-        commands = [events_in.ship(d.message.shipment, d) for d in deliveries]
-        return await self.writer.write(commands)
-
-    async def shipment_status_changed(
-        self,
-        deliveries: Sequence[Delivery[ShipmentStatusChanged]],
-    ) -> Sequence[Outcome[Any]]:
-        commands = [events_in.withdrawal_answer(d.message.shipment, d) for d in deliveries]
-        return await run_handler(commands, self.writer.write)
-
-    async def delivery_confirmed(
-        self,
-        deliveries: Sequence[Delivery[DeliveryConfirmed]],
-    ) -> Sequence[Outcome[OrderFulfillments]]:
-        commands = [events_in.complete(d.message.shipment, d) for d in deliveries]
-        return await self.writer.write(commands)

@@ -1,5 +1,4 @@
-"""What may become of a fulfilment: tables, and pure functions over them. Nothing else decides which
-status may follow which.
+"""The statuses of a fulfilment: tables, and pure functions over them.
 
 1. A status changes only by a trigger, and only along TRIGGERS.
 2. An event of shipping (a shipment, a delivery) moves it FORWARD one step at a time, never back.
@@ -9,10 +8,10 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where the work stands."""
+    """The status of a fulfilment."""
 
     PENDING = "pending"  # known from the confirmed order
-    PLANNING = "planning"  # the picklist stands; picking waits until the stock is committed
+    PLANNING = "planning"  # the picklist is built; picking waits until the stock is committed
     PICKING = "picking"  # units are scanned off the shelves
     PICKED = "picked"  # every line is scanned
     PACKING = "packing"  # units go into packages
@@ -24,7 +23,7 @@ class Status(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What moves a fulfilment."""
+    """The cause of a change of status."""
 
     PLAN = "plan"
     START_PICKING = "start_picking"
@@ -77,7 +76,7 @@ class Reason(StrEnum):
 
 
 class WithdrawReason(StrEnum):
-    """Why a fulfilment that is ready is wanted back from its way out. Each is a Reason too."""
+    """Why a ready fulfilment is withdrawn. Each is a Reason too."""
 
     UNITS_CUT = "UNITS_CUT"
     ORDER_CANCELLED = "ORDER_CANCELLED"
@@ -117,14 +116,9 @@ TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
 
 def path_between(current: Status, target: Status) -> tuple[Status, ...]:
-    """The steps forward from `current` to `target`, each along MOVES; none where it is at the
-    target, beyond it, or cancelled.
+    """Returns the steps forward from `current` to `target`, each along MOVES; none where `current`
+    is the target, a later status, or cancelled.
     """
     if current not in FORWARD or target not in FORWARD:
         return ()
     return FORWARD[FORWARD.index(current) + 1 : FORWARD.index(target) + 1]
-
-
-def is_before(current: Status, target: Status) -> bool:
-    """Whether the work goes on, and has not yet reached `target`."""
-    return bool(path_between(current, target))

@@ -31,7 +31,7 @@ SHIPMENT_TIMEOUT_S: Final = 2.0
 
 
 class Warehouse:
-    """The warehouse, over a channel whose breaker every call passes."""
+    """The warehouse service."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub = ReservationServiceStub(channel)
@@ -104,13 +104,14 @@ class Warehouse:
 
 
 class Shipping:
-    """Shipping, over its channel."""
+    """The shipping service."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub = ShippingServiceStub(channel)
 
     async def create_shipment(self, request_id: UUID, fulfillment: Fulfillment) -> UUID:
-        """The shipment for the fulfilment, one parcel for each package, made now or before.
+        """Returns the shipment of the fulfilment, one parcel for each package, made now or before.
+
         Raises a Failure where there is none.
         """
         request = shipping_api.CreateShipmentRequest(
@@ -136,16 +137,16 @@ class Shipping:
 
 def _answer(result: warehouse_api.ReservationResult) -> CommitAnswer:
     if result.HasField("failure"):
-        # a defect says nothing of the stock
+        # After a defect of the warehouse, the stock may be committed.
         final = not result.failure.retryable and result.failure.reason != "INTERNAL"
-        return NotCommitted(result.failure.reason, final=final)
+        return NotCommitted(final=final)
     if lines_by_warehouse := _committed_lines(result.reservations):
         return Committed(lines_by_warehouse)
-    return NotCommitted("RESERVATION_CLOSED", final=True)
+    return NotCommitted(final=True)
 
 
 def _committed_lines(reservations: Sequence[warehouse_pb2.Reservation]) -> LinesByWarehouse:
-    """The committed lines, by warehouse: without units that expired or were released."""
+    """Returns the committed lines, by warehouse: without units that expired or were released."""
     lines_by_warehouse: defaultdict[str, list[Line]] = defaultdict(list)
     for reservation in reservations:
         lines_by_warehouse[reservation.warehouse_id] += [

@@ -1,27 +1,30 @@
-"""RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
+"""RPCs in: wire -> operation -> wire. The interceptors handle errors."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import grpc
+from google.protobuf.message import Message
+from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceServicer
 
+from chassis.values.envelope import Envelope
 from chassis.values.paging import page_request
-from chassis.values.request_context import request_context
+from chassis.values.request_context import RequestContext, request_context
 from fulfillment_svc.operations.inspections import InspectionOperations
 from fulfillment_svc.operations.reading import ReadOperations
 from fulfillment_svc.operations.staff import StaffOperations
 from fulfillment_svc.wire import requests, responses
 
+R = TypeVar("R", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class FulfillmentService(FulfillmentServiceServicer):
-    """ordermesh.fulfillment.v1.FulfillmentService: what each method does and answers stands in
-    the contract.
-    """
+    """Serves ordermesh.fulfillment.v1.FulfillmentService; the contract describes its methods."""
 
     def __init__(
         self,
@@ -60,40 +63,33 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def StartPicking(
         self, request: api.StartPickingRequest, context: Context
     ) -> api.StartPickingResponse:
-        fulfillment = await self.staff.change(
-            requests.start_picking(request, request_context(request))
+        return api.StartPickingResponse(
+            fulfillment=await self._change(request, requests.start_picking)
         )
-        return api.StartPickingResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def ScanItem(
         self, request: api.ScanItemRequest, context: Context
     ) -> api.ScanItemResponse:
-        fulfillment = await self.staff.change(
-            requests.scan_items(request, request_context(request))
-        )
-        return api.ScanItemResponse(fulfillment=responses.fulfillment(fulfillment))
+        return api.ScanItemResponse(fulfillment=await self._change(request, requests.scan_items))
 
     async def CompletePicking(
         self, request: api.CompletePickingRequest, context: Context
     ) -> api.CompletePickingResponse:
-        fulfillment = await self.staff.change(
-            requests.complete_picking(request, request_context(request))
+        return api.CompletePickingResponse(
+            fulfillment=await self._change(request, requests.complete_picking)
         )
-        return api.CompletePickingResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def StartPacking(
         self, request: api.StartPackingRequest, context: Context
     ) -> api.StartPackingResponse:
-        fulfillment = await self.staff.change(
-            requests.start_packing(request, request_context(request))
+        return api.StartPackingResponse(
+            fulfillment=await self._change(request, requests.start_packing)
         )
-        return api.StartPackingResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def PackFulfillment(
         self, request: api.PackFulfillmentRequest, context: Context
     ) -> api.PackFulfillmentResponse:
-        fulfillment = await self.staff.change(requests.pack(request, request_context(request)))
-        return api.PackFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))
+        return api.PackFulfillmentResponse(fulfillment=await self._change(request, requests.pack))
 
     async def RecordInspection(
         self, request: api.RecordInspectionRequest, context: Context
@@ -106,7 +102,13 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def CancelFulfillment(
         self, request: api.CancelFulfillmentRequest, context: Context
     ) -> api.CancelFulfillmentResponse:
-        fulfillment = await self.staff.change(
-            requests.cancel_fulfillment(request, request_context(request))
+        return api.CancelFulfillmentResponse(
+            fulfillment=await self._change(request, requests.cancel_fulfillment)
         )
-        return api.CancelFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))
+
+    async def _change(
+        self, request: R, decode: Callable[[R, RequestContext], Envelope[Any]]
+    ) -> fulfillment_pb2.Fulfillment:
+        """Returns the fulfilment after a request of the staff."""
+        envelope = decode(request, request_context(request))
+        return responses.fulfillment(await self.staff.change(envelope))

@@ -17,9 +17,7 @@ from warehouse_svc import tables
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.decisions.deciders import decide
-from warehouse_svc.operations.fulfillment import FulfillmentOperations
 from warehouse_svc.operations.reservations import ReservationOperations
-from warehouse_svc.operations.returns import ReturnOperations
 from warehouse_svc.operations.stock import StockOperations
 from warehouse_svc.rpc import InventoryService, ReservationService
 from warehouse_svc.store.workspace import lock_stock, save_stock
@@ -33,8 +31,6 @@ class Operations:
         self.writer = Writer(database, load=lock_stock, decide=decide, save=save_stock)
         self.stock = StockOperations(database, self.writer)
         self.reservations = ReservationOperations(database, self.writer)
-        self.fulfillment = FulfillmentOperations(self.writer)
-        self.returns = ReturnOperations(self.writer)
 
 
 @asynccontextmanager
@@ -47,8 +43,8 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         context.work(
             config.expiry_interval_s, operations.reservations.expire_reservations, "expiry"
         )
-        inventory = InventoryService(operations.stock, operations.returns)
-        reservations = ReservationService(operations.reservations, operations.fulfillment)
+        inventory = InventoryService(operations.stock)
+        reservations = ReservationService(operations.reservations)
         services = [
             partial(add_InventoryServiceServicer_to_server, inventory),
             partial(add_ReservationServiceServicer_to_server, reservations),

@@ -1,6 +1,6 @@
-"""Events in: wire -> write, for the events that arrived together."""
+"""Events in: wire -> write, for all events that a pull returned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -14,57 +14,25 @@ from ordermesh.order.events.v1.order_events_pb2 import (
     ReturnStatusChanged,
 )
 
-from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler, run_handler
-from chassis.values.decision import Outcome
+from chassis.consume.dispatch import Handler, handler
 from chassis.write.writer import Writer
 from warehouse_svc.model.records import OrderStock
 from warehouse_svc.wire import events_in
 
 
 class Consumers:
-    """The events of other services that the warehouse service consumes."""
+    """The handlers of the events that the warehouse service consumes."""
 
     def __init__(self, writer: Writer[OrderStock]) -> None:
         self.writer = writer
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
+        write = self.writer.write
         return {
-            OrderStatusChanged: self.order_status_changed,
-            OrderItemsCancelled: self.order_items_cancelled,
-            ReturnStatusChanged: self.return_status_changed,
-            FulfillmentStatusChanged: self.fulfillment_changed,
-            FulfillmentLinesChanged: self.fulfillment_changed,
+            OrderStatusChanged: handler(events_in.order_status_changed, write),
+            OrderItemsCancelled: handler(events_in.order_items_cancelled, write),
+            ReturnStatusChanged: handler(events_in.return_status_changed, write),
+            FulfillmentStatusChanged: handler(events_in.fulfillment_changed, write),
+            FulfillmentLinesChanged: handler(events_in.fulfillment_changed, write),
         }
-
-    async def order_status_changed(
-        self, deliveries: Sequence[Delivery[OrderStatusChanged]]
-    ) -> Sequence[Outcome[Any]]:
-        return await run_handler(
-            [events_in.order_status_changed(d.message, d) for d in deliveries],
-            self.writer.write,
-        )
-
-    async def order_items_cancelled(
-        self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
-    ) -> Sequence[Outcome[Any]]:
-        return await self.writer.write(
-            [events_in.order_items_cancelled(d.message, d) for d in deliveries]
-        )
-
-    async def return_status_changed(
-        self, deliveries: Sequence[Delivery[ReturnStatusChanged]]
-    ) -> Sequence[Outcome[Any]]:
-        return await run_handler(
-            [events_in.return_status_changed(d.message, d) for d in deliveries],
-            self.writer.write,
-        )
-
-    async def fulfillment_changed(
-        self, deliveries: Sequence[Delivery[FulfillmentStatusChanged | FulfillmentLinesChanged]]
-    ) -> Sequence[Outcome[Any]]:
-        return await run_handler(
-            [events_in.fulfillment_changed(d.message, d) for d in deliveries],
-            self.writer.write,
-        )

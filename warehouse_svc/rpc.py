@@ -1,5 +1,6 @@
 """RPCs in: wire -> operation -> wire. The interceptors handle errors."""
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -12,11 +13,10 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSe
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer
 
 from chassis.values.decision import unwrap
+from chassis.values.envelope import Envelope
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from warehouse_svc.operations.fulfillment import FulfillmentOperations
 from warehouse_svc.operations.reservations import ReservationOperations
-from warehouse_svc.operations.returns import ReturnOperations
 from warehouse_svc.operations.stock import StockOperations
 from warehouse_svc.wire import requests, responses
 
@@ -26,8 +26,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class InventoryService(InventoryServiceServicer):
     """Serves ordermesh.warehouse.v1.InventoryService; the contract describes its methods."""
 
-    def __init__(self, stock: StockOperations, returns: ReturnOperations) -> None:
-        self.stock, self.returns = stock, returns
+    def __init__(self, stock: StockOperations) -> None:
+        self.stock = stock
 
     async def ReceiveStock(
         self, request: inventory.ReceiveStockRequest, context: Context
@@ -48,7 +48,7 @@ class InventoryService(InventoryServiceServicer):
     async def RestockItem(
         self, request: inventory.RestockItemRequest, context: Context
     ) -> inventory.RestockItemResponse:
-        level = await self.returns.post_return(
+        level = await self.stock.post_return(
             requests.restock_item(request, request_context(request))
         )
         return inventory.RestockItemResponse(
@@ -58,7 +58,7 @@ class InventoryService(InventoryServiceServicer):
     async def MarkDamaged(
         self, request: inventory.MarkDamagedRequest, context: Context
     ) -> inventory.MarkDamagedResponse:
-        level = await self.returns.post_return(
+        level = await self.stock.post_return(
             requests.mark_damaged(request, request_context(request))
         )
         return inventory.MarkDamagedResponse(
@@ -100,10 +100,8 @@ class InventoryService(InventoryServiceServicer):
 class ReservationService(ReservationServiceServicer):
     """Serves ordermesh.warehouse.v1.ReservationService; the contract describes its methods."""
 
-    def __init__(
-        self, reservations: ReservationOperations, fulfillment: FulfillmentOperations
-    ) -> None:
-        self.reservations, self.fulfillment = reservations, fulfillment
+    def __init__(self, reservations: ReservationOperations) -> None:
+        self.reservations = reservations
 
     async def ReserveStock(
         self, request: reserving.ReserveStockRequest, context: Context
@@ -128,13 +126,7 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.BatchConfirmReservationsRequest, context: Context
     ) -> reserving.BatchConfirmReservationsResponse:
         envelopes = requests.batch_confirm(request, request_context(request))
-        await self._check_answer(request)
-        outcomes = await self.reservations.move_reservations(envelopes)
-        results = map(
-            partial(responses.reservation_result, view=request.view),
-            request.order_attempts,
-            outcomes,
-        )
+        results = await self._move_batch(request, envelopes)
         return reserving.BatchConfirmReservationsResponse(results=results)
 
     async def ReleaseReservation(
@@ -152,19 +144,13 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.BatchReleaseReservationsRequest, context: Context
     ) -> reserving.BatchReleaseReservationsResponse:
         envelopes = requests.batch_release(request, request_context(request))
-        await self._check_answer(request)
-        outcomes = await self.reservations.move_reservations(envelopes)
-        results = map(
-            partial(responses.reservation_result, view=request.view),
-            request.order_attempts,
-            outcomes,
-        )
+        results = await self._move_batch(request, envelopes)
         return reserving.BatchReleaseReservationsResponse(results=results)
 
     async def ReplaceSpoiledUnits(
         self, request: reserving.ReplaceSpoiledUnitsRequest, context: Context
     ) -> reserving.ReplaceSpoiledUnitsResponse:
-        reservation = await self.fulfillment.replace_spoiled(
+        reservation = await self.reservations.replace_spoiled(
             requests.replace_spoiled(request, request_context(request))
         )
         return reserving.ReplaceSpoiledUnitsResponse(reservation=responses.reservation(reservation))
@@ -184,13 +170,20 @@ class ReservationService(ReservationServiceServicer):
         )
         return reserving.ListReservationsResponse(reservations=reservations, next_page_token=token)
 
-    async def _check_answer(
+    async def _move_batch(
         self,
         request: reserving.BatchConfirmReservationsRequest
         | reserving.BatchReleaseReservationsRequest,
-    ) -> None:
-        """Raises Refused ANSWER_TOO_LARGE before the write. Without lines every answer fits."""
+        envelopes: Sequence[Envelope[Any]],
+    ) -> Iterable[reserving.ReservationResult]:
+        """Returns the result of each order of the batch.
+
+        Raises Refused ANSWER_TOO_LARGE before the write. Without lines every answer fits.
+        """
         if request.view != VIEW_SUMMARY:
             await self.reservations.check_answer(
                 [UUID(each.order_id) for each in request.order_attempts]
             )
+        outcomes = await self.reservations.move_reservations(envelopes)
+        result = partial(responses.reservation_result, view=request.view)
+        return map(result, request.order_attempts, outcomes)

@@ -52,6 +52,20 @@ async def run_handler(
     return [Done(None) if command is None else next(outcomes) for command in commands]
 
 
+def handler(
+    decode: Callable[[M, Delivery[M]], C | None],
+    operation: Callable[[Sequence[C]], Awaitable[Sequence[Outcome[Any]]]],
+) -> Handler[M]:
+    """Returns a handler that decodes the events and applies their commands together. `decode`
+    returns None for an event that changes nothing.
+    """
+
+    async def handle(deliveries: Sequence[Delivery[M]]) -> Sequence[Outcome[Any]]:
+        return await run_handler([decode(each.message, each) for each in deliveries], operation)
+
+    return handle
+
+
 class Dispatcher:
     """Calls the handlers of events with sets of them."""
 

@@ -29,6 +29,7 @@ from sqlalchemy import (
     Table,
     TableValuedAlias,
     Text,
+    Update,
     Uuid,
     any_,
     bindparam,
@@ -36,6 +37,7 @@ from sqlalchemy import (
     event,
     func,
     select,
+    update,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.sql.naming import conv
@@ -289,3 +291,13 @@ def insert_rows(*columns: Column[Any]) -> Insert:
     order.
     """
     return insert(columns[0].table).from_select(list(columns), select(*unnest_rows(*columns).c))
+
+
+def update_rows(*columns: Column[Any]) -> Update:
+    """Returns the statement: update ... from rows that are parameters, each with the primary key
+    of the row that it changes.
+    """
+    given = unnest_rows(*columns).c
+    keys = [each for each in columns if each.primary_key]
+    values = {each.name: given[each.name] for each in columns if not each.primary_key}
+    return update(columns[0].table).values(values).where(*(key == given[key.name] for key in keys))

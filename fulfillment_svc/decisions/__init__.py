@@ -1,4 +1,6 @@
-"""The decisions: what fulfilments become by a command. Pure: no I/O, no clock, no chance.
+"""The deciders: how a command changes the fulfilments of an order.
+
+Pure: no I/O, no clock, no randomness.
 
 deciders.py     the table of deciders, and the rules before them
 orders.py       all fulfilments of an order: plan, cut, close an attempt, confirm a withdrawal

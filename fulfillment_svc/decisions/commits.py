@@ -8,12 +8,10 @@ from fulfillment_svc.decisions.orders import (
     apply_cuts,
     assign_picklists,
     cancel_picklists,
-    combine,
-    decide_each,
     is_commit_pending,
     mark_never_started,
 )
-from fulfillment_svc.decisions.steps import Decided, advance
+from fulfillment_svc.decisions.steps import Decided, advance, append_each
 from fulfillment_svc.lifecycle import Reason, Status
 from fulfillment_svc.model.commands import RecordCommit
 from fulfillment_svc.model.records import OrderFulfillments
@@ -27,7 +25,7 @@ def record_commit(order: OrderFulfillments, command: RecordCommit, context: Cont
     """
     if command.attempt <= order.closed_attempt:
         return mark_never_started(
-            cancel_picklists(order, command, command.picklists, context), command
+            cancel_picklists(Decision(order), command, command.picklists, context), command
         )
     fulfillments = order.of_attempt(command.attempt)
     if not any(map(is_commit_pending, fulfillments)):
@@ -42,7 +40,5 @@ def record_commit(order: OrderFulfillments, command: RecordCommit, context: Cont
         if is_commit_pending(each) and each.key.warehouse_id not in committed_in
     ]
     path = [(Status.CANCELLED, Reason.STOCK_COMMITTED_ELSEWHERE)]
-    moved = decide_each(
-        done.record, idle, lambda each: advance(replace(each, lines=()), path, context)
-    )
-    return apply_cuts(combine(done, moved), command, context)
+    moved = [advance(replace(each, lines=()), path, context) for each in idle]
+    return apply_cuts(append_each(done, moved), command, context)

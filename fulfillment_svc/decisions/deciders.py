@@ -13,7 +13,13 @@ from fulfillment_svc.decisions.orders import close_attempt, confirm_withdrawal, 
 from fulfillment_svc.decisions.packing import pack, start_packing
 from fulfillment_svc.decisions.picking import complete_picking, scan_items, start_picking
 from fulfillment_svc.decisions.shipping import cancel_fulfillment, complete, ship
-from fulfillment_svc.decisions.steps import Decided, DecidedOne, find_target, require_version
+from fulfillment_svc.decisions.steps import (
+    Decided,
+    DecidedOne,
+    append_each,
+    find_target,
+    require_version,
+)
 from fulfillment_svc.model.commands import (
     CancelFulfillment,
     CloseAttempt,
@@ -70,10 +76,7 @@ def of_fulfillment(
         order, fulfillment = find_target(order, context)
         if isinstance(command, Request):
             require_version(fulfillment, command)
-        decided = verb(fulfillment, command, context)
-        if decided.record is fulfillment:
-            return Decision(order)
-        return Decision(order.with_fulfillment(decided.record), decided.history, decided.facts)
+        return append_each(Decision(order), [verb(fulfillment, command, context)])
 
     return decide
 

@@ -6,7 +6,7 @@ meanwhile are cut when the commit is recorded, because only then the committed u
 Units that were never committed are not published as cut.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from chassis.values.decision import Decision
@@ -20,6 +20,7 @@ from fulfillment_svc.decisions.steps import (
     Decided,
     DecidedOne,
     advance,
+    append_each,
     cancel,
     find_target,
     lines_changed,
@@ -45,7 +46,7 @@ from fulfillment_svc.model.commands import (
     Picklist,
     Plan,
 )
-from fulfillment_svc.model.events import LinesChanged, StatusChanged
+from fulfillment_svc.model.events import DomainEvent
 from fulfillment_svc.model.records import (
     Fulfillment,
     FulfillmentKey,
@@ -61,7 +62,7 @@ def plan(order: OrderFulfillments, command: Plan, context: Context) -> Decided:
     """
     if command.attempt <= order.closed_attempt:
         return mark_never_started(
-            cancel_picklists(order, command, command.picklists, context), command
+            cancel_picklists(Decision(order), command, command.picklists, context), command
         )
     updated = order.with_remaining(command.remaining) if command.remaining else order
     placed = assign_picklists(updated, command, command.picklists, command.stock_committed, context)
@@ -79,7 +80,8 @@ def assign_picklists(
     commit is pending. Any other fulfilment stays as it is, a cancelled one too.
     """
 
-    def placed(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
+    def placed(picklist: Picklist) -> DecidedOne:
+        fulfillment = order.in_warehouse(picklist.warehouse_id, command.attempt)
         if fulfillment is None:
             new = replace(
                 _new(picklist, command, context),
@@ -102,7 +104,7 @@ def assign_picklists(
         )
         return Decision(next_version(committed, context))
 
-    return decide_each_picklist(order, command, picklists, placed)
+    return append_each(Decision(order), map(placed, picklists))
 
 
 def inspection_rule_for(fulfillment: Fulfillment, picklist: Picklist) -> InspectionRule | None:
@@ -131,14 +133,13 @@ def close_attempt(order: OrderFulfillments, command: CloseAttempt, context: Cont
         each for each in order.of_attempt(command.attempt) if Status.CANCELLED in MOVES[each.status]
     ]
     why = WithdrawReason.ORDER_CANCELLED
-    stops = decide_each(closed, stopping, lambda each: stop(each, why, context))
+    stops = append_each(Decision(closed), [stop(each, why, context) for each in stopping])
     unplanned = [
         picklist
         for picklist in command.picklists
         if not order.in_warehouse(picklist.warehouse_id, command.attempt)
     ]
-    ended = combine(stops, cancel_picklists(stops.record, command, unplanned, context))
-    return mark_never_started(ended, command)
+    return mark_never_started(cancel_picklists(stops, command, unplanned, context), command)
 
 
 def mark_never_started(done: Decided, command: OrderCommand) -> Decided:
@@ -151,23 +152,22 @@ def mark_never_started(done: Decided, command: OrderCommand) -> Decided:
     if any(each.stock_committed for each in done.record.of_attempt(command.attempt)):
         return done
     facts = [
-        replace(fact, never_started=True)
-        for fact in done.facts
-        if isinstance(fact, StatusChanged | LinesChanged)
+        replace(fact, never_started=True) for fact in done.facts if isinstance(fact, DomainEvent)
     ]
     return Decision(done.record, done.history, facts)
 
 
 def cancel_picklists(
-    order: OrderFulfillments, command: OrderCommand, picklists: Iterable[Picklist], context: Context
+    done: Decided, command: OrderCommand, picklists: Iterable[Picklist], context: Context
 ) -> Decided:
-    """Creates a cancelled fulfilment for each picklist of a closed attempt. Its event publishes the
-    units, and the warehouse frees them.
+    """Returns the decision, and after it a cancelled fulfilment for each picklist of a closed
+    attempt. Its event publishes the units, and the warehouse frees them.
 
     A cancelled fulfilment that was created with fewer units than the picklist takes over the rest.
     """
 
-    def cancel_one(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
+    def cancel_one(picklist: Picklist) -> DecidedOne:
+        fulfillment = done.record.in_warehouse(picklist.warehouse_id, command.attempt)
         if fulfillment is None:
             new = replace(_new(picklist, command, context), lines=picklist.lines)
             return cancel(new, Reason.ORDER_CANCELLED, context)
@@ -183,7 +183,7 @@ def cancel_picklists(
         grown = next_version(replace(fulfillment, lines=lines), context)
         return Decision(grown, (), (lines_changed(grown, Reason.UNITS_CUT, context),))
 
-    return decide_each_picklist(order, command, picklists, cancel_one)
+    return append_each(done, map(cancel_one, picklists))
 
 
 def is_commit_pending(fulfillment: Fulfillment) -> bool:
@@ -205,18 +205,10 @@ def apply_cuts(done: Decided, command: OrderCommand, context: Context) -> Decide
             return withdraw(fulfillment, WithdrawReason.UNITS_CUT, context)
         return unpacked(fulfillment, lines, context)
 
-    return combine(
-        done,
-        decide_each(
-            order,
-            [
-                each
-                for each in order.of_attempt(command.attempt)
-                if Status.CANCELLED in MOVES[each.status]
-            ],
-            cut_units,
-        ),
-    )
+    uncut = [
+        each for each in order.of_attempt(command.attempt) if Status.CANCELLED in MOVES[each.status]
+    ]
+    return append_each(done, map(cut_units, uncut))
 
 
 def remaining_lines(order: OrderFulfillments, fulfillment: Fulfillment) -> tuple[Line, ...]:
@@ -256,9 +248,9 @@ def confirm_withdrawal(
     order, fulfillment = find_target(order, context)
     done: Decided = Decision(order)
     if fulfillment.withdraw_reason and not is_withdrawn(fulfillment, command):
-        done = _append(done, fulfillment, _confirmed(order, fulfillment, command, context))
+        done = append_each(done, [_confirmed(order, fulfillment, command, context)])
         _, fulfillment = find_target(done.record, context)
-    return _append(done, fulfillment, record_shipped_after_void(fulfillment, command, context))
+    return append_each(done, [record_shipped_after_void(fulfillment, command, context)])
 
 
 def _confirmed(
@@ -285,43 +277,6 @@ def _confirmed(
     status = TRIGGERS[Trigger.CUT][released.status]
     path = [(status, Reason(fulfillment.withdraw_reason))]
     return advance(replace(released, packages=()), path, context)
-
-
-def decide_each_picklist(
-    order: OrderFulfillments,
-    command: OrderCommand,
-    picklists: Iterable[Picklist],
-    verb: Callable[[Fulfillment | None, Picklist], DecidedOne],
-) -> Decided:
-    """The verb's decisions about the existing fulfilment, or None, of each picklist."""
-    done: Decided = Decision(order)
-    for picklist in picklists:
-        existing = order.in_warehouse(picklist.warehouse_id, command.attempt)
-        done = _append(done, existing, verb(existing, picklist))
-    return done
-
-
-def decide_each(
-    order: OrderFulfillments,
-    fulfillments: Iterable[Fulfillment],
-    verb: Callable[[Fulfillment], DecidedOne],
-) -> Decided:
-    """The verb's decisions about each of the fulfilments."""
-    done: Decided = Decision(order)
-    for each in fulfillments:
-        done = _append(done, each, verb(each))
-    return done
-
-
-def combine(first: Decided, then: Decided) -> Decided:
-    """One decision that has both, one after the other."""
-    return Decision(then.record, (*first.history, *then.history), (*first.facts, *then.facts))
-
-
-def _append(done: Decided, before: Fulfillment | None, one: DecidedOne) -> Decided:
-    if one.record is before:
-        return done
-    return combine(done, Decision(done.record.with_fulfillment(one.record), one.history, one.facts))
 
 
 def _new(picklist: Picklist, command: OrderCommand, context: Context) -> Fulfillment:

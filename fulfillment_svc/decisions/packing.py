@@ -23,8 +23,8 @@ def start_packing(
 
 
 def pack(fulfillment: Fulfillment, command: Pack, context: Context) -> DecidedOne:
-    """packing -> packed with packages that hold exactly what was picked, and on to ready where no
-    rule requires an inspection.
+    """packing -> packed, in packages with exactly the picked units, and on to ready where no rule
+    requires an inspection.
     """
     status = next_status(fulfillment, Trigger.PACK)
     if wrong := list(_mismatches(fulfillment.lines, command.packages)):
@@ -34,13 +34,10 @@ def pack(fulfillment: Fulfillment, command: Pack, context: Context) -> DecidedOn
             violations=wrong,
             lines=str(len(wrong)),
         )
-    numbered = tuple(
-        replace(package, number=number) for number, package in enumerate(command.packages, 1)
-    )
     path = [(status, Reason.PACKING_COMPLETED)]
     if not fulfillment.inspection_rule:
         path.append((Status.READY, Reason.INSPECTION_NOT_REQUIRED))
-    return advance(replace(fulfillment, packages=numbered), path, context)
+    return advance(replace(fulfillment, packages=command.packages), path, context)
 
 
 def _mismatches(lines: tuple[Line, ...], packages: tuple[Package, ...]) -> Iterator[Violation]:

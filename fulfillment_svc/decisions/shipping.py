@@ -20,7 +20,6 @@ from fulfillment_svc.lifecycle import (
     Status,
     Trigger,
     WithdrawReason,
-    is_before,
     path_between,
 )
 from fulfillment_svc.model.commands import (
@@ -64,14 +63,15 @@ def apply_shipment_status(
     command: Ship | Complete,
     context: Context,
 ) -> DecidedOne:
-    """The fulfilment in the status `target`, through the statuses between, with all packed units.
+    """Returns the fulfilment in the status `target`, through the statuses between, with all packed
+    units. Raises Deferred EVENT_AHEAD until it is ready.
 
     A label alone does not ship a withdrawn fulfilment: the label is about to be void, unless the
     carrier has the parcels.
     """
     if is_withdrawn(fulfillment, command):
         return Decision(fulfillment)
-    if is_before(fulfillment.status, Status.READY):
+    if path_between(fulfillment.status, Status.READY):
         raise Deferred(
             "EVENT_AHEAD",
             f"the fulfilment is {fulfillment.status}: its shipment waits for ready",

@@ -1,6 +1,6 @@
 """A step and its events; units that leave the picklist; and the refusals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from chassis.values.decision import Decision
@@ -23,7 +23,7 @@ Step = tuple[Status, Reason]  # the status, and the reason why
 
 
 def next_version(fulfillment: Fulfillment, context: Context) -> Fulfillment:
-    """The changed fulfilment with its next version, as of the context's time."""
+    """Returns the changed fulfilment with its next version, as of the context's time."""
     return replace(fulfillment, version=fulfillment.version + 1, update_time=context.time)
 
 
@@ -32,10 +32,10 @@ def advance(
     path: Sequence[Step],
     context: Context,
 ) -> DecidedOne:
-    """Along the path: for each step a version, a row of history, and a fact with the fulfilment as
-    of that step.
+    """Returns the decision that takes the steps of the path: each has a version, a row of history,
+    and a domain event with the fulfilment as of that step.
 
-    A fulfilment of version 0 is not there yet: its first step is its creation.
+    A fulfilment of version 0 does not exist yet: its first step is its creation.
     """
     history, facts = list[Transition](), list[StatusChanged]()
     for status, reason in path:
@@ -60,7 +60,7 @@ def transition(
     reason: Reason,
     context: Context,
 ) -> Transition:
-    """The row of history of a change; `after` is the fulfilment right after it."""
+    """Returns the row of history of a change; `after` is the fulfilment right after it."""
     return Transition(
         fulfillment_id=after.id,
         version=after.version,
@@ -75,13 +75,22 @@ def transition(
     )
 
 
+def append_each(done: Decided, decisions: Iterable[DecidedOne]) -> Decided:
+    """Returns the decision, and after it those about single fulfilments of the order."""
+    for one in decisions:
+        if done.record.find(one.record.id) is not one.record:
+            record = done.record.with_fulfillment(one.record)
+            done = Decision(record, (*done.history, *one.history), (*done.facts, *one.facts))
+    return done
+
+
 def lines_changed(
     after: Fulfillment,
     reason: Reason,
     context: Context,
     shipped_after_void: VoidLabel | None = None,
 ) -> LinesChanged:
-    """The fact of a change of lines; `after` is the fulfilment right after it."""
+    """Returns the domain event of a change of lines; `after` is the fulfilment right after it."""
     return LinesChanged(
         fulfillment=after,
         reason=reason,
@@ -98,7 +107,7 @@ def update_lines(
     reason: Reason,
     context: Context,
 ) -> DecidedOne:
-    """With these lines, in the same status: a row of history, and no fact."""
+    """Returns the fulfilment with these lines: a row of history, and no domain event."""
     after = next_version(replace(fulfillment, lines=lines), context)
     return Decision(after, (transition(after, after.status, reason, context),))
 
@@ -111,7 +120,8 @@ def reduce_lines(
     *,
     path: Sequence[Step] = (),
 ) -> DecidedOne:
-    """With fewer units on its picklist, published as a change of its own, and then along the path.
+    """Returns the fulfilment with fewer units, a change that is published, and then the path.
+
     Without units it is cancelled.
     """
     if not any(line.quantity for line in lines):
@@ -131,7 +141,7 @@ def cancel(
     reason: Reason,
     context: Context,
 ) -> DecidedOne:
-    """Cancelled, its units back on the shelf."""
+    """Returns the cancelled fulfilment, its units back on the shelf."""
     without_units = replace(
         fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines)
     )
@@ -143,7 +153,7 @@ def stop(
     why: WithdrawReason,
     context: Context,
 ) -> DecidedOne:
-    """Cancelled, or withdrawn where it is ready."""
+    """Returns the cancelled fulfilment; the withdrawn one where it is ready."""
     if fulfillment.status is Status.READY:
         return withdraw(fulfillment, why, context)
     return cancel(fulfillment, Reason(why), context)
@@ -156,9 +166,10 @@ def withdraw(
     *,
     event_reason: Reason = Reason.WITHDRAWN,
 ) -> DecidedOne:
-    """Withdrawn: its label is to be void. The carrier may have its parcels, so its units stay
-    committed until shipping answers. Shipping is asked once. A later withdrawal changes only the
-    reason, and only to CANCEL_REQUESTED.
+    """Returns the withdrawn fulfilment: its label is to be void.
+
+    The carrier may have its parcels, so its units stay committed until shipping answers. The first
+    withdrawal is published; a later one changes only the reason, and only to CANCEL_REQUESTED.
     """
     asked = fulfillment.withdraw_reason
     if asked and (asked is why or why is not WithdrawReason.CANCEL_REQUESTED):
@@ -171,7 +182,7 @@ def withdraw(
 def find_target(
     order: OrderFulfillments | None, context: Context
 ) -> tuple[OrderFulfillments, Fulfillment]:
-    """The order's fulfilments, and the one that is the target.
+    """Returns the order's fulfilments, and the one that is the target.
 
     Raises NotFound FULFILLMENT_NOT_FOUND.
     """
@@ -186,7 +197,7 @@ def find_target(
 
 
 def require_version(fulfillment: Fulfillment, request: Request) -> None:
-    """Raises Stale where the caller has decided on another version."""
+    """Raises Stale where the caller expects another version."""
     if request.expected_version not in (None, fulfillment.version):
         raise Stale(
             "VERSION_MISMATCH",
@@ -197,8 +208,9 @@ def require_version(fulfillment: Fulfillment, request: Request) -> None:
 
 
 def next_status(fulfillment: Fulfillment, trigger: Trigger) -> Status:
-    """The status to which the trigger leads. Raises Refused ILLEGAL_TRANSITION where it leads to
-    none.
+    """Returns the status to which the trigger leads.
+
+    Raises Refused ILLEGAL_TRANSITION where it leads to none.
     """
     status = TRIGGERS[trigger].get(fulfillment.status)
     if status is None:
@@ -219,7 +231,7 @@ def require_committed(fulfillment: Fulfillment) -> None:
 
 
 def wrong_status(fulfillment: Fulfillment, why: str) -> Refused:
-    """The refusal of what is done in another status."""
+    """Returns the refusal of a command that is for another status."""
     return illegal(
         f"the fulfilment is {fulfillment.status}; {why}",
         fulfillment.status,

@@ -27,7 +27,6 @@ class OrderEventKind(StrEnum):
     CONFIRMED = "confirmed"  # they are planned
     CUT = "cut"  # they lose units
     CANCELLED = "cancelled"  # they are cancelled
-    OTHER = "other"  # they stay as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,6 @@ class Committed:
 class NotCommitted:
     """The warehouse did not commit the stock; `final`: it never will."""
 
-    reason: str
     final: bool
 
 

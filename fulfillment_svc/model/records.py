@@ -14,8 +14,9 @@ from fulfillment_svc.lifecycle import InspectionRule, Reason, Status, WithdrawRe
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Units of one order line to be picked in this warehouse: 0 <= picked <= quantity. What left
-    the picklist is counted by why.
+    """Units of one order line to be picked in this warehouse: 0 <= picked <= quantity.
+
+    Units that left the picklist are counted by their reason.
     """
 
     line_number: int
@@ -42,13 +43,11 @@ class Line:
 
     @property
     def planned(self) -> int:
-        """Units that were ever to be picked, those that came in the place of spoiled ones
-        included.
-        """
+        """Units that were ever to be picked, with those that replaced spoiled ones."""
         return self.quantity + self.cut + self.short + self.spoiled
 
     def cut_to(self, target: int) -> "Line":
-        """The line with `target` units at most; scanned ones beyond go back to the shelf as
+        """Returns the line with `target` units at most; scanned ones beyond go back to the shelf as
         well.
         """
         remaining = min(self.quantity, target)
@@ -62,17 +61,17 @@ class Line:
         )
 
     def with_found_spoiled(self, units: int) -> "Line":
-        """The line with this many of its units to be picked found damaged, or more, where another
-        inspector found more.
+        """Returns the line with this many of its units to be picked found damaged, or more, where
+        another inspector found more.
         """
         return replace(self, found_spoiled=max(self.found_spoiled, self.spoiled + units))
 
     def closed_short(self) -> "Line":
-        """The line with the units that were found."""
+        """Returns the line with the units that were found; the others are short."""
         return replace(self, quantity=self.picked, short=self.short + self.open)
 
     def with_replacements(self, stock: "ReplacedLine") -> "Line":
-        """The line as the warehouse's answer has it.
+        """Returns the line as the warehouse's answer has it.
 
         No more units are to be picked than the warehouse has committed. Units that are neither
         short, nor spoiled, nor to be picked are cut: so each unit is accounted for, also where the
@@ -102,8 +101,8 @@ class SpoiledLine:
 
 @dataclass(frozen=True, slots=True)
 class ReplacedLine:
-    """What the warehouse holds for a line after it posted the spoiled units and replaced those that
-    it could.
+    """The units of a line in the warehouse after it posted the spoiled ones and replaced them as
+    far as it could.
 
     units      ever committed for it here, replacements included
     committed  still
@@ -126,11 +125,8 @@ class PackedItem:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A parcel; `number` is 0 until the service has given it one, from 1. Each line stands in it
-    once.
-    """
+    """A parcel. Each line stands in it once."""
 
-    number: int
     weight_grams: int
     length_mm: int
     width_mm: int
@@ -140,7 +136,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class OrderAttempt:
-    """What the warehouse commits stock for: all of an attempt's reservations together."""
+    """An attempt of an order: the warehouse commits the stock of all its reservations together."""
 
     order_id: UUID
     attempt: int
@@ -171,13 +167,13 @@ class VoidLabel:
     shipped: bool = False
 
 
-# What each warehouse is to pick for an order's attempt.
+# The lines that each warehouse is to pick for an order's attempt.
 LinesByWarehouse = Mapping[str, tuple[Line, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fulfillment:
-    """The work of one warehouse for one attempt of an order, as it stands.
+    """The work of one warehouse for one attempt of an order.
 
     withdraw_reason    set while it is ready and waits for shipping: is the label void, or does the
                        carrier have the parcels? All its units stay committed until then
@@ -199,7 +195,7 @@ class Fulfillment:
     withdraw_reason: WithdrawReason | None
     withdrawn_version: int
     lines: tuple[Line, ...]  # by line number
-    packages: tuple[Package, ...] = ()  # by number
+    packages: tuple[Package, ...] = ()  # a package's number is its place, from 1
     void_labels: tuple[VoidLabel, ...] = ()
 
 
@@ -241,22 +237,22 @@ class OrderFulfillments:
     fulfillments: tuple[Fulfillment, ...] = ()
 
     def of_attempt(self, attempt: int) -> tuple[Fulfillment, ...]:
-        """The fulfilments of an attempt."""
+        """Returns the fulfilments of an attempt."""
         return tuple(each for each in self.fulfillments if each.key.attempt == attempt)
 
     def in_warehouse(self, warehouse_id: str, attempt: int) -> Fulfillment | None:
-        """The fulfilment of a warehouse for an attempt."""
+        """Returns the fulfilment of a warehouse for an attempt; None where there is none."""
         return next(
             (each for each in self.of_attempt(attempt) if each.key.warehouse_id == warehouse_id),
             None,
         )
 
     def find(self, id: UUID) -> Fulfillment | None:
-        """The fulfilment of this id."""
+        """Returns the fulfilment of this id; None where there is none."""
         return next((each for each in self.fulfillments if each.id == id), None)
 
     def with_remaining(self, remaining: RemainingUnits) -> "OrderFulfillments":
-        """The record with these remaining units, unless it has newer ones."""
+        """Returns the record with these remaining units, unless it has newer ones."""
         return (
             self
             if self.remaining and self.remaining.version >= remaining.version
@@ -264,7 +260,7 @@ class OrderFulfillments:
         )
 
     def with_fulfillment(self, fulfillment: Fulfillment) -> "OrderFulfillments":
-        """The record with this fulfilment, in the place of the one with its id."""
+        """Returns the record with this fulfilment, in the place of the one with its id."""
         others = tuple(each for each in self.fulfillments if each.id != fulfillment.id)
         return replace(
             self, fulfillments=tuple(sorted((*others, fulfillment), key=lambda each: each.id))
@@ -274,7 +270,7 @@ class OrderFulfillments:
 def remaining_by_line(
     remaining: RemainingUnits, fulfillments: Iterable[Fulfillment]
 ) -> Counter[tuple[str, int]]:
-    """The remaining units of each line in each warehouse, as the order has them.
+    """Returns the remaining units of each line in each warehouse, as the order has them.
 
     Where the order counts on more units in a warehouse than were planned there, their stock was
     committed in another warehouse, and the order has not consumed that event yet. Those units

@@ -5,9 +5,9 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
-from chassis.values.decision import Done, Outcome
+from chassis.values.decision import Outcome
 from chassis.values.envelope import Envelope
-from chassis.values.errors import Defect, Deferred, Failure
+from chassis.values.errors import Defect, Deferred
 from chassis.values.versions import is_jump
 from chassis.write.database import Database
 from chassis.write.writer import Writer
@@ -25,7 +25,6 @@ from fulfillment_svc.model.commands import (
 from fulfillment_svc.model.inspection import InspectionPolicy
 from fulfillment_svc.model.records import (
     Allocation,
-    Fulfillment,
     FulfillmentKey,
     OrderAttempt,
     OrderFulfillments,
@@ -53,34 +52,31 @@ class OrderOperations:
     async def apply_order_events(
         self,
         envelopes: Sequence[Envelope[OrderEvent]],
-    ) -> list[Outcome[tuple[Fulfillment, ...]]]:
+    ) -> list[Outcome[OrderFulfillments]]:
         """Plans, cuts and cancels fulfilments as the events of their orders say.
 
         A confirmed order gets one fulfilment for each of its warehouses.
         """
-        relevant = [each for each in envelopes if each.command.kind is not OrderEventKind.OTHER]
-        attempts = await self._attempts_to_commit(relevant)
+        attempts = await self._attempts_to_commit(envelopes)
         try:
             answers = await confirm_attempts(self.warehouse, uuid7(), attempts)
-        except (Deferred, Defect):  # unreachable or defective: neither says whether it committed
-            answers = {}  # planned with their commit pending: the worker asks again
-        commands = {
-            each.key: each.with_command(
-                self._order_command(each.command, answers.get(each.command.order_attempt))
-            )
-            for each in relevant
-        }
-        outcomes = dict(
-            zip(commands, await self.writer.write(list(commands.values())), strict=True)
+        except (Deferred, Defect):
+            # The warehouse may have committed the stock: the worker requests the commit again.
+            answers = {}
+        return await self.writer.write(
+            [
+                each.with_command(
+                    self._order_command(each.command, answers.get(each.command.order_attempt))
+                )
+                for each in envelopes
+            ]
         )
-        applied = {key: fulfillments_outcome(outcome) for key, outcome in outcomes.items()}
-        return [applied.get(each.key, Done(())) for each in envelopes]
 
     async def _attempts_to_commit(
         self,
         envelopes: Sequence[Envelope[OrderEvent]],
     ) -> set[OrderAttempt]:
-        """The attempts with a pending commit and fulfilments that are still to be created.
+        """Returns the attempts with a pending commit and fulfilments that are still to be created.
 
         An event that the write refuses, by its key or by its version, names none.
         """
@@ -104,7 +100,7 @@ class OrderOperations:
         }
 
     def _order_command(self, event: OrderEvent, answer: CommitAnswer | None) -> OrderCommand:
-        """The command that the event means for the order's fulfilments."""
+        """Returns the command that the event means for the order's fulfilments."""
         lines_by_warehouse = (
             answer.lines_by_warehouse if isinstance(answer, Committed) else event.lines_by_warehouse
         )
@@ -144,14 +140,5 @@ class OrderOperations:
 
 
 def needs_commit(event: OrderEvent) -> bool:
-    """Whether an order is confirmed whose stock is not committed yet."""
+    """Returns whether an order is confirmed whose stock is not committed yet."""
     return event.kind is OrderEventKind.CONFIRMED and not event.stock_committed
-
-
-def fulfillments_outcome(outcome: Outcome[OrderFulfillments]) -> Outcome[tuple[Fulfillment, ...]]:
-    """The order's fulfilments, where its event was applied."""
-    return (
-        outcome
-        if isinstance(outcome, Failure)
-        else Done(outcome.record.fulfillments, outcome.repeat)
-    )

@@ -1,4 +1,4 @@
-"""Fulfilments and their history, as callers read them."""
+"""Reads and lists of fulfilments and their history."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -32,13 +32,13 @@ class ReadOperations:
     async def list_fulfillments(
         self, wanted: FulfillmentFilter, page: Page
     ) -> tuple[Sequence[Any], str]:
-        """A page of them, and the token of the next."""
+        """Returns a page of fulfilments, and the token of the next page."""
         async with self.database.read() as connection:
             found = await list_fulfillments(connection, wanted, page)
             return await page.fill(found, partial(find_fulfillments, connection))
 
     async def list_transitions(self, fulfillment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
-        """A page of its history, and the next page's token.
+        """Returns a page of the fulfilment's history, and the token of the next page.
 
         Raises NotFound FULFILLMENT_NOT_FOUND.
         """

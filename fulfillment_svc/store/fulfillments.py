@@ -6,12 +6,12 @@ from operator import attrgetter, eq, ge, gt, lt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Select, bindparam, func, not_, select, update
+from sqlalchemy import BigInteger, Column, Select, bindparam, func, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of, update_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.filters import FulfillmentFilter
 from fulfillment_svc.model.records import Fulfillment, FulfillmentKey, Line, Transition
@@ -24,7 +24,7 @@ f = fulfillments.c
 FULFILLMENT = RecordRows(Fulfillment, fulfillments.c, loaded=["lines", "packages", "void_labels"])
 TRANSITION = RecordRows(Transition, history.c)
 KEY = RecordRows(FulfillmentKey, (f.order_id, f.warehouse_id, f.attempt))
-CHANGING = (
+MUTABLE_COLUMNS = (
     "id",
     "status",
     "stock_committed",
@@ -58,18 +58,13 @@ read_commit_pending = (
 )
 insert_fulfillments = insert_rows(*fulfillments.c)
 insert_history = insert_rows(*history.c)
-changed_fulfillments = unnest_rows(*(f[name] for name in CHANGING))
-update_fulfillments = (
-    update(fulfillments)
-    .values({name: changed_fulfillments.c[name] for name in CHANGING[1:]})
-    .where(f.id == changed_fulfillments.c.id)
-)
+update_fulfillments = update_rows(*(f[name] for name in MUTABLE_COLUMNS))
 
 
 async def find_fulfillments(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Fulfillment]:
-    """The fulfilments as they stand, unlocked, by id; unknown ids are missing."""
+    """Returns the fulfilments by id, unlocked; unknown ids are missing."""
     return {
         each.id: each
         for each in await load_fulfillments(connection, read_by_id, column_arrays(id=ids))
@@ -77,7 +72,7 @@ async def find_fulfillments(
 
 
 async def find_keys(connection: AsyncConnection, orders: Collection[UUID]) -> set[FulfillmentKey]:
-    """The keys of these orders' fulfilments, of every attempt and status."""
+    """Returns the keys of these orders' fulfilments, of every attempt and status."""
     rows = await connection.execute(read_keys, column_arrays(order_id=orders))
     return {KEY.record(row) for row in rows}
 
@@ -85,15 +80,16 @@ async def find_keys(connection: AsyncConnection, orders: Collection[UUID]) -> se
 async def find_commit_pending(
     connection: AsyncConnection, after: UUID, most: int
 ) -> list[Fulfillment]:
-    """Fulfilments in planning whose stock is not committed, by id, those that follow `after`."""
+    """Returns fulfilments in planning whose commit is pending, by id, those after `after`."""
     return await load_fulfillments(connection, read_commit_pending, {"after": after, "most": most})
 
 
 async def list_fulfillments(
     connection: AsyncConnection, wanted: FulfillmentFilter, page: Page
 ) -> list[Listed]:
-    """The page's fulfilments and one more where there are more, oldest first; packed items count
-    as lines.
+    """Returns the page's fulfilments and one more where there are more, oldest first.
+
+    Packed items count as lines.
     """
     filters = conditions(
         (f.status, Column.in_, wanted.statuses),
@@ -115,7 +111,7 @@ async def list_history(
     after: int,
     most: int,
 ) -> list[Transition]:
-    """The fulfilment's transitions after that version, oldest first."""
+    """Returns the fulfilment's transitions after that version, oldest first."""
     rows = await connection.execute(read_history, {"of": of, "after": after, "most": most})
     return [TRANSITION.record(row) for row in rows]
 
@@ -123,7 +119,7 @@ async def list_history(
 async def load_fulfillments(
     connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
 ) -> list[Fulfillment]:
-    """The fulfilments that the statement finds, in its order, each with its lines and packages."""
+    """Returns the fulfilments of the statement, in its order, each with its lines and packages."""
     rows = list(await connection.execute(statement, parameters))
     picklists: defaultdict[UUID, list[Line]] = defaultdict(list)
     if rows:
@@ -165,7 +161,7 @@ async def save_fulfillments(
         await save_new_lines(connection, created)
     if changed:
         await connection.execute(
-            update_fulfillments, FULFILLMENT.arrays((each for _, each in changed), CHANGING)
+            update_fulfillments, FULFILLMENT.arrays((each for _, each in changed), MUTABLE_COLUMNS)
         )
         await save_lines(connection, changed)
         await save_packages(

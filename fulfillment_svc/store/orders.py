@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of, update_rows
 from fulfillment_svc.model.records import Allocation, OrderFulfillments
 from fulfillment_svc.tables import orders, remaining_units
 
@@ -29,17 +29,12 @@ read_versions = select(orders.c.order_id, orders.c.remaining_version).where(
 )
 insert_orders = insert_rows(*orders.c)
 insert_remaining = insert_rows(*remaining_units.c)
-changed_orders = unnest_rows(*orders.c)
-update_orders = (
-    update(orders)
-    .values({each.name: each for each in changed_orders.c if each.name != "order_id"})
-    .where(orders.c.order_id == changed_orders.c.order_id)
-)
+update_orders = update_rows(*orders.c)
 delete_remaining = delete(remaining_units).where(is_any_of(remaining_units.c.order_id))
 
 
 async def find_versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
-    """The orders' stored versions; orders without one are missing."""
+    """Returns the orders' stored versions; orders without one are missing."""
     rows = await connection.execute(read_versions, column_arrays(order_id=ids))
     return {row.order_id: row.remaining_version for row in rows}
 

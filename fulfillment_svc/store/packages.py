@@ -12,7 +12,7 @@ from chassis.write.tables import insert_rows, is_any_of
 from fulfillment_svc.model.records import Fulfillment, Package, PackedItem
 from fulfillment_svc.tables import items, packages
 
-PACKAGE = RecordRows(Package, packages.c, keys=["fulfillment_id"], loaded=["items"])
+PACKAGE = RecordRows(Package, packages.c, keys=["fulfillment_id", "number"], loaded=["items"])
 ITEM = RecordRows(PackedItem, items.c, keys=["fulfillment_id", "package_number"])
 read_packages = (
     select(packages)
@@ -30,7 +30,7 @@ delete_packages = delete(packages).where(is_any_of(packages.c.fulfillment_id))
 
 
 async def load_packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, list[Package]]:
-    """The packages of these fulfilments, each with its items."""
+    """Returns the packages of these fulfilments, each with its items."""
     if not ids:
         return {}
     of = column_arrays(fulfillment_id=ids)
@@ -47,16 +47,20 @@ async def load_packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UU
 async def save_packages(
     connection: AsyncConnection, repacked: Sequence[tuple[Fulfillment, Fulfillment]]
 ) -> None:
-    """The packages as they now are, in the place of those that were."""
+    """Replaces the stored packages of these fulfilments: the records before and after."""
     if emptied := [old.id for old, _ in repacked if old.packages]:
         await connection.execute(delete_packages, column_arrays(fulfillment_id=emptied))
-    parcels = [(new.id, parcel) for _, new in repacked for parcel in new.packages]
+    parcels = [
+        (new.id, number, parcel)
+        for _, new in repacked
+        for number, parcel in enumerate(new.packages, 1)
+    ]
     if parcels:
-        rows = [PACKAGE.row(parcel, fulfillment_id=id) for id, parcel in parcels]
+        rows = [PACKAGE.row(parcel, fulfillment_id=id, number=n) for id, n, parcel in parcels]
         await connection.execute(insert_packages, row_arrays(rows))
         contents = [
-            ITEM.row(item, fulfillment_id=id, package_number=parcel.number)
-            for id, parcel in parcels
+            ITEM.row(item, fulfillment_id=id, package_number=number)
+            for id, number, parcel in parcels
             for item in parcel.items
         ]
         await connection.execute(insert_items, row_arrays(contents))

@@ -2,32 +2,22 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of, update_rows
 from fulfillment_svc.model.records import Fulfillment, Line
 from fulfillment_svc.tables import lines
 
 LINE = RecordRows(Line, lines.c, keys=["fulfillment_id"])
-# A line's units; its number and SKU never change.
-COUNTS = ("quantity", "picked", "cut", "short", "spoiled", "found_spoiled")
 read_lines = (
     select(lines)
     .where(is_any_of(lines.c.fulfillment_id))
     .order_by(lines.c.fulfillment_id, lines.c.line_number)
 )
 insert_lines = insert_rows(*lines.c)
-changed_lines = unnest_rows(*lines.c)
-update_lines = (
-    update(lines)
-    .values({name: changed_lines.c[name] for name in COUNTS})
-    .where(
-        lines.c.fulfillment_id == changed_lines.c.fulfillment_id,
-        lines.c.line_number == changed_lines.c.line_number,
-    )
-)
+update_lines = update_rows(*lines.c)
 delete_lines = delete(lines).where(is_any_of(lines.c.fulfillment_id))
 
 
@@ -40,7 +30,7 @@ async def save_new_lines(connection: AsyncConnection, of: Sequence[Fulfillment])
 async def save_lines(
     connection: AsyncConnection, changed: Sequence[tuple[Fulfillment, Fulfillment]]
 ) -> None:
-    """New counts of lines that stay; whole picklists where the lines themselves are others."""
+    """Stores new counts of lines that stay; whole picklists where the lines themselves differ."""
     counted, replaced = [], []
     for old, new in changed:
         names = [[(line.line_number, line.sku) for line in each.lines] for each in (old, new)]

@@ -1,4 +1,4 @@
-"""Events of the other services, as commands."""
+"""Events of the other services, as commands in envelopes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.values.convert import money
@@ -35,36 +36,37 @@ IN_WAREHOUSE = frozenset(
 def order_status_changed(
     event: order_events_pb2.OrderStatusChanged,
     source: EventSource,
-) -> Envelope[OrderEvent]:
-    """CONFIRMED plans fulfilments, CANCELLED after it cancels them; other changes mean nothing."""
-    kind = OrderEventKind.OTHER
+) -> Envelope[OrderEvent] | None:
+    """Returns what the event means: CONFIRMED plans fulfilments, CANCELLED after it cancels them.
+
+    None: the event changes nothing.
+    """
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
-        kind = OrderEventKind.CONFIRMED
-    elif (
+        committed = event.stock_status == order_pb2.STOCK_STATUS_COMMITTED
+        return _order_event(event, OrderEventKind.CONFIRMED, source, committed=committed)
+    if (
         event.new_status == order_pb2.ORDER_STATUS_CANCELLED
         and event.old_status != order_pb2.ORDER_STATUS_PENDING
     ):
-        kind = OrderEventKind.CANCELLED
-    committed = event.stock_status == order_pb2.STOCK_STATUS_COMMITTED
-    return _order_event(event, kind, source, committed)
+        return _order_event(event, OrderEventKind.CANCELLED, source)
+    return None
 
 
 def order_items_cancelled(
     event: order_events_pb2.OrderItemsCancelled,
     source: EventSource,
-) -> Envelope[OrderEvent]:
-    """A cut. It means nothing before the confirmation, whose event has the remaining units."""
+) -> Envelope[OrderEvent] | None:
+    """Returns the cut; None before the confirmation, whose event has the remaining units."""
     pending = event.status == order_pb2.ORDER_STATUS_PENDING
-    return _order_event(
-        event, OrderEventKind.OTHER if pending else OrderEventKind.CUT, source, committed=False
-    )
+    return None if pending else _order_event(event, OrderEventKind.CUT, source)
 
 
 def _order_event(
     event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled,
     kind: OrderEventKind,
     source: EventSource,
-    committed: bool,
+    *,
+    committed: bool = False,
 ) -> Envelope[OrderEvent]:
     command = OrderEvent(
         kind=kind,
@@ -74,23 +76,21 @@ def _order_event(
         version=event.order_version,
         total=money(event.total_amount, "total_amount"),
         stock_committed=committed,
-        lines_by_warehouse={} if kind is OrderEventKind.OTHER else _lines_by_warehouse(event.items),
+        lines_by_warehouse=_lines_by_warehouse(event.items),
     )
     return Envelope.of_event(source, command, target=command.order_id, actor="order")
 
 
-def ship(
-    shipment: shipping_pb2.Shipment, source: EventSource, *, shipped: bool = False
+def shipment_created(
+    event: shipping_events_pb2.ShipmentCreated, source: EventSource
 ) -> Envelope[Ship]:
-    command = Ship(
-        shipment_id=UUID(shipment.shipment_id),
-        fulfillment_version=shipment.fulfillment_version,
-        shipped=shipped,
-    )
-    return _shipment_envelope(shipment, source, command)
+    return _ship(event.shipment, source, shipped=False)
 
 
-def complete(shipment: shipping_pb2.Shipment, source: EventSource) -> Envelope[Complete]:
+def delivery_confirmed(
+    event: shipping_events_pb2.DeliveryConfirmed, source: EventSource
+) -> Envelope[Complete]:
+    shipment = event.shipment
     command = Complete(
         shipment_id=UUID(shipment.shipment_id),
         fulfillment_version=shipment.fulfillment_version,
@@ -98,14 +98,16 @@ def complete(shipment: shipping_pb2.Shipment, source: EventSource) -> Envelope[C
     return _shipment_envelope(shipment, source, command)
 
 
-def withdrawal_answer(
-    shipment: shipping_pb2.Shipment,
+def shipment_status_changed(
+    event: shipping_events_pb2.ShipmentStatusChanged,
     source: EventSource,
 ) -> Envelope[ShipmentCommand] | None:
-    """The command from shipping's answer to a withdrawal: confirmed, or with the carrier.
+    """Returns the command from shipping's answer to a withdrawal: the parcels do not leave, or the
+    carrier has them.
 
     None: there is no answer yet, or no withdrawal.
     """
+    shipment = event.shipment
     if not shipment.HasField("withdraw_version"):
         return None
     void = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED
@@ -119,19 +121,28 @@ def withdrawal_answer(
         return _shipment_envelope(shipment, source, confirmation)
     if shipment.status in IN_WAREHOUSE and shipment.status_reason != "WITHDRAWAL_TOO_LATE":
         return None
-    return ship(shipment, source, shipped=True)
+    return _ship(shipment, source, shipped=True)
+
+
+def _ship(shipment: shipping_pb2.Shipment, source: EventSource, *, shipped: bool) -> Envelope[Ship]:
+    command = Ship(
+        shipment_id=UUID(shipment.shipment_id),
+        fulfillment_version=shipment.fulfillment_version,
+        shipped=shipped,
+    )
+    return _shipment_envelope(shipment, source, command)
 
 
 def _shipment_envelope(
     shipment: shipping_pb2.Shipment, source: EventSource, command: C
 ) -> Envelope[C]:
-    """The envelope of a command from an event of the shipment."""
+    """Returns the envelope of a command from an event of the shipment."""
     target = UUID(shipment.fulfillment_id)
     return Envelope.of_event(source, command, target=target, actor="shipping")
 
 
 def _lines_by_warehouse(items: Iterable[order_events_pb2.OrderLine]) -> LinesByWarehouse:
-    """The order's lines, by the warehouses that serve them."""
+    """Returns the order's lines, by the warehouses that serve them."""
     lines_by_warehouse: defaultdict[str, list[Line]] = defaultdict(list)
     for item in sorted(items, key=lambda item: item.line_number):
         of_line: Counter[str] = Counter()

@@ -6,21 +6,21 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2
 
 from chassis.values.convert import timestamp
 from chassis.values.outgoing_event import OutgoingEvent
-from fulfillment_svc.model.events import DomainEvent, LinesChanged
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import VoidLabel
 from fulfillment_svc.wire.enums import NO_STATUS, STATUS
 from fulfillment_svc.wire.responses import fulfillment
 
 
-def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
-    """The message of a change, with the fulfilment as it was after it."""
+def outgoing_event(domain_event: StatusChanged | LinesChanged) -> OutgoingEvent:
+    """Returns the message of a domain event, with the fulfilment after the change."""
     record = domain_event.fulfillment
     return OutgoingEvent(
         aggregate=record.id, order_id=record.key.order_id, message=_message(domain_event)
     )
 
 
-def _message(domain_event: DomainEvent) -> Message:
+def _message(domain_event: StatusChanged | LinesChanged) -> Message:
     record = domain_event.fulfillment
     if isinstance(domain_event, LinesChanged):
         return fulfillment_events_pb2.FulfillmentLinesChanged(

@@ -1,7 +1,8 @@
-"""Requests of callers, as commands and filters."""
+"""Requests of callers, as commands in envelopes and as filters."""
 
 from collections import Counter
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 from uuid import UUID
 
 from ordermesh.fulfillment.v1 import fulfillment_pb2
@@ -15,6 +16,7 @@ from fulfillment_svc.model.commands import (
     CompletePicking,
     Pack,
     RecordInspection,
+    Request,
     Scan,
     ScanItems,
     StartPacking,
@@ -24,52 +26,44 @@ from fulfillment_svc.model.filters import FulfillmentFilter
 from fulfillment_svc.model.records import Package, PackedItem
 from fulfillment_svc.wire.enums import STATUS_OF
 
-C = TypeVar("C")
-
-
-class ChangeRequest(Protocol):
-    """What every request has that changes a fulfilment."""
-
-    fulfillment_id: str
+R = TypeVar("R", bound=Request)
+ChangeRequest = (
+    api.StartPickingRequest
+    | api.ScanItemRequest
+    | api.CompletePickingRequest
+    | api.StartPackingRequest
+    | api.PackFulfillmentRequest
+    | api.RecordInspectionRequest
+    | api.CancelFulfillmentRequest
+)
 
 
 def start_picking(
     request: api.StartPickingRequest, context: RequestContext
 ) -> Envelope[StartPicking]:
-    command = StartPicking(expected_version=optional_field(request, "expected_version"))
-    return _request_envelope(request, context, "picker", command)
+    return _request_envelope(request, context, "picker", StartPicking())
 
 
 def scan_items(request: api.ScanItemRequest, context: RequestContext) -> Envelope[ScanItems]:
-    command = ScanItems(
-        expected_version=optional_field(request, "expected_version"),
-        scans=tuple(Scan(scan.sku, scan.quantity) for scan in request.scans),
-    )
-    return _request_envelope(request, context, "picker", command)
+    scans = tuple(Scan(scan.sku, scan.quantity) for scan in request.scans)
+    return _request_envelope(request, context, "picker", ScanItems(scans=scans))
 
 
 def complete_picking(
     request: api.CompletePickingRequest, context: RequestContext
 ) -> Envelope[CompletePicking]:
-    command = CompletePicking(
-        expected_version=optional_field(request, "expected_version"),
-        short_line_numbers=frozenset(request.short_line_numbers),
-    )
+    command = CompletePicking(short_line_numbers=frozenset(request.short_line_numbers))
     return _request_envelope(request, context, "picker", command)
 
 
 def start_packing(
     request: api.StartPackingRequest, context: RequestContext
 ) -> Envelope[StartPacking]:
-    command = StartPacking(expected_version=optional_field(request, "expected_version"))
-    return _request_envelope(request, context, "packer", command)
+    return _request_envelope(request, context, "packer", StartPacking())
 
 
 def pack(request: api.PackFulfillmentRequest, context: RequestContext) -> Envelope[Pack]:
-    command = Pack(
-        expected_version=optional_field(request, "expected_version"),
-        packages=tuple(map(_package_from_request, request.packages)),
-    )
+    command = Pack(packages=tuple(map(_package_from_request, request.packages)))
     return _request_envelope(request, context, "packer", command)
 
 
@@ -77,28 +71,25 @@ def record_inspection(
     request: api.RecordInspectionRequest,
     context: RequestContext,
 ) -> Envelope[RecordInspection]:
-    command = RecordInspection(
-        expected_version=optional_field(request, "expected_version"),
-        passed=request.passed,
-        spoiled={line.line_number: line.quantity for line in request.spoiled},
-    )
+    spoiled = {line.line_number: line.quantity for line in request.spoiled}
+    command = RecordInspection(passed=request.passed, spoiled=spoiled)
     return _request_envelope(request, context, "inspector", command)
 
 
 def cancel_fulfillment(
     request: api.CancelFulfillmentRequest, context: RequestContext
 ) -> Envelope[CancelFulfillment]:
-    command = CancelFulfillment(expected_version=optional_field(request, "expected_version"))
-    return _request_envelope(request, context, "staff", command)
+    return _request_envelope(request, context, "staff", CancelFulfillment())
 
 
 def _request_envelope(
-    request: ChangeRequest, context: RequestContext, actor: str, command: C
-) -> Envelope[C]:
-    """The envelope of a person's command.
+    request: ChangeRequest, context: RequestContext, actor: str, command: R
+) -> Envelope[R]:
+    """Returns the envelope of a person's command, which expects the version that the request names.
 
     Its cause is the key, because two methods may be called with the same request_id.
     """
+    command = replace(command, expected_version=optional_field(request, "expected_version"))
     target = UUID(request.fulfillment_id)
     return Envelope.of_request(context, command, target=target, actor=actor, cause=context.key)
 
@@ -114,12 +105,11 @@ def fulfillment_filter(request: api.ListFulfillmentsRequest) -> FulfillmentFilte
 
 
 def _package_from_request(package: fulfillment_pb2.Package) -> Package:
-    """A parcel as the packer's request has it: without a number, each line once."""
+    """Returns the parcel of a packer's request: each line once."""
     items: Counter[int] = Counter()
     for item in package.items:
         items[item.line_number] += item.quantity
     return Package(
-        number=0,
         weight_grams=package.weight_grams,
         length_mm=package.length_mm,
         width_mm=package.width_mm,

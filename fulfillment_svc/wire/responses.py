@@ -1,5 +1,7 @@
 """Records, as messages of responses."""
 
+from itertools import count
+
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
@@ -20,7 +22,7 @@ def fulfillment(
         status=STATUS[record.status],
         stock_committed=record.stock_committed,
         picklist=map(_line, record.lines) if view != VIEW_SUMMARY else None,
-        packages=map(_package, record.packages) if view != VIEW_SUMMARY else None,
+        packages=map(_package, count(1), record.packages) if view != VIEW_SUMMARY else None,
         inspection_required=record.inspection_rule is not None,
         inspection_rule=RULE[record.inspection_rule] if record.inspection_rule else NO_RULE,
         shipment_id=str(record.shipment_id) if record.shipment_id else None,
@@ -58,9 +60,9 @@ def _line(line: Line) -> fulfillment_pb2.PicklistLine:
     )
 
 
-def _package(package: Package) -> fulfillment_pb2.Package:
+def _package(number: int, package: Package) -> fulfillment_pb2.Package:
     return fulfillment_pb2.Package(
-        package_number=package.number,
+        package_number=number,
         weight_grams=package.weight_grams,
         length_mm=package.length_mm,
         width_mm=package.width_mm,

@@ -136,7 +136,7 @@ def _releases_twice() -> None:
                 cumulative,
             )
         return (
-            posting.decision(context.target, closed_attempt=command.attempt)
+            posting.decision(closed_attempt=command.attempt)
             if released
             else close_attempt(record, command, context)
         )

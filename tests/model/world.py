@@ -156,10 +156,10 @@ class World:
             ),
             "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(order.returns),
             "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(
-                warehouse.stock, warehouse.returns
+                warehouse.stock
             ),
             "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(
-                warehouse.reservations, warehouse.fulfillment
+                warehouse.reservations
             ),
             "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(
                 payment.payments,

@@ -66,9 +66,7 @@ def ship_shelf(posting: StockPosting, reservation: Reservation, left: ShippedAft
                 Violation(line.sku, f"{missing} shipped, {sellable} sellable", "SHELF_SHORTAGE")
             )
         elif missing > 0:
-            posting.move_without_reservation(
-                reservation, line, MovementKind.SHIP_SHELF, missing, left.source
-            )
+            posting.move_outside(place, number, MovementKind.SHIP_SHELF, missing, left.source)
     if short:
         shortages = ", ".join(f"{each.subject}: {each.description}" for each in short)
         text = (

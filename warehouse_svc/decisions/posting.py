@@ -13,7 +13,7 @@ from uuid import UUID
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused
-from warehouse_svc.lifecycle import EFFECTS, UNIT_MOVES, MovementKind, Reason, Status, allowed
+from warehouse_svc.lifecycle import EFFECTS, UNIT_MOVES, MovementKind, Reason, allowed
 from warehouse_svc.model.commands import (
     ApplyAllocations,
     ApplyFulfillment,
@@ -39,7 +39,6 @@ from warehouse_svc.model.records import (
     ReturnedUnits,
     StockLevel,
     WantedLine,
-    level_id,
 )
 
 Decided = Decision[OrderStock, Movement]
@@ -73,15 +72,10 @@ class StockPosting:
     def __init__(self, record: OrderStock, command: object, context: Context) -> None:
         self._record, self._command, self._context = record, command, context
         self._levels = dict(record.levels)
-        self._reservations = (
-            {r.id: r for r in record.order_reservations.reservations}
-            if record.order_reservations
-            else {}
-        )
+        self._order = record.order_reservations or OrderReservations(context.target)
+        self._reservations = {r.id: r for r in self._order.reservations}
         self._lines: dict[UUID, dict[int, ReservationLine]] = {}
-        self._returned = (
-            dict(record.order_reservations.returned) if record.order_reservations else {}
-        )
+        self._returned = dict(self._order.returned)
         self._posted = dict(record.posted)
         self._moved_kinds: defaultdict[UUID, set[MovementKind]] = defaultdict(set)
         self._movements: list[Movement] = []
@@ -90,7 +84,6 @@ class StockPosting:
     def level(self, place: Place) -> StockLevel:
         """Returns the stock level with the movements so far; an empty one where there is none."""
         return self._levels.get(place) or StockLevel(
-            id=level_id(place),
             warehouse_id=place[0],
             sku=place[1],
             available=0,
@@ -157,49 +150,32 @@ class StockPosting:
 
         `kind` is RESTOCK for sellable units, and MARK_DAMAGED for damaged ones.
         """
-        order_id = self._record.existing_reservations.order_id
         returned = self._returned.get(line.number, ReturnedUnits())
         restocked, damaged = (quantity, 0) if kind is MovementKind.RESTOCK else (0, quantity)
         self._returned[line.number] = ReturnedUnits(
             returned.restocked + restocked, returned.damaged + damaged
         )
-        self._post_for_order_line(source_id, order_id, line.number, place, kind, quantity)
+        self.move_outside(place, line.number, kind, quantity, source_id)
 
-    def move_without_reservation(
-        self,
-        reservation: Reservation,
-        line: ReservationLine,
-        kind: MovementKind,
-        quantity: int,
-        source_id: UUID,
+    def move_outside(
+        self, place: Place, number: int, kind: MovementKind, quantity: int, source_id: UUID
     ) -> None:
-        """Posts units of an order's line outside its reservations."""
-        place = (reservation.warehouse_id, line.sku)
-        self._post_for_order_line(
-            source_id, reservation.order_id, line.number, place, kind, quantity
-        )
+        """Moves units of an order's line that are outside its reservations."""
+        cumulative = self.posted(source_id, number, kind) + quantity
+        self._posted[source_id] = {
+            **self._posted.get(source_id, {}),
+            (self._order.order_id, number, kind): cumulative,
+        }
+        self._post(place, kind, quantity, source_id, self._order.order_id, number, cumulative)
 
     def posted(self, source_id: UUID, number: int, kind: MovementKind) -> int:
         """Returns the number of units of the order's line in the ledger for the source."""
         of_source: PostedUnits = self._posted.get(source_id, {})
-        return of_source.get(
-            (
-                self._record.order_reservations.order_id
-                if self._record.order_reservations
-                else None,
-                number,
-                kind,
-            ),
-            0,
-        )
+        return of_source.get((self._order.order_id, number, kind), 0)
 
     def order_lines(self) -> Mapping[int, OrderLine]:
         """Returns the order's lines with the movements so far, by number."""
-        return (
-            replace(self._record.order_reservations, returned=self._returned).lines
-            if self._record.order_reservations
-            else {}
-        )
+        return replace(self._order, returned=self._returned).lines
 
     def reserve(
         self,
@@ -216,20 +192,14 @@ class StockPosting:
             attempt=attempt,
             generation=generation,
             warehouse_id=warehouse_id,
-            status=Status.ACTIVE,
             version=0,
             create_time=self._context.time,
             expire_time=expire_time,
             update_time=self._context.time,
+            lines=tuple(ReservationLine(each.number, each.sku, each.quantity) for each in lines),
         )
-        self._lines[new.id] = {
-            line.number: ReservationLine(
-                number=line.number, sku=line.sku, quantity=line.quantity, reserved=line.quantity
-            )
-            for line in lines
-        }
         self._reservations[new.id] = new
-        for line in self._lines[new.id].values():
+        for line in new.lines:
             self._post_units(new, line, MovementKind.RESERVE, line.quantity)
         return new
 
@@ -242,26 +212,24 @@ class StockPosting:
             else self._reservations[reservation.id]
         )
 
-    def decision(self, order_id: UUID | None = None, closed_attempt: int = 0) -> Decided:
+    def decision(self, *, closed_attempt: int = 0) -> Decided:
         """Returns the decision about an order's reservations, or about stock levels alone.
 
         Without a movement and without a newly closed attempt it leaves the record as it is.
         """
-        old = self._record.order_reservations or (OrderReservations(order_id) if order_id else None)
-        closed = max(closed_attempt, old.closed_attempt) if old else 0
-        if not self._movements and (old is None or closed == old.closed_attempt):
+        closed = max(closed_attempt, self._order.closed_attempt)
+        if not self._movements and closed == self._order.closed_attempt:
             return Decision(self._record)
         order_reservations = None
-        if old:
-            reservations = tuple(self._updated(r) for r in self._reservations.values())
+        if self._record.order_reservations or self._reservations or closed:
             order_reservations = OrderReservations(
-                order_id=old.order_id,
+                order_id=self._order.order_id,
                 closed_attempt=closed,
-                version=old.version + 1,
-                reservations=reservations,
+                version=self._order.version + 1,
+                reservations=tuple(map(self._updated, self._reservations.values())),
                 returned=self._returned,
             )
-            self._add_reservation_events(old, order_reservations)
+            self._add_reservation_events(order_reservations)
         return Decision(
             OrderStock(self._levels, order_reservations, self._posted),
             self._movements,
@@ -278,15 +246,14 @@ class StockPosting:
             return reservation
         version = reservation.version + 1
         after = replace(self.current(reservation), version=version, update_time=self._context.time)
-        after = replace(after, status=after.status_of_units)
         if not allowed(reservation.status, after.status):
             raise AssertionError(
                 f"a reservation cannot go from {reservation.status} to {after.status}"
             )
         return after
 
-    def _add_reservation_events(self, old: OrderReservations, new: OrderReservations) -> None:
-        before = {r.id: r.status for r in old.reservations}
+    def _add_reservation_events(self, new: OrderReservations) -> None:
+        before = {r.id: r.status for r in self._order.reservations}
         for reservation in new.reservations:
             if self._moved_kinds[reservation.id] & PUBLISHED_KINDS:
                 changed = ReservationChanged(
@@ -301,22 +268,6 @@ class StockPosting:
                     claimed_actor=self._context.claimed_actor,
                 )
                 self._events.append(changed)
-
-    def _post_for_order_line(
-        self,
-        source_id: UUID,
-        order_id: UUID,
-        number: int,
-        place: Place,
-        kind: MovementKind,
-        quantity: int,
-    ) -> None:
-        cumulative = self.posted(source_id, number, kind) + quantity
-        self._posted[source_id] = {
-            **self._posted.get(source_id, {}),
-            (order_id, number, kind): cumulative,
-        }
-        self._post(place, kind, quantity, source_id, order_id, number, cumulative)
 
     def _post_units(
         self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int
@@ -345,7 +296,6 @@ class StockPosting:
     ) -> None:
         effect, old = EFFECTS[kind], self.level(place)
         new = StockLevel(
-            id=old.id,
             warehouse_id=old.warehouse_id,
             sku=old.sku,
             available=old.available + n * effect.available,
@@ -358,16 +308,11 @@ class StockPosting:
         _check_bounds(new)
         movement = Movement(
             id=self._context.new_id(len(self._movements)),
-            level_id=old.id,
             warehouse_id=old.warehouse_id,
             sku=old.sku,
             kind=kind,
             quantity=abs(n),
             available=n * effect.available,
-            reserved=n * effect.reserved,
-            committed=n * effect.committed,
-            damaged=n * effect.damaged,
-            outside=n * effect.outside,
             source_id=source_id,
             order_id=order_id,
             line_number=number,

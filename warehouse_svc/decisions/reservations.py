@@ -11,7 +11,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import NotFound, Refused, Violation
 from warehouse_svc.decisions.posting import Decided, StockPosting
-from warehouse_svc.decisions.sourcing import Shortage, demand, shortages, source
+from warehouse_svc.decisions.sourcing import demand, shortages, source
 from warehouse_svc.lifecycle import MovementKind, Reason, Status
 from warehouse_svc.model.commands import (
     ApplyAllocations,
@@ -23,7 +23,13 @@ from warehouse_svc.model.commands import (
     ReserveStock,
 )
 from warehouse_svc.model.events import ReservationChanged
-from warehouse_svc.model.records import OrderReservations, OrderStock, Reservation, WantedLine
+from warehouse_svc.model.records import (
+    Availability,
+    OrderReservations,
+    OrderStock,
+    Reservation,
+    WantedLine,
+)
 
 # A repeat that finds more than this share of its ttl left does not extend it: the rest is long
 # enough for an order that is placed now.
@@ -53,7 +59,7 @@ def reserve(record: OrderStock, command: ReserveStock, context: Context) -> Deci
     reserve_next_generation(
         posting, command.attempt, command.lines, reservations, context.time + command.ttl
     )
-    return posting.decision(context.target)
+    return posting.decision()
 
 
 def renew(record: OrderStock, command: RenewReservations, context: Context) -> Decided:
@@ -236,7 +242,7 @@ def close_attempt(record: OrderStock, command: CloseAttempt, context: Context) -
             posting.move_all(reservation, MovementKind.RELEASE)
         if reservation.attempt == command.attempt and command.while_pending:
             posting.move_all(reservation, MovementKind.UNCOMMIT)
-    return posting.decision(context.target, closed_attempt=command.attempt)
+    return posting.decision(closed_attempt=command.attempt)
 
 
 def apply_allocations(record: OrderStock, command: ApplyAllocations, context: Context) -> Decided:
@@ -374,13 +380,13 @@ def expired_units(reservations: Sequence[Reservation]) -> list[WantedLine]:
     return [units[number] for number in sorted(units)]
 
 
-def violations(short: Sequence[Shortage], kind: str) -> list[Violation]:
+def violations(short: Sequence[Availability], kind: str) -> list[Violation]:
     return [
         Violation(s.sku, f"requested {s.requested}, sellable {s.sellable}", kind) for s in short
     ]
 
 
-def metadata(short: Sequence[Shortage]) -> dict[str, str]:
+def metadata(short: Sequence[Availability]) -> dict[str, str]:
     """Returns the first shortages as metadata of an error: sku_1, requested_1, sellable_1, ...
 
     `shortages` is the number of all of them.

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 
-from warehouse_svc.model.records import WantedLine
+from warehouse_svc.model.records import Availability, WantedLine
 
 # The most steps of the exact search, in sums over (warehouses of a combination × SKUs): some 50 ms
 # at worst. Twelve warehouses and fifty SKUs stay below it. Above it a faster search may choose more
@@ -14,15 +13,6 @@ from warehouse_svc.model.records import WantedLine
 EXACT_STEPS_MAX = 500_000
 
 Sellable = Mapping[str, Mapping[str, int]]  # units by warehouse and SKU
-
-
-@dataclass(frozen=True, slots=True)
-class Shortage:
-    """A SKU with fewer sellable units than the lines ask for, over all warehouses."""
-
-    sku: str
-    requested: int
-    sellable: int
 
 
 def demand(lines: Sequence[WantedLine]) -> Counter[str]:
@@ -33,13 +23,13 @@ def demand(lines: Sequence[WantedLine]) -> Counter[str]:
     return requested
 
 
-def shortages(lines: Sequence[WantedLine], sellable: Sellable) -> list[Shortage]:
-    """Returns the SKUs with too few sellable units."""
+def shortages(lines: Sequence[WantedLine], sellable: Sellable) -> list[Availability]:
+    """Returns the SKUs with fewer sellable units than the lines ask for, over all warehouses."""
     totals = {sku: sum(units.get(sku, 0) for units in sellable.values()) for sku in demand(lines)}
     return [
-        Shortage(sku, requested, totals[sku])
-        for sku, requested in demand(lines).items()
-        if requested > totals[sku]
+        Availability(sku, asked, totals[sku])
+        for sku, asked in demand(lines).items()
+        if asked > totals[sku]
     ]
 
 

@@ -6,7 +6,15 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-from warehouse_svc.lifecycle import COUNTERS, UNIT_MOVES, Bucket, MovementKind, Status, status_of
+from warehouse_svc.lifecycle import (
+    COUNTERS,
+    EFFECTS,
+    UNIT_MOVES,
+    Bucket,
+    MovementKind,
+    Status,
+    status_of,
+)
 
 # The namespace of the ids of stock levels.
 LEVEL_NAMESPACE = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")
@@ -23,7 +31,6 @@ def level_id(place: Place) -> UUID:
 class StockLevel:
     """One SKU in one warehouse, in units. Reserved units are among the available ones."""
 
-    id: UUID
     warehouse_id: str
     sku: str
     available: int
@@ -32,6 +39,10 @@ class StockLevel:
     damaged: int
     version: int
     update_time: datetime
+
+    @property
+    def id(self) -> UUID:
+        return level_id((self.warehouse_id, self.sku))
 
     @property
     def sellable(self) -> int:
@@ -53,16 +64,11 @@ class Movement:
     """
 
     id: UUID
-    level_id: UUID
     warehouse_id: str
     sku: str
     kind: MovementKind
     quantity: int
-    available: int
-    reserved: int
-    committed: int
-    damaged: int
-    outside: int
+    available: int  # of the other changes, each follows from the kind and the quantity
     source_id: UUID
     order_id: UUID | None
     line_number: int | None
@@ -73,6 +79,26 @@ class Movement:
     claimed_actor: str | None
     cause: str
     note: str | None
+
+    @property
+    def level_id(self) -> UUID:
+        return level_id((self.warehouse_id, self.sku))
+
+    @property
+    def reserved(self) -> int:
+        return self.quantity * EFFECTS[self.kind].reserved
+
+    @property
+    def committed(self) -> int:
+        return self.quantity * EFFECTS[self.kind].committed
+
+    @property
+    def damaged(self) -> int:
+        return self.quantity * EFFECTS[self.kind].damaged
+
+    @property
+    def outside(self) -> int:
+        return -(self.available + self.committed + self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +114,13 @@ class WantedLine:
 class ReservationLine:
     """Units of one order line in one warehouse.
 
-    The units of all buckets sum to `quantity`, which grows when spoiled units are replaced.
+    A replacement of spoiled units adds units.
     `expired` counts the released units whose reservation expired; `spoiled` counts the written
     off units that were found damaged.
     """
 
     number: int
     sku: str
-    quantity: int
     reserved: int
     released: int = 0
     expired: int = 0
@@ -104,6 +129,18 @@ class ReservationLine:
     shipped: int = 0
     written_off: int = 0
     spoiled: int = 0
+
+    @property
+    def quantity(self) -> int:
+        """The units of all buckets."""
+        return (
+            self.reserved
+            + self.released
+            + self.committed
+            + self.uncommitted
+            + self.shipped
+            + self.written_off
+        )
 
     @property
     def allocated(self) -> int:
@@ -128,7 +165,7 @@ class ReservationLine:
 
     def enlarged(self, quantity: int) -> "ReservationLine":
         """Returns the line with `quantity` more units, which are reserved."""
-        return replace(self, quantity=self.quantity + quantity, reserved=self.reserved + quantity)
+        return replace(self, reserved=self.reserved + quantity)
 
     def cumulative(self, kind: MovementKind) -> int:
         """Returns the number of units that this kind of movement has moved so far.
@@ -160,7 +197,6 @@ class Reservation:
     attempt: int
     generation: int
     warehouse_id: str
-    status: Status
     version: int
     create_time: datetime
     expire_time: datetime
@@ -176,17 +212,13 @@ class Reservation:
             self.status is Status.ACTIVE and self.expire_time <= now
         )
 
-    def total(self, bucket: Bucket) -> int:
-        """Returns the number of units in the bucket, over all lines."""
-        return sum(line.units(bucket) for line in self.lines)
-
     @property
-    def status_of_units(self) -> Status:
+    def status(self) -> Status:
         """The status that follows from the units of the lines."""
         return status_of(
-            reserved=self.total(Bucket.RESERVED),
-            committed=self.total(Bucket.COMMITTED),
-            released=self.total(Bucket.RELEASED),
+            reserved=sum(line.reserved for line in self.lines),
+            committed=sum(line.committed for line in self.lines),
+            released=sum(line.released for line in self.lines),
             expired=sum(line.expired for line in self.lines),
             quantity=sum(line.quantity for line in self.lines),
         )

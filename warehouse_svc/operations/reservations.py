@@ -1,4 +1,4 @@
-"""Reservations of orders: made, confirmed, released, expired and listed."""
+"""Reservations of orders: made, confirmed, released, replaced, expired and listed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,12 @@ from chassis.values.paging import ANSWER_BYTES_MAX, Page, too_large
 from chassis.write.database import Database
 from chassis.write.writer import Writer
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal
-from warehouse_svc.model.commands import ExpireReservations, RenewReservations, ReserveStock
+from warehouse_svc.model.commands import (
+    ExpireReservations,
+    RenewReservations,
+    ReplaceSpoiled,
+    ReserveStock,
+)
 from warehouse_svc.model.filters import ReservationFilter
 from warehouse_svc.model.records import OrderReservations, OrderStock, Reservation
 from warehouse_svc.store import reservations as store
@@ -70,6 +75,20 @@ class ReservationOperations:
         if reused or len(deferred) == len(outcomes):
             raise (reused or deferred)[0]
         return outcomes
+
+    async def replace_spoiled(self, envelope: Envelope[ReplaceSpoiled]) -> Reservation:
+        """Posts units as damaged and commits others in their place.
+
+        Returns the reservation: its committed units are those to pick.
+        """
+        command = envelope.command
+        order_reservations = unwrap((await self.writer.write([envelope]))[0]).existing_reservations
+        [reservation] = [
+            r
+            for r in order_reservations.of_attempt(command.attempt)
+            if r.warehouse_id == command.warehouse_id
+        ]
+        return reservation
 
     async def check_answer(self, orders: Sequence[UUID]) -> None:
         """Raises Refused ANSWER_TOO_LARGE where the reservations of the orders may not fit.

@@ -1,4 +1,4 @@
-"""Stock levels: receipts, counts, availability and lists."""
+"""Stock levels: receipts, counts, returned units, availability and lists."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from chassis.values.errors import NotFound
 from chassis.values.paging import Page
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from warehouse_svc.model.commands import AdjustStock, ReceiveStock
+from warehouse_svc.model.commands import AdjustStock, PostReturn, ReceiveStock
 from warehouse_svc.model.filters import LevelFilter, MovementFilter
 from warehouse_svc.model.records import Availability, OrderStock, Place, StockLevel
 from warehouse_svc.store import stock as store
@@ -61,3 +61,15 @@ class StockOperations:
                 await store.list_movements(connection, wanted, page),
                 lambda movement: (movement.id,),
             )
+
+    async def post_return(self, envelope: Envelope[PostReturn]) -> StockLevel | None:
+        """Posts units of one line of a return. Returns the stock level in the command's warehouse.
+
+        It is None where another warehouse posted the units before, and this one never had the SKU.
+        """
+        command = envelope.command
+        record = unwrap((await self.writer.write([envelope]))[0])
+        [number] = command.restocked.keys() | command.damaged.keys()
+        return record.levels.get(
+            (command.warehouse_id, record.existing_reservations.lines[number].sku)
+        )

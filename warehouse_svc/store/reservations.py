@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from operator import eq, ge, lt
 from uuid import UUID
 
-from sqlalchemy import Column, bindparam, func, select, tuple_, update
+from sqlalchemy import Column, bindparam, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
-from warehouse_svc.lifecycle import Bucket, Status
+from chassis.write.tables import conditions, insert_rows, is_any_of, update_rows
+from warehouse_svc.lifecycle import Status
 from warehouse_svc.model.filters import ReservationFilter
 from warehouse_svc.model.records import (
     OrderLine,
@@ -28,10 +28,11 @@ from warehouse_svc.tables import order_lines, order_reservations, reservation_li
 ORDER_RESERVATIONS = RecordRows(
     OrderReservations, order_reservations.c, loaded=["reservations", "returned"]
 )
-RESERVATION = RecordRows(Reservation, reservations.c, loaded=["lines"])
-LINE = RecordRows(ReservationLine, reservation_lines.c, keys=["reservation_id"])
+RESERVATION = RecordRows(Reservation, reservations.c, loaded=["lines"], derived=["status"])
+LINE = RecordRows(
+    ReservationLine, reservation_lines.c, keys=["reservation_id"], derived=["quantity"]
+)
 MUTABLE_COLUMNS = ("id", "status", "version", "expire_time", "update_time")
-LINE_COUNTS = ("quantity", *Bucket, "expired", "spoiled")
 SHIPPED_COUNTS = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
 lock_order_reservations = (
     select(order_reservations)
@@ -103,27 +104,9 @@ save_order_lines = insert_order_lines.on_conflict_do_update(
     index_elements=["order_id", "line_number"],
     set_={name: insert_order_lines.excluded[name] for name in SHIPPED_COUNTS},
 )
-changed_order_reservations = unnest_rows(*order_reservations.c)
-update_order_reservations = (
-    update(order_reservations)
-    .values({name: changed_order_reservations.c[name] for name in ("closed_attempt", "version")})
-    .where(order_reservations.c.order_id == changed_order_reservations.c.order_id)
-)
-changed_reservations = unnest_rows(*(reservations.c[name] for name in MUTABLE_COLUMNS))
-update_reservations = (
-    update(reservations)
-    .values({name: changed_reservations.c[name] for name in MUTABLE_COLUMNS[1:]})
-    .where(reservations.c.id == changed_reservations.c.id)
-)
-changed_lines = unnest_rows(*reservation_lines.c)
-update_lines = (
-    update(reservation_lines)
-    .values({name: changed_lines.c[name] for name in LINE_COUNTS})
-    .where(
-        reservation_lines.c.reservation_id == changed_lines.c.reservation_id,
-        reservation_lines.c.number == changed_lines.c.number,
-    )
-)
+update_order_reservations = update_rows(*order_reservations.c)
+update_reservations = update_rows(*(reservations.c[name] for name in MUTABLE_COLUMNS))
+update_lines = update_rows(*reservation_lines.c)
 
 
 async def lock_reservations(
@@ -256,10 +239,7 @@ async def find_overdue(
     rows = await connection.execute(
         choose_overdue, {"after_expire_time": time, "after_id": id, "most": most}
     )
-    return [
-        OverdueReservation(expire_time=row.expire_time, id=row.id, order_id=row.order_id)
-        for row in rows
-    ]
+    return [OverdueReservation(**row) for row in rows.mappings()]
 
 
 async def _with_reservations(

@@ -16,8 +16,13 @@ from warehouse_svc.model.filters import LevelFilter, MovementFilter
 from warehouse_svc.model.records import Movement, Place, PostedUnits, StockLevel, level_id
 from warehouse_svc.tables import movements, stock_levels
 
-LEVEL = RecordRows(StockLevel, stock_levels.c)
-MOVEMENT = RecordRows(Movement, movements.c, loaded=["warehouse_id", "sku"])
+LEVEL = RecordRows(StockLevel, stock_levels.c, derived=["id"])
+MOVEMENT = RecordRows(
+    Movement,
+    movements.c,
+    loaded=["warehouse_id", "sku"],
+    derived=["level_id", "reserved", "committed", "damaged", "outside"],
+)
 BALANCES = ("available", "reserved", "committed", "damaged", "version")
 levels = stock_levels.c
 lock_levels = (

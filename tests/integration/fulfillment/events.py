@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 from google.protobuf.message import Message
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.consume.delivery import Delivery
@@ -123,12 +124,16 @@ def cancelled(
 def lost(order_id: UUID, places: Places, *, version: int = 3) -> Envelope[OrderEvent]:
     """Returns the event of an order that lost units: the units in these places remain."""
     event = items_cancelled(order_id, places, version=version)
-    return events_in.order_items_cancelled(event, delivery(event))
+    envelope = events_in.order_items_cancelled(event, delivery(event))
+    assert envelope
+    return envelope
 
 
 def order_event(event: order_events_pb2.OrderStatusChanged) -> Envelope[OrderEvent]:
     """Returns the event as an envelope, under a delivery key that follows from it."""
-    return events_in.order_status_changed(event, delivery(event))
+    envelope = events_in.order_status_changed(event, delivery(event))
+    assert envelope
+    return envelope
 
 
 def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
@@ -146,7 +151,8 @@ def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
 
 def shipped(fulfillment_id: UUID) -> Envelope[Ship]:
     """Returns the event that the label of the shipment is bought."""
-    return events_in.ship(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "created"))
+    event = shipping_events_pb2.ShipmentCreated(shipment=shipment(fulfillment_id))
+    return events_in.shipment_created(event, delivery(event, "created"))
 
 
 def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
@@ -155,7 +161,8 @@ def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
     """
     answered = shipment(fulfillment_id)
     answered.status, answered.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
-    answer = events_in.withdrawal_answer(answered, delivery(answered, "voided"))
+    event = shipping_events_pb2.ShipmentStatusChanged(shipment=answered)
+    answer = events_in.shipment_status_changed(event, delivery(event, "voided"))
     assert answer
     assert isinstance(answer.command, ConfirmWithdrawal)
     return answer
@@ -163,9 +170,8 @@ def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
 
 def completed(fulfillment_id: UUID) -> Envelope[Complete]:
     """Returns the event that the shipment is delivered."""
-    return events_in.complete(
-        shipment(fulfillment_id), delivery(shipment(fulfillment_id), "delivered")
-    )
+    event = shipping_events_pb2.DeliveryConfirmed(shipment=shipment(fulfillment_id))
+    return events_in.delivery_confirmed(event, delivery(event, "delivered"))
 
 
 def delivery(event: Message, kind: str = "changed") -> Delivery[Message]:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2 import ReservationFailure
 from sqlalchemy import func, select
@@ -19,6 +20,7 @@ from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
 from fulfillment_svc import tables
 from fulfillment_svc.app import Operations
+from fulfillment_svc.consumers import Consumers
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model.commands import OrderEvent, StartPicking
 from fulfillment_svc.model.records import Fulfillment, Line
@@ -28,6 +30,7 @@ from tests.integration.fulfillment.events import (
     TWO_PLACES,
     cancelled,
     confirmed,
+    delivery,
     order_changed,
     order_event,
 )
@@ -64,7 +67,7 @@ async def test_one_fulfilment_for_each_warehouse(
     Committed stock is not requested again.
     """
     [outcome] = await operations.orders.apply_order_events([confirmed(order_id, TWO_PLACES)])
-    assert len(unwrap(outcome)) == 2
+    assert len(unwrap(outcome).fulfillments) == 2
     found = await all_of(engine)
     assert found["DOVER"].lines == (Line(1, "mug", 2),)
     assert found["LEEDS"].lines == (Line(1, "mug", 1), Line(2, "Lamp, blue", 1))
@@ -140,11 +143,13 @@ async def test_other_order_events_change_nothing(
         for status in order_pb2.OrderStatus.values()
         if status not in (0, confirmed_status, cancelled_status)
     ]
-    events = [order_event(order_changed(order_id, new=s, old=confirmed_status)) for s in others]
-    events.append(order_event(order_changed(order_id, new=cancelled_status, old=pending)))
-    assert [unwrap(outcome) for outcome in await operations.orders.apply_order_events(events)] == [
-        ()
-    ] * len(events)
+    events = [order_changed(order_id, new=s, old=confirmed_status) for s in others]
+    events.append(order_changed(order_id, new=cancelled_status, old=pending))
+    handlers = Consumers(operations.orders, operations.writer).handlers
+    outcomes = await handlers[order_events_pb2.OrderStatusChanged](
+        [delivery(event) for event in events]
+    )
+    assert list(outcomes) == [Done(None)] * len(events)
     assert await all_of(engine) == {}
 
 
@@ -345,7 +350,9 @@ async def test_confirmation_and_cancellation_in_set_are_one_record(
     confirmation, cancellation = await operations.orders.apply_order_events(
         [confirmed(order_id), cancelled(order_id)]
     )
-    assert [each.id for each in unwrap(confirmation)] == [each.id for each in unwrap(cancellation)]
+    assert [each.id for each in unwrap(confirmation).fulfillments] == [
+        each.id for each in unwrap(cancellation).fulfillments
+    ]
     assert (await all_of(engine))["DOVER"].status is Status.CANCELLED
     assert measured("write_retries_total", error_class="taken") == taken
 

@@ -43,7 +43,6 @@ from tests.unit.fulfillment.samples import ID, KEY, LINES, NOW, SHIPMENT, envelo
 
 TWO_PACKAGES = (
     Package(
-        number=1,
         weight_grams=900,
         length_mm=300,
         width_mm=200,
@@ -51,7 +50,6 @@ TWO_PACKAGES = (
         items=(PackedItem(1, 1), PackedItem(2, 1)),
     ),
     Package(
-        number=2,
         weight_grams=1500,
         length_mm=400,
         width_mm=300,

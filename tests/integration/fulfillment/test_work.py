@@ -39,7 +39,7 @@ EXPENSIVE = Money(5000_00, "GBP")
 async def planned(operations: Operations, **order: Any) -> Fulfillment:
     """Returns the fulfilment of a new order."""
     [outcome] = await operations.orders.apply_order_events([confirmed(uuid4(), **order)])
-    [fulfillment] = unwrap(outcome)
+    [fulfillment] = unwrap(outcome).fulfillments
     return fulfillment
 
 

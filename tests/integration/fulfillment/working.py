@@ -83,7 +83,7 @@ def reasons(
 async def planned(operations: Operations, places: Places, **order: Any) -> Fulfillment:
     """Returns the one fulfilment of a new order."""
     [outcome] = await operations.orders.apply_order_events([confirmed(uuid4(), places, **order)])
-    [fulfillment] = unwrap(outcome)
+    [fulfillment] = unwrap(outcome).fulfillments
     return fulfillment
 
 
@@ -96,9 +96,7 @@ def packing(fulfillment: Fulfillment) -> Envelope[Pack]:
         Pack,
         target=fulfillment.id,
         packages=(
-            Package(
-                number=0, weight_grams=1200, length_mm=300, width_mm=200, height_mm=100, items=items
-            ),
+            Package(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100, items=items),
         ),
     )
 

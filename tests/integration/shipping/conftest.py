@@ -12,9 +12,11 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.broker import stream
 from chassis.process import Supervisor
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
+from devstack.ports import free_ports
 from shipping_svc import tables
 from shipping_svc.app import Operations
 from shipping_svc.operations.carrier_calls import Timeouts
@@ -23,6 +25,8 @@ from shipping_svc.store.reports import is_reported
 from shipping_svc.wire import events_out
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import Shipping, service_of
+from tests.integration.shipping.world import World
+from tests.streams import ensure_streams
 from tests.support import channel_of
 
 TIMEOUTS = Timeouts(label_timeout_s=8, retry_s=0.1, heartbeat_s=0.2)
@@ -84,3 +88,15 @@ async def shipping(operations: Operations) -> AsyncIterator[Shipping]:
         partial(add_ShippingServiceServicer_to_server, service_of(operations))
     ) as channel:
         yield ShippingServiceStub(channel)
+
+
+@pytest.fixture
+async def world(nats_url: str) -> AsyncIterator[World]:
+    broker = await stream.connect(nats_url, name="test")
+    await ensure_streams(broker)
+    [port] = free_ports(1)
+    world = World(broker, f"127.0.0.1:{port}")
+    await world.open_orders()
+    yield world
+    await world.close_orders()
+    await broker.close()

@@ -64,11 +64,11 @@ async def serving(operations: Operations, calls_max: int = 256) -> AsyncIterator
     register = [
         partial(
             add_InventoryServiceServicer_to_server,
-            InventoryService(operations.stock, operations.returns),
+            InventoryService(operations.stock),
         ),
         partial(
             add_ReservationServiceServicer_to_server,
-            ReservationService(operations.reservations, operations.fulfillment),
+            ReservationService(operations.reservations),
         ),
     ]
     async with AsyncExitStack() as stack:

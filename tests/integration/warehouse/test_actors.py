@@ -71,7 +71,7 @@ async def request_of(clients: Clients, operations: Operations, method: str) -> A
         left = fulfillment_status_changed(
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
-        await Consumers(operations.writer).fulfillment_changed([delivery(left)])  # type: ignore[list-item]
+        await Consumers(operations.writer).handlers[type(left)]([delivery(left)])
     back = {
         "warehouse_id": "london",
         "source_id": str(uuid4()),
@@ -237,8 +237,8 @@ async def test_event_of_a_peer_is_recorded_with_its_service(
     left = delivery(
         fulfillment_status_changed(UUID(second), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 1})
     )
-    await Consumers(operations.writer).order_status_changed([cancelled])  # type: ignore[list-item]
-    await Consumers(operations.writer).fulfillment_changed([left])  # type: ignore[list-item]
+    await Consumers(operations.writer).handlers[type(cancelled.message)]([cancelled])
+    await Consumers(operations.writer).handlers[type(left.message)]([left])
     for event, actor in ((cancelled, "order"), (left, "fulfillment")):
         rows = await ledger(clients, str(event.event_id))
         assert rows

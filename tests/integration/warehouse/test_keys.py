@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
 from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from sqlalchemy import select, text
@@ -56,7 +57,7 @@ async def sent(clients: Clients, operations: Operations) -> str:
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
     )
-    await Consumers(operations.writer).fulfillment_changed([left])
+    await Consumers(operations.writer).handlers[FulfillmentStatusChanged]([left])
     return order_id
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from ordermesh.order.events.v1.order_events_pb2 import ReturnStatusChanged
 from ordermesh.warehouse.v1 import inventory_service_pb2 as api
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1 import warehouse_pb2
@@ -138,7 +139,7 @@ async def test_call_and_event_post_once(
     """In either order, and at once, the event posts the units that the call has not posted, with
     both dispositions together.
     """
-    consume = Consumers(operations.writer).return_status_changed
+    consume = Consumers(operations.writer).handlers[ReturnStatusChanged]
     for order in ("call, event", "event, call", "at once"):
         order_id, source = await sent(operations), uuid4()
         before = await balances(engine)
@@ -207,13 +208,13 @@ async def test_return_before_its_shipment_waits(
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
     before = await count(engine, idempotency_keys, movements, outbox)
     early = await refusal(restock(clients, order_id, source, 3))
-    [outcome] = await Consumers(operations.writer).return_status_changed([event])
+    [outcome] = await Consumers(operations.writer).handlers[ReturnStatusChanged]([event])
     assert isinstance(early, Deferred)
     assert isinstance(outcome, Deferred)
     assert outcome.reason == "EVENT_AHEAD"
     assert await count(engine, idempotency_keys, movements, outbox) == before
     await operations.writer.write([world.ship("london", {1: 3}, order_id)])
-    await Consumers(operations.writer).return_status_changed([event])
+    await Consumers(operations.writer).handlers[ReturnStatusChanged]([event])
     assert (await restock(clients, order_id, source, 3)).available == 5
 
 

@@ -11,9 +11,10 @@ from uuid import UUID, uuid5
 from chassis.values.decision import Decision
 from chassis.values.envelope import Envelope
 from fulfillment_svc.decisions.deciders import decide
-from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status
+from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model.commands import (
     CloseAttempt,
+    ConfirmWithdrawal,
     Cut,
     OrderCommand,
     Pack,
@@ -23,6 +24,7 @@ from fulfillment_svc.model.commands import (
     Scan,
     ScanItems,
 )
+from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import (
     Allocation,
     Fulfillment,
@@ -165,14 +167,13 @@ def standing(
         withdraw_reason=None,
         withdrawn_version=0,
         lines=lines,
-        packages=(parcel(lines, number=1),) if rank >= FORWARD.index(Status.PACKED) else (),
+        packages=(parcel(lines),) if rank >= FORWARD.index(Status.PACKED) else (),
     )
 
 
-def parcel(lines: tuple[Line, ...], *, number: int = 0) -> Package:
+def parcel(lines: tuple[Line, ...]) -> Package:
     """Returns one package with all units."""
     return Package(
-        number=number,
         weight_grams=1200,
         length_mm=300,
         width_mm=200,
@@ -218,3 +219,46 @@ def done(
     fulfillment = record.in_warehouse(KEY.warehouse_id, 1)
     assert fulfillment
     return fulfillment, decisions
+
+
+def units(order: OrderFulfillments) -> dict[str, list[tuple[int, int]]]:
+    """Returns for each warehouse the units to pick and the cut units of each line."""
+    return {
+        each.key.warehouse_id: [(line.quantity, line.cut) for line in each.lines]
+        for each in order.fulfillments
+    }
+
+
+def published(*decisions: object) -> list[tuple[str, int, str]]:
+    """Returns for every domain event its kind, the fulfilment's version, and the reason."""
+    # Decisions, of any record
+    facts = [fact for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]
+    return [
+        (
+            "status" if isinstance(fact, StatusChanged) else "lines",
+            fact.fulfillment.version,
+            fact.reason,
+        )
+        for fact in facts
+        if isinstance(fact, StatusChanged | LinesChanged)
+    ]
+
+
+def is_withdrawn(
+    here: Fulfillment,
+    record: Fulfillment,
+    decision: Decision[OrderFulfillments, Transition],
+    why: WithdrawReason,
+) -> bool:
+    """Whether the record is unchanged except for one request to shipping whether its parcels
+    leave.
+    """
+    asked = replace(here, withdraw_reason=why, version=here.version + 1, update_time=NOW)
+    return record == asked and published(decision) == [("lines", here.version + 1, "WITHDRAWN")]
+
+
+def withdrawal_confirmed(*, label_void: bool) -> Envelope[ConfirmWithdrawal]:
+    """Shipping confirms that no withdrawn parcel leaves."""
+    return envelope(
+        ConfirmWithdrawal, shipment_id=SHIPMENT, fulfillment_version=7, label_void=label_void
+    )

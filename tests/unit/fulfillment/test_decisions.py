@@ -25,6 +25,7 @@ from fulfillment_svc.model.commands import (
 )
 from fulfillment_svc.model.events import StatusChanged
 from fulfillment_svc.model.records import Fulfillment, Line, Package, PackedItem
+from fulfillment_svc.wire.responses import fulfillment
 from tests.unit.fulfillment.samples import (
     ID,
     LINES,
@@ -226,7 +227,6 @@ def test_packages_hold_exactly_the_picked_units(
     picklist.
     """
     box = Package(
-        number=0,
         weight_grams=1,
         length_mm=1,
         width_mm=1,
@@ -241,12 +241,9 @@ def test_packages_hold_exactly_the_picked_units(
 
 
 def test_packages_are_numbered_from_one() -> None:
-    """A line may be in several packages. Their numbers follow the request's order, and its own
-    numbers are ignored.
-    """
+    """A line may be in several packages. Their numbers follow the request's order."""
     boxes = (
         Package(
-            number=7,
             weight_grams=1,
             length_mm=1,
             width_mm=1,
@@ -254,7 +251,6 @@ def test_packages_are_numbered_from_one() -> None:
             items=(PackedItem(1, 1), PackedItem(2, 1)),
         ),
         Package(
-            number=7,
             weight_grams=1,
             length_mm=1,
             width_mm=1,
@@ -263,7 +259,8 @@ def test_packages_are_numbered_from_one() -> None:
         ),
     )
     record = decided(standing(Status.PACKING), envelope(Pack, packages=boxes), NOW).record
-    assert [package.number for package in record.packages] == [1, 2]
+    assert record.packages == boxes
+    assert [package.package_number for package in fulfillment(record).packages] == [1, 2]
 
 
 def test_without_inspection_packing_ends_in_ready() -> None:
@@ -271,7 +268,7 @@ def test_without_inspection_packing_ends_in_ready() -> None:
     decision = decided(standing(Status.PACKING), pack_all(LINES), NOW)
     assert [t.new for t in decision.history] == [Status.PACKED, Status.READY]
     assert [f.fulfillment.packages for f in decision.facts if isinstance(f, StatusChanged)] == [
-        (parcel(LINES, number=1),)
+        (parcel(LINES),)
     ] * 2
 
 
@@ -340,7 +337,6 @@ def test_whole_life_has_each_status_in_order() -> None:
             Pack,
             packages=(
                 Package(
-                    number=0,
                     weight_grams=1,
                     length_mm=1,
                     width_mm=1,

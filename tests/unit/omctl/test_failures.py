@@ -41,8 +41,9 @@ def test_request_id_is_printed_before_the_call(omctl: Omctl, fake: Fake) -> None
             ),
             1,
             (
-                "INSUFFICIENT_STOCK: Too little; A: requested 3, sellable 1; B: requested 2, sellable"
-                " 0. Next: see `omctl stock list`, or book what arrives with `omctl stock receive`."
+                "INSUFFICIENT_STOCK: Too little; A: requested 3, sellable 1; B: requested 2,"
+                " sellable 0. Next: see `omctl stock list`, or book what arrives with"
+                " `omctl stock receive`."
             ),
         ),
         (

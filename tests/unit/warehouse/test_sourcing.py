@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from tests.unit.warehouse.world import basket
-from warehouse_svc.decisions.sourcing import EXACT_STEPS_MAX, Shortage, fewest, shortages, source
+from warehouse_svc.decisions.sourcing import EXACT_STEPS_MAX, fewest, shortages, source
+from warehouse_svc.model.records import Availability
 
 Parts = dict[str, list[tuple[int, int]]]
 
@@ -72,7 +73,7 @@ def test_shortages_are_summed_over_lines_and_warehouses() -> None:
     """
     lines = basket(("tea", 3), ("cup", 1), ("tea", 2), ("moon", 1))
     sellable = {"a": {"tea": 2, "cup": 1}, "b": {"tea": 2}}
-    assert shortages(lines, sellable) == [Shortage("tea", 5, 4), Shortage("moon", 1, 0)]
+    assert shortages(lines, sellable) == [Availability("tea", 5, 4), Availability("moon", 1, 0)]
 
 
 def test_sourcing_beyond_the_exact_search_serves_all() -> None:

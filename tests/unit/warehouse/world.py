@@ -322,7 +322,6 @@ class World:
             )
         totals: defaultdict[Place, Counter[str]] = defaultdict(Counter)
         for r in (r for each in self.order_reservations.values() for r in each.reservations):
-            assert r.status is r.status_of_units
             for line in r.lines:
                 assert sum(line.units(bucket) for bucket in Bucket) == line.quantity, line
                 assert min(line.units(bucket) for bucket in Bucket) >= 0, line
