@@ -58,7 +58,7 @@ async def running_inbox(
         service="order",
         handlers=Consumers(operations.payments, operations.writer).handlers,
     )
-    operations.reading.database.on_change.append(inbox.changed)
+    operations.reading.database.on_change.append(inbox.parking.changed)
     async with cancelled_at_end(inbox.run()):
         yield inbox
 

@@ -103,7 +103,7 @@ async def test_events_of_unknown_orders_delay_no_payment(
     inbox = Inbox(
         broker, engine, tables.failed_events, service="order", handlers={PaymentConfirmed: counting}
     )
-    operations.reading.database.on_change.append(inbox.changed)
+    operations.reading.database.on_change.append(inbox.parking.changed)
     await publish_many(broker, [(event, uuid4()) for event in unknown_payments])
     await publish(broker, paid(first))
     async with cancelled_at_end(inbox.run()):
