@@ -28,6 +28,7 @@ from order_svc.model.records import (
     Transition,
     WarehouseFulfillment,
 )
+from order_svc.model.returns import Return
 
 C = TypeVar("C")
 N = TypeVar("N", bound=AttemptReport)
@@ -63,13 +64,13 @@ def of_attempt(decide_attempt: Callable[[Order, N, Context], Decided]) -> OrderD
     return of_order(decide)
 
 
-def check_version(order: Order, request: Request) -> None:
-    """Raises Stale for a request that expects another version of the order."""
-    if request.expected_version not in (None, order.version):
+def check_version(record: Order | Return, request: Request, name: str = "order") -> None:
+    """Raises Stale for a request that expects another version of the order or return."""
+    if request.expected_version not in (None, record.version):
         raise Stale(
-            message=f"The order has version {order.version}.",
+            message=f"The {name} has version {record.version}.",
             expected=str(request.expected_version),
-            actual=str(order.version),
+            actual=str(record.version),
         )
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from chassis.values.errors import Invalid, NotFound, Refused
-from order_svc.decisions import recalls, refunds
+from order_svc.decisions import recalls
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.returns import returnable_units
 from order_svc.lifecycle import (
@@ -30,6 +30,7 @@ from tests.unit.order.returns import (
     move,
     receive,
     returned,
+    settle,
     walked,
 )
 from tests.unit.order.samples import (
@@ -61,9 +62,7 @@ def test_full_return_is_refunded_at_the_frozen_price() -> None:
         Status.DELIVERED,
     )
     assert [order.returned(line.number) for line in order.lines] == [3, 2]
-    order = refunds.with_refunded_return(
-        order, order_return.id, order_return.refund, context(order)
-    ).record
+    order = settle(order, order_return, amount=order_return.refund).record
     assert (order.returns[0].status, order.returns[0].refunded) == (
         ReturnStatus.CLOSED,
         order_return.refund,
