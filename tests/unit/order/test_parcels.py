@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentStatusChanged
+from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated, ShipmentStatusChanged
 from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.values.envelope import Envelope
@@ -334,7 +334,8 @@ def test_withdraw_version_counts_where_no_parcel_leaves(status: str, version: in
     new_status = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
     event = ShipmentStatusChanged(shipment=shipment, new_status=new_status)
     assert events_in.apply_shipment_outcome(event, Source()).command.withdraw_version == version
-    assert events_in.apply_shipment(shipment, Source()).command.fulfillment_version == 5
+    created = ShipmentCreated(shipment=shipment)
+    assert events_in.apply_shipment(created, Source()).command.fulfillment_version == 5
 
 
 def test_forged_withdraw_version_is_refused() -> None:
