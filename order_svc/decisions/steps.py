@@ -31,15 +31,15 @@ from order_svc.model.records import (
 from order_svc.model.returns import Return
 
 C = TypeVar("C")
-N = TypeVar("N", bound=AttemptReport)
 Decided = Decision[Order, Row]
 OrderDecider = Decider[Order, Row]
 
 
 def of_order(decide_existing: Callable[[Order, C, Context], Decided]) -> OrderDecider:
-    """Returns the decider of a command about an order that exists.
+    """Returns the decider of a command about an order that exists. It skips a report about another
+    attempt than the order's.
 
-    The decider raises NotFound ORDER_NOT_FOUND where there is none.
+    The decider raises NotFound ORDER_NOT_FOUND where there is no order.
     """
 
     @wraps(decide_existing)
@@ -47,21 +47,11 @@ def of_order(decide_existing: Callable[[Order, C, Context], Decided]) -> OrderDe
         if order is None:
             text = f"There is no order {context.target}."
             raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
+        if isinstance(command, AttemptReport) and command.attempt != order.attempt:
+            return Decision(order)
         return decide_existing(order, command, context)
 
     return decide
-
-
-def of_attempt(decide_attempt: Callable[[Order, N, Context], Decided]) -> OrderDecider:
-    """Returns the decider of a report about one attempt: it skips a report about another one."""
-
-    @wraps(decide_attempt)
-    def decide(order: Order, command: N, context: Context) -> Decided:
-        if command.attempt != order.attempt:
-            return Decision(order)
-        return decide_attempt(order, command, context)
-
-    return of_order(decide)
 
 
 def check_version(record: Order | Return, request: Request, name: str = "order") -> None:
