@@ -16,7 +16,7 @@ from order_svc.decisions.creation import PAYMENT_WINDOW, check, check_retry
 from order_svc.lifecycle import Status
 from order_svc.model.checkout import Checkout
 from order_svc.model.commands import PlaceOrder, RetryOrder
-from order_svc.model.records import Allocations, Order
+from order_svc.model.records import Order
 from order_svc.operations.reading import ReadOperations
 from order_svc.operations.releasing import StockReleaser
 from order_svc.peers import Warehouse
@@ -85,22 +85,20 @@ class CreationOperations:
             check_retry(order, envelope.command)
             await self._check_reference(order, order.id)
             attempt = order.attempt + 1
-            allocations = await self._reserve_again(order, attempt)
+            wanted = [
+                (line.number, line.sku, line.remaining) for line in order.lines if line.remaining
+            ]
+            request_id = uuid5(order.id, f"retry:{attempt}")
+            _, allocations = await self.warehouse.reserve(
+                request_id, order.id, attempt, wanted, RESERVATION_TTL
+            )
+            crash_points.point("order.reserved")
             retry = replace(envelope.command, attempt=attempt, allocations=allocations)
             envelope = envelope.with_command(retry)
         [outcome] = await self.writer.write([envelope])
         if isinstance(outcome, Failure):
             await self._check_reference(order, order.id)
         return unwrap(outcome)
-
-    async def _reserve_again(self, order: Order, attempt: int) -> Allocations:
-        wanted = [(line.number, line.sku, line.remaining) for line in order.lines if line.remaining]
-        request_id = uuid5(order.id, f"retry:{attempt}")
-        _, allocations = await self.warehouse.reserve(
-            request_id, order.id, attempt, wanted, RESERVATION_TTL
-        )
-        crash_points.point("order.reserved")
-        return allocations
 
     async def _check_reference(self, of: Checkout | Order, own: UUID | None) -> None:
         """Raises Exists EXTERNAL_REFERENCE_TAKEN where the order is to have its external
