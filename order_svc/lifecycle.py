@@ -177,6 +177,8 @@ STATUS_BY_FULFILLMENT_STATE: dict[FulfillmentState, Status | None] = {
 }
 
 
+# The goods of a fulfilment in one of these states have left its warehouse.
+SHIPPED_STATES = frozenset({FulfillmentState.SHIPPED, FulfillmentState.COMPLETED})
 # Of an attempt of which nothing was captured.
 PAYMENT_STATUS_BY_OUTCOME = {
     PaymentOutcome.NONE: PaymentStatus.PENDING,
@@ -289,11 +291,9 @@ ACTIVE_RETURN_STATUSES = frozenset(
 
 # Of an ended order: what an event or an operator still has to close.
 OPEN_STOCK = frozenset({StockStatus.RESERVED, StockStatus.COMMITTED, StockStatus.COMMIT_PENDING})
-OPEN_FULFILLMENT_STATES = frozenset(FulfillmentState) - {
-    FulfillmentState.SHIPPED,
-    FulfillmentState.COMPLETED,
-    FulfillmentState.CANCELLED,
-}
+OPEN_FULFILLMENT_STATES = (
+    frozenset(FulfillmentState) - SHIPPED_STATES - {FulfillmentState.CANCELLED}
+)
 OPEN_RETURNS = frozenset(status for status, moves in RETURN_MOVES.items() if moves)
 
 

@@ -158,7 +158,7 @@ class ReturnService(ReturnServiceServicer):
         self, request: returns.ApproveReturnRequest, context: Context
     ) -> returns.ApproveReturnResponse:
         order_return = await self.operations.change(
-            returns_wire.approve_return(request, request_context(request))
+            returns_wire.move_return(request, request_context(request))
         )
         return returns.ApproveReturnResponse(order_return=returns_wire.order_return(order_return))
 
@@ -166,7 +166,7 @@ class ReturnService(ReturnServiceServicer):
         self, request: returns.RejectReturnRequest, context: Context
     ) -> returns.RejectReturnResponse:
         order_return = await self.operations.change(
-            returns_wire.reject_return(request, request_context(request))
+            returns_wire.move_return(request, request_context(request))
         )
         return returns.RejectReturnResponse(order_return=returns_wire.order_return(order_return))
 
@@ -174,7 +174,7 @@ class ReturnService(ReturnServiceServicer):
         self, request: returns.MarkReturnInTransitRequest, context: Context
     ) -> returns.MarkReturnInTransitResponse:
         order_return = await self.operations.change(
-            returns_wire.mark_return_in_transit(request, request_context(request))
+            returns_wire.move_return(request, request_context(request))
         )
         return returns.MarkReturnInTransitResponse(
             order_return=returns_wire.order_return(order_return)
@@ -200,6 +200,6 @@ class ReturnService(ReturnServiceServicer):
         self, request: returns.CancelReturnRequest, context: Context
     ) -> returns.CancelReturnResponse:
         order_return = await self.operations.change(
-            returns_wire.cancel_return(request, request_context(request))
+            returns_wire.move_return(request, request_context(request))
         )
         return returns.CancelReturnResponse(order_return=returns_wire.order_return(order_return))

@@ -12,7 +12,7 @@ from order_svc.decisions.steps import (
     reduced_allocations,
 )
 from order_svc.lifecycle import MOVES, Reason, Status
-from order_svc.model.commands import CancelItems, CancelOrder, ExpireOrder
+from order_svc.model.commands import CancelItems, CancelOrder, ExpireOrder, Request
 from order_svc.model.records import Order, WarehouseFulfillment
 
 # Statuses in which no unit, or not every unit, is with a carrier. See may_have_unshipped_units.
@@ -21,10 +21,7 @@ NOT_FULLY_SHIPPED = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSI
 
 def cancel(order: Order, command: CancelOrder, context: Context) -> Decided:
     """The whole order, unless any of it was delivered. What has left is recalled."""
-    check_version(order, command)
-    check_not_cancelled(order)
-    if not cancellable(order):
-        raise not_cancellable(order, cancellation_advice(order), **in_transit_metadata(order))
+    check_cancellation(order, command, possible=cancellable(order))
     return cancel_order(order, command.reason, context)
 
 
@@ -32,10 +29,7 @@ def cancel_items(order: Order, command: CancelItems, context: Context) -> Decide
     """Some units that are not with a carrier, all lines or none; those that were sourced last
     first.
     """
-    check_version(order, command)
-    check_not_cancelled(order)
-    if not may_have_unshipped_units(order):
-        raise not_cancellable(order, cancellation_advice(order), **in_transit_metadata(order))
+    check_cancellation(order, command, possible=may_have_unshipped_units(order))
     shipped_warehouses = frozenset(
         fulfillment.warehouse_id for fulfillment in order.fulfillments if fulfillment.has_shipped
     )
@@ -81,13 +75,26 @@ def expire(order: Order, command: ExpireOrder, context: Context) -> Decided:
     return cancel_order(order, Reason.PAYMENT_EXPIRED, context)
 
 
-def check_not_cancelled(order: Order) -> None:
+def check_cancellation(order: Order, request: Request, *, possible: bool) -> None:
+    """Raises Stale, or the refusal of an order that is cancelled or whose cancellation is not
+    possible.
+    """
+    check_version(order, request)
     if order.status is Status.CANCELLED:
         raise Refused(
             "ORDER_ALREADY_CANCELLED",
             "The order was cancelled before.",
             status=order.status,
             cancel_reason=order.reason,
+        )
+    if not possible:
+        text = f"The order is {order.status}. {cancellation_advice(order)}"
+        raise Refused(
+            "ORDER_NOT_CANCELLABLE",
+            text,
+            violations=(),
+            status=order.status,
+            **in_transit_metadata(order),
         )
 
 
@@ -141,8 +148,3 @@ def in_transit_metadata(order: Order) -> dict[str, str]:
         if fulfillment.order_status is Status.SHIPPED and fulfillment.shipment_id
     ]
     return {"shipment_ids": ", ".join(ids)} if ids else {}
-
-
-def not_cancellable(order: Order, advice: str, **metadata: str) -> Refused:
-    text = f"The order is {order.status}. {advice}"
-    return Refused("ORDER_NOT_CANCELLABLE", text, violations=(), status=order.status, **metadata)

@@ -41,20 +41,10 @@ def check(checkout: Checkout) -> None:
         + checkout.shipping
     )
     most = UNITS_MAX * 10 ** minor_digits(checkout.currency)
-    if subtotal > most:
-        violations.append(
-            Violation(
-                "items",
-                f"must cost 0 to {UNITS_MAX} {checkout.currency} together, before discounts",
-            )
-        )
-    elif total > most:
-        violations.append(
-            Violation(
-                "items",
-                f"must cost 0 to {UNITS_MAX} {checkout.currency} together, with tax and shipping",
-            )
-        )
+    if max(subtotal, total) > most:
+        exceeded = "before discounts" if subtotal > most else "with tax and shipping"
+        rule = f"must cost 0 to {UNITS_MAX} {checkout.currency} together, {exceeded}"
+        violations.append(Violation("items", rule))
     if violations:
         raise Invalid("VALIDATION_FAILED", "The amounts do not add up.", violations=violations)
 
@@ -65,25 +55,21 @@ def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided
     checkout = command.checkout
     lines = allocated(priced_lines(checkout), command.allocations)
     order = Order(
+        **checkout.terms(),
         id=context.target,
         number=order_number(context.target),
         checkout=command.checkout_key,
-        customer_id=checkout.customer_id,
-        external_reference=checkout.external_reference,
         status=Status.PENDING,
         reason=Reason.ORDER_PLACED,
         attempt=1,
         version=0,
         payment_outcome=PaymentOutcome.NONE,
         commit=Commit.NONE,
-        currency=checkout.currency,
-        shipping=checkout.shipping,
         captured=0,
         refunded=0,
         create_time=context.time,
         update_time=context.time,
         expire_time=context.time + PAYMENT_WINDOW,
-        unique_external_reference=checkout.unique_external_reference,
         lines=lines,
         recipient=checkout.recipient,
     )

@@ -16,7 +16,7 @@ from order_svc.decisions.payments import apply_reservation, confirm, fail
 from order_svc.decisions.recalls import with_recalls
 from order_svc.decisions.refunds import apply_refund
 from order_svc.decisions.returns import create, move, receive
-from order_svc.decisions.steps import OrderDecider, of_attempt, of_order
+from order_svc.decisions.steps import OrderDecider, of_order
 from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,
@@ -44,13 +44,13 @@ DECIDERS: Final[Mapping[type[Any], OrderDecider]] = {
     CancelOrder: with_recalls(of_order(cancel)),
     CancelItems: with_recalls(of_order(cancel_items)),
     ExpireOrder: of_order(expire),
-    ConfirmPayment: of_attempt(confirm),
-    FailPayment: of_attempt(fail),
-    ApplyReservation: with_recalls(of_attempt(apply_reservation)),
-    ApplyRefund: of_attempt(apply_refund),
-    ApplyFulfillmentStatus: with_recalls(of_attempt(apply_fulfillment_status)),
-    ApplyShipment: with_recalls(of_attempt(apply_shipment)),
-    ApplyShipmentOutcome: with_recalls(of_attempt(apply_shipment_outcome)),
+    ConfirmPayment: of_order(confirm),
+    FailPayment: of_order(fail),
+    ApplyReservation: with_recalls(of_order(apply_reservation)),
+    ApplyRefund: of_order(apply_refund),
+    ApplyFulfillmentStatus: with_recalls(of_order(apply_fulfillment_status)),
+    ApplyShipment: with_recalls(of_order(apply_shipment)),
+    ApplyShipmentOutcome: with_recalls(of_order(apply_shipment_outcome)),
     CreateReturn: of_order(create),
     RefundWithoutGoods: of_order(refund_without_goods),
     MoveReturn: of_order(move),

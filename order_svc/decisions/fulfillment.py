@@ -22,6 +22,7 @@ from order_svc.decisions.steps import (
 from order_svc.lifecycle import (
     MOVES,
     RANK,
+    SHIPPED_STATES,
     FulfillmentState,
     Reason,
     ShipmentOutcome,
@@ -34,7 +35,7 @@ from order_svc.model.commands import (
     ApplyShipment,
     ApplyShipmentOutcome,
 )
-from order_svc.model.records import Allocation, Line, Order, WarehouseFulfillment
+from order_svc.model.records import Line, Order, WarehouseFulfillment
 
 # A fulfilment that is cancelled for this reason has lost no units: another one has them.
 COMMITTED_ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
@@ -99,21 +100,30 @@ def limited_to_picklist(line: Line, command: ApplyFulfillmentStatus) -> Line:
     the shipped units, where the fulfilment has shipped.
     """
     units = 0 if command.state is FulfillmentState.CANCELLED else command.units.get(line.number)
-    shipped = command.state in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
+    shipped = command.state in SHIPPED_STATES
     final = command.committed or shipped or command.state is FulfillmentState.CANCELLED
     if units is None or not final or command.reason == COMMITTED_ELSEWHERE:
         return line
+    return limited(line, command.warehouse_id, units, shipped=units if shipped else None)
 
-    def limited(allocation: Allocation) -> Allocation:
-        if allocation.warehouse_id != command.warehouse_id:
-            return allocation
-        return replace(
+
+def limited(line: Line, warehouse_id: str, units: int, *, shipped: int | None = None) -> Line:
+    """Returns the line with at most so many units in that warehouse, and at least `shipped` units
+    that have left it.
+    """
+    allocations = [
+        replace(
             allocation,
             quantity=min(allocation.quantity, units),
-            shipped=max(units, allocation.shipped or 0) if shipped else allocation.shipped,
+            shipped=allocation.shipped
+            if shipped is None
+            else max(shipped, allocation.shipped or 0),
         )
-
-    return reallocated(line, [limited(allocation) for allocation in line.allocations])
+        if allocation.warehouse_id == warehouse_id
+        else allocation
+        for allocation in line.allocations
+    ]
+    return reallocated(line, allocations)
 
 
 def apply_shipment(order: Order, command: ApplyShipment, context: Context) -> Decided:
@@ -177,24 +187,13 @@ def apply_shipment_outcome(
         reasons = (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN)
         return apply_update(order, updated, order.lines, reasons, context)
     check_commit_settled(order)
-    tracking_number = command.tracking_number or fulfillment.tracking_number
     updated = replace(
         updated,
         shipment_id=command.shipment_id,
-        tracking_number=tracking_number,
+        tracking_number=command.tracking_number or fulfillment.tracking_number,
         outcome=command.outcome,
     )
-    reallocations = [
-        (
-            line,
-            [
-                replace(a, quantity=0) if a.warehouse_id == fulfillment.warehouse_id else a
-                for a in line.allocations
-            ],
-        )
-        for line in order.lines
-    ]
-    lines = tuple(reallocated(line, allocations) for line, allocations in reallocations)
+    lines = tuple(limited(line, command.warehouse_id, units=0) for line in order.lines)
     reason = REASON_BY_OUTCOME[command.outcome]
     decided = apply_update(order, updated, lines, (reason, reason), context)
     return with_late_event(order, decided, reason, context)
@@ -228,10 +227,9 @@ def is_without_allocation(order: Order, command: ApplyFulfillmentStatus) -> bool
     A report that they have shipped counts all the same.
     """
     located = order.stock not in (StockStatus.RESERVED, StockStatus.COMMIT_PENDING)
-    shipped = command.state in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
     return (
         located
-        and not shipped
+        and command.state not in SHIPPED_STATES
         and all(
             fulfillment.warehouse_id != command.warehouse_id for fulfillment in order.fulfillments
         )

@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from order_svc.decisions.returns import advance_return, new_return, return_of, sku_of
+from order_svc.decisions.returns import advance_return, new_return, return_of
 from order_svc.decisions.steps import Decided, OrderDecider, chain
 from order_svc.lifecycle import ReturnKind, ReturnReason, ReturnStatus, ShipmentOutcome, Status
 from order_svc.model.records import Order, WarehouseFulfillment
@@ -66,18 +66,19 @@ def recall(
     recall that grows makes one of the rest.
     """
     earlier = recalls_from(order, warehouse_id)
-    announced: dict[int, int] = {}
-    for line in (line for order_return in earlier for line in order_return.lines):
-        announced[line.number] = announced.get(line.number, 0) + line.announced
+    announced = {
+        number: sum(order_return.line(number).announced for order_return in earlier)
+        for number in units
+    }
     rest = {
-        number: n - announced.get(number, 0)
+        number: n - announced[number]
         for number, n in sorted(units.items())
-        if n > announced.get(number, 0)
+        if n > announced[number]
     }
     if not rest:
         return Decision(order)
     lines = [
-        ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()
+        ReturnLine(number, order.line(number).sku, quantity) for number, quantity in rest.items()
     ]
     return_id = recall_id(order, warehouse_id, len(earlier))
     order_return = new_return(order, return_id, ReturnKind.RECALL, "RECALL", lines, context)

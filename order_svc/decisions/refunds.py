@@ -1,7 +1,6 @@
 """Refunds of an order and of its returns."""
 
 from dataclasses import replace
-from uuid import UUID
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
@@ -27,46 +26,33 @@ def apply_refund(order: Order, command: ApplyRefund, context: Context) -> Decide
     )
     if (captured, refunded) != (order.captured, order.refunded):
         order = replace(order, captured=captured, refunded=refunded, update_time=context.time)
-    decided: Decided = Decision(order)
-    if command.return_id and command.failure_code:
-        decided = with_failed_refund(order, command.return_id, command.failure_code, context)
-    elif command.return_id:
-        decided = with_refunded_return(order, command.return_id, command.amount, context)
+    decided = with_settled_return(order, command, context)
     return chain(decided, with_refunded_status(decided.record, context))
 
 
-def with_refunded_return(order: Order, return_id: UUID, amount: int, context: Context) -> Decided:
-    """The money of a return went back: it is refunded, and with that closed. A repeat, or the
-    refund of an unknown return, changes nothing.
+def with_settled_return(order: Order, command: ApplyRefund, context: Context) -> Decided:
+    """Returns the order with the return that the refund was for: refunded and closed where the
+    money went back, and closed where nothing is left to refund. Else it stays inspected, with the
+    reason REFUND_FAILED.
+
+    A repeat, or the refund of an unknown return, changes nothing.
     """
-    order_return = return_of(order, return_id)
+    order_return = return_of(order, command.return_id)
     if order_return is None or order_return.status is not ReturnStatus.INSPECTED:
         return Decision(order)
     path = [
         (ReturnStatus.REFUNDED, ReturnReason.RETURN_REFUNDED),
         (ReturnStatus.CLOSED, ReturnReason.RETURN_CLOSED),
     ]
-    return advance_return(order, replace(order_return, refunded=amount), path, context)
-
-
-def with_failed_refund(
-    order: Order, return_id: UUID, failure_code: str, context: Context
-) -> Decided:
-    """The money of a return did not go back: closed where nothing is left to refund, else it
-    stays inspected, with the reason REFUND_FAILED.
-    """
-    order_return = return_of(order, return_id)
-    if order_return is None or order_return.status is not ReturnStatus.INSPECTED:
+    if not command.failure_code:
+        order_return = replace(order_return, refunded=command.amount)
+    elif command.failure_code == "nothing_refundable":
+        path = [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)]
+    elif order_return.status_reason == ReturnReason.REFUND_FAILED:
         return Decision(order)
-    if failure_code == "nothing_refundable":
-        return advance_return(
-            order, order_return, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], context
-        )
-    if order_return.status_reason == ReturnReason.REFUND_FAILED:
-        return Decision(order)
-    return advance_return(
-        order, order_return, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], context
-    )
+    else:
+        path = [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)]
+    return advance_return(order, order_return, path, context)
 
 
 def with_refunded_status(order: Order, context: Context) -> Decided:

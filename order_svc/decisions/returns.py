@@ -10,11 +10,11 @@ from uuid import UUID
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation, illegal
+from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Violation, illegal
 from order_svc.decisions.steps import Decided, check_version
 from order_svc.lifecycle import (
     RETURN_MOVES,
-    FulfillmentState,
+    SHIPPED_STATES,
     ReturnKind,
     ReturnReason,
     ReturnStatus,
@@ -33,7 +33,7 @@ def create(order: Order, command: CreateReturn, context: Context) -> Decided:
     check_version(order, command)
     check_returnable(order, command.lines)
     lines = [
-        ReturnLine(number, sku_of(order, number), quantity)
+        ReturnLine(number, order.line(number).sku, quantity)
         for number, quantity in sorted(command.lines.items())
     ]
     order_return = new_return(
@@ -76,7 +76,7 @@ def receive(order: Order, command: ReceiveReturn, context: Context) -> Decided:
     lines = {line.number: line for line in order_return.lines}
     for number, received in arrived.items():
         lines[number] = replace(
-            lines.get(number) or ReturnLine(number, sku_of(order, number), 0), received=received
+            lines.get(number) or ReturnLine(number, order.line(number).sku, 0), received=received
         )
     order_return = replace(
         order_return,
@@ -88,7 +88,7 @@ def receive(order: Order, command: ReceiveReturn, context: Context) -> Decided:
     )
 
 
-def return_of(order: Order, return_id: UUID) -> Return | None:
+def return_of(order: Order, return_id: UUID | None) -> Return | None:
     return next(
         (order_return for order_return in order.returns if order_return.id == return_id), None
     )
@@ -107,12 +107,7 @@ def checked_return(order: Order, command: ReturnRequest, to: ReturnStatus) -> Re
             f"There is no return {command.return_id}.",
             return_id=str(command.return_id),
         )
-    if command.expected_version not in (None, order_return.version):
-        raise Stale(
-            message=f"The return has version {order_return.version}.",
-            expected=str(command.expected_version),
-            actual=str(order_return.version),
-        )
+    check_version(order_return, command, "return")
     if to not in RETURN_MOVES[order_return.status]:
         raise illegal(
             f"A return that is {order_return.status} cannot become {to}.",
@@ -154,7 +149,7 @@ def returnable_units(order: Order, number: int, excluding: UUID | None = None) -
     picker did not find are not in it. Deferred EVENT_AHEAD until that report.
     """
     line = order.line(number)
-    if line is None:
+    if not line.quantity:
         return 0
     delivered = [
         fulfillment
@@ -164,7 +159,7 @@ def returnable_units(order: Order, number: int, excluding: UUID | None = None) -
     if unknown := [
         fulfillment.warehouse_id
         for fulfillment in delivered
-        if fulfillment.state not in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
+        if fulfillment.state not in SHIPPED_STATES
     ]:
         text = f"What the parcel from {', '.join(unknown)} holds is not reported yet. Try again."
         raise Deferred("EVENT_AHEAD", text, order_id=str(order.id))
@@ -274,9 +269,3 @@ def advance_return(
     return Decision(
         replace(order, returns=(*others, order_return), update_time=context.time), history, events
     )
-
-
-def sku_of(order: Order, number: int) -> str:
-    line = order.line(number)
-    assert line, "its units were counted"
-    return line.sku

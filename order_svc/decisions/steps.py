@@ -28,17 +28,18 @@ from order_svc.model.records import (
     Transition,
     WarehouseFulfillment,
 )
+from order_svc.model.returns import Return
 
 C = TypeVar("C")
-N = TypeVar("N", bound=AttemptReport)
 Decided = Decision[Order, Row]
 OrderDecider = Decider[Order, Row]
 
 
 def of_order(decide_existing: Callable[[Order, C, Context], Decided]) -> OrderDecider:
-    """Returns the decider of a command about an order that exists.
+    """Returns the decider of a command about an order that exists. It skips a report about another
+    attempt than the order's.
 
-    The decider raises NotFound ORDER_NOT_FOUND where there is none.
+    The decider raises NotFound ORDER_NOT_FOUND where there is no order.
     """
 
     @wraps(decide_existing)
@@ -46,30 +47,20 @@ def of_order(decide_existing: Callable[[Order, C, Context], Decided]) -> OrderDe
         if order is None:
             text = f"There is no order {context.target}."
             raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
+        if isinstance(command, AttemptReport) and command.attempt != order.attempt:
+            return Decision(order)
         return decide_existing(order, command, context)
 
     return decide
 
 
-def of_attempt(decide_attempt: Callable[[Order, N, Context], Decided]) -> OrderDecider:
-    """Returns the decider of a report about one attempt: it skips a report about another one."""
-
-    @wraps(decide_attempt)
-    def decide(order: Order, command: N, context: Context) -> Decided:
-        if command.attempt != order.attempt:
-            return Decision(order)
-        return decide_attempt(order, command, context)
-
-    return of_order(decide)
-
-
-def check_version(order: Order, request: Request) -> None:
-    """Raises Stale for a request that expects another version of the order."""
-    if request.expected_version not in (None, order.version):
+def check_version(record: Order | Return, request: Request, name: str = "order") -> None:
+    """Raises Stale for a request that expects another version of the order or return."""
+    if request.expected_version not in (None, record.version):
         raise Stale(
-            message=f"The order has version {order.version}.",
+            message=f"The {name} has version {record.version}.",
             expected=str(request.expected_version),
-            actual=str(order.version),
+            actual=str(record.version),
         )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from chassis.values.money import split
-from order_svc.model.records import Line, Recipient
+from order_svc.model.records import Line, OrderTerms, Recipient
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base 32 without letters that are taken for digits
 MILLISECONDS_TO_2025 = 1_735_689_600_000
@@ -21,21 +21,16 @@ class CheckoutLine:
     tax: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout(OrderTerms):
     """A storefront's request for an order. `discount` and `tax` are the order's own, beside the
     lines'; minor units of `currency`.
     """
 
-    currency: str
     lines: tuple[CheckoutLine, ...]
     discount: int
     tax: int
-    shipping: int
-    customer_id: str | None
-    external_reference: str | None
     recipient: Recipient
-    unique_external_reference: bool = False
 
 
 def priced_lines(checkout: Checkout) -> tuple[Line, ...]:

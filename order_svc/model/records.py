@@ -1,15 +1,17 @@
 """The records of an order, with its lines, fulfilments and history."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 from chassis.values.money import Money
 from order_svc.lifecycle import (
     DEDUCTED_STATUSES,
     PAYMENT_STATUS_BY_OUTCOME,
+    SHIPPED_STATES,
     STOCK_STATUS_BY_COMMIT,
     Commit,
     FulfillmentState,
@@ -27,6 +29,7 @@ from order_svc.lifecycle import (
     progress_of,
     status_of,
 )
+from order_svc.model.history import Step
 from order_svc.model.returns import Return, ReturnStep
 
 LATE_EVENTS_SHOWN = 100
@@ -174,8 +177,7 @@ class WarehouseFulfillment:
         """
         if self.state is FulfillmentState.CANCELLED:
             return False
-        shipped = (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
-        return self.shipment_id is not None or self.state in shipped
+        return self.shipment_id is not None or self.state in SHIPPED_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,23 @@ class LateEvent:
     time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTerms:
+    """The part of a checkout that its order keeps unchanged; minor units of `currency`."""
+
+    currency: str
+    shipping: int
+    customer_id: str | None
+    external_reference: str | None
+    unique_external_reference: bool = False
+
+    def terms(self) -> dict[str, Any]:
+        """Returns these fields by name."""
+        return {each.name: getattr(self, each.name) for each in fields(OrderTerms)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(OrderTerms):
     """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the
     request that placed it.
 
@@ -203,22 +220,17 @@ class Order:
     id: UUID
     number: str
     checkout: str
-    customer_id: str | None
-    external_reference: str | None
     status: Status
     reason: str
     attempt: int
     version: int
     payment_outcome: PaymentOutcome
     commit: Commit
-    currency: str
-    shipping: int
     captured: int
     refunded: int
     create_time: datetime
     update_time: datetime
     expire_time: datetime | None
-    unique_external_reference: bool = False
     lines: tuple[Line, ...] = ()
     fulfillments: tuple[WarehouseFulfillment, ...] = ()
     returns: tuple[Return, ...] = ()
@@ -249,12 +261,14 @@ class Order:
 
     @property
     def progress(self) -> Progress:
-        if self.without_units:
-            shipped = [fulfillment for fulfillment in self.fulfillments if fulfillment.has_shipped]
-            return progress_of(fulfillment.order_status for fulfillment in shipped)
-        if not self.fulfillments:
+        """Of an order without units, the fulfilments that have shipped count; else all of them."""
+        if not self.fulfillments and not self.without_units:
             return Progress.UNFULFILLED
-        return progress_of(fulfillment.order_status for fulfillment in self.fulfillments)
+        return progress_of(
+            fulfillment.order_status
+            for fulfillment in self.fulfillments
+            if fulfillment.has_shipped or not self.without_units
+        )
 
     @property
     def stock(self) -> StockStatus:
@@ -342,8 +356,10 @@ class Order:
         """
         return bool(self.returns)
 
-    def line(self, number: int) -> Line | None:
-        return next((line for line in self.lines if line.number == number), None)
+    def line(self, number: int) -> Line:
+        """Its line of this number; a line without units where it has none."""
+        none = Line(number=number, sku="", quantity=0, cancelled=0, unit_price=0, discount=0, tax=0)
+        return next((line for line in self.lines if line.number == number), none)
 
     def returned(self, number: int) -> int:
         """Units of the line that came back and were inspected: passed or failed."""
@@ -362,26 +378,14 @@ class Order:
         return Money(minor, self.currency)
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition(Step[Status]):
     """A row of history: a step of an order's life, or (`old` is `new`) units of it that were
     cancelled.
-
-    `cause` is the causing event's id, or the call's request_id. `claimed_actor` and `note` are the
-    call's, and None for an event.
     """
 
     order_id: UUID
-    version: int
     attempt: int
-    old: Status | None
-    new: Status
-    reason: str
-    actor: str
-    cause: str
-    time: datetime
-    claimed_actor: str | None = None
-    note: str | None = None
 
 
 # The rows that a decision adds. No row changes later.

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from chassis.values.money import Money
 from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, ReturnKind, ReturnStatus
+from order_svc.model.history import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +87,8 @@ class Return:
         return Money(minor, self.currency)
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnStep:
-    """A row of a return's history. `cause` is the causing event's id, or the key of the call.
-
-    `claimed_actor` and `note` are the call's, and None for an event.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnStep(Step[ReturnStatus]):
+    """A row of a return's history."""
 
     return_id: UUID
-    version: int
-    old: ReturnStatus | None
-    new: ReturnStatus
-    reason: str
-    actor: str
-    cause: str
-    time: datetime
-    claimed_actor: str | None = None
-    note: str | None = None

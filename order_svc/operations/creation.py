@@ -17,12 +17,11 @@ from order_svc.decisions.creation import PAYMENT_WINDOW, check, check_retry
 from order_svc.lifecycle import Status
 from order_svc.model.checkout import Checkout
 from order_svc.model.commands import PlaceOrder, RetryOrder
-from order_svc.model.records import Allocations, Order
+from order_svc.model.records import Order
 from order_svc.operations.reading import ReadOperations
 from order_svc.operations.releasing import StockReleaser
 from order_svc.peers import Warehouse
-from order_svc.store.orders import holder_of_reference
-from order_svc.store.workspace import order_of_checkout
+from order_svc.store.workspace import holder_of_reference, order_of_checkout
 
 # The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
 # A repeat reserves with the same time.
@@ -91,22 +90,20 @@ class CreationOperations:
             check_retry(order, envelope.command)
             await self._check_reference(order, order.id)
             attempt = order.attempt + 1
-            allocations = await self._reserve_again(order, attempt)
+            wanted = [
+                (line.number, line.sku, line.remaining) for line in order.lines if line.remaining
+            ]
+            request_id = uuid5(order.id, f"retry:{attempt}")
+            _, allocations = await self.warehouse.reserve(
+                request_id, order.id, attempt, wanted, RESERVATION_TTL
+            )
+            crash_points.point("order.reserved")
             retry = replace(envelope.command, attempt=attempt, allocations=allocations)
             envelope = envelope.with_command(retry)
         [outcome] = await self.writer.write([envelope])
         if isinstance(outcome, Failure) and not isinstance(outcome, KeyReused):
             await self._check_reference(order, order.id)
         return unwrap(outcome)
-
-    async def _reserve_again(self, order: Order, attempt: int) -> Allocations:
-        wanted = [(line.number, line.sku, line.remaining) for line in order.lines if line.remaining]
-        request_id = uuid5(order.id, f"retry:{attempt}")
-        _, allocations = await self.warehouse.reserve(
-            request_id, order.id, attempt, wanted, RESERVATION_TTL
-        )
-        crash_points.point("order.reserved")
-        return allocations
 
     async def _check_reference(self, of: Checkout | Order, own: UUID | None) -> None:
         """Raises Exists EXTERNAL_REFERENCE_TAKEN where the order is to have its external

@@ -18,7 +18,6 @@ from order_svc.lifecycle import Status
 from order_svc.model.records import Order
 from order_svc.peers import Warehouse
 
-ORDERS_MAX = 500  # in one call
 BACK_OFF_S = (0.1, 0.2)  # between three attempts; gRPC's own retry is off for these methods
 MARGIN_S = 0.1  # what is kept of the caller's time: a cancellation that is decided is answered
 _log = structlog.get_logger(__name__)
@@ -36,37 +35,26 @@ class StockReleaser:
         )
 
     async def release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
-        """Releases the reservations of these attempts of orders, in calls of 500 at most."""
-        for start in range(0, len(attempts), ORDERS_MAX):
-            await self._release(attempts[start : start + ORDERS_MAX])
+        """Releases the reservations of these attempts of orders, in one call for all: 500 at most,
+        which is more than a set has.
+        """
+        remaining, request_id = list(attempts), uuid7()
+        for pause_s in (0.0, *BACK_OFF_S):
+            time_s = deadline.remaining()
+            if not remaining or (pause_s and time_s is not None and time_s < pause_s + MARGIN_S):
+                break
+            await asyncio.sleep(pause_s)
+            try:
+                again = await self._warehouse.release(request_id, remaining)
+            except Failure:
+                continue  # the order has ended, and the warehouse consumes the event of that
+            remaining = [attempt for attempt in remaining if attempt[0] in again]
+        if remaining:
+            self._failures.inc(len(remaining))
+            _log.warning("stock not released", orders=len(remaining), first=str(remaining[0][0]))
 
     async def release_cancelled(self, outcomes: Sequence[Outcome[Order]]) -> None:
         """Releases the stock of the orders that these writes have just cancelled."""
         made = [o.record for o in outcomes if isinstance(o, Done) and not (o.repeat or o.skipped)]
         cancelled = [order for order in made if order.status is Status.CANCELLED]
         await self.release([(order.id, order.attempt) for order in cancelled])
-
-    async def _release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
-        remaining, request_id = list(attempts), uuid7()
-        for pause_s in (*BACK_OFF_S, None):
-            if remaining:
-                remaining = await self._try(request_id, remaining)
-            if remaining and pause_s is not None:
-                time_s = deadline.remaining()
-                if time_s is not None and time_s < pause_s + MARGIN_S:
-                    break
-                await asyncio.sleep(pause_s)
-        if remaining:
-            self._failures.inc(len(remaining))
-            _log.warning("stock not released", orders=len(remaining), first=str(remaining[0][0]))
-
-    async def _try(
-        self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
-    ) -> list[tuple[UUID, int]]:
-        """Those that are still to be released."""
-        try:
-            again = await self._warehouse.release(request_id, attempts)
-        # any failure: the order has ended, and the warehouse consumes the event of that
-        except Failure:
-            return list(attempts)
-        return [attempt for attempt in attempts if attempt[0] in again]

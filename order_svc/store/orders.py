@@ -1,4 +1,4 @@
-"""Reads of orders: references, lists, history, recipients, and the orders whose time is over."""
+"""Reads of orders: lists, history, recipients, and the orders whose time is over."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Column,
-    Text,
     bindparam,
     cast,
     extract,
@@ -26,14 +25,8 @@ from order_svc.lifecycle import Status, StockStatus
 from order_svc.model.filters import OrderFilter
 from order_svc.model.records import Recipient, Transition
 from order_svc.store.workspace import RECIPIENT, TRANSITION
-from order_svc.tables import REFERENCE_RELEASED, history, lines, orders, recipients
+from order_svc.tables import history, lines, orders, recipients
 
-read_holder = select(orders.c.id).where(
-    orders.c.unique_external_reference,
-    orders.c.status.not_in(REFERENCE_RELEASED),
-    orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
-    orders.c.external_reference == bindparam("external_reference"),
-)
 microseconds = cast(extract("epoch", orders.c.update_time) * 1_000_000, BigInteger)
 read_update_times = select(orders.c.id, microseconds.label("microseconds")).where(
     is_any_of(orders.c.id)
@@ -65,16 +58,6 @@ choose_expired = (
 )
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 count_commit_pending = select(func.count()).where(orders.c.stock == StockStatus.COMMIT_PENDING)
-
-
-async def holder_of_reference(
-    connection: AsyncConnection, customer_id: str | None, external_reference: str
-) -> UUID | None:
-    """The order that holds this reference alone, of the customer's that are neither cancelled
-    nor failed.
-    """
-    wanted = {"customer_id": customer_id, "external_reference": external_reference}
-    return (await connection.execute(read_holder, wanted)).scalar_one_or_none()
 
 
 async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:

@@ -19,23 +19,20 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import Insert
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of
 from order_svc.model.filters import ReturnFilter
 from order_svc.model.records import Order
 from order_svc.model.returns import Return, ReturnLine, ReturnStep
+from order_svc.store.upsert import upsert_rows
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
 RETURN = RecordRows(Return, returns.c, loaded=["order_number", "currency", "lines"])
 LINE = RecordRows(ReturnLine, return_lines.c, keys=["return_id", "order_id"], loaded=["sku"])
 STEP = RecordRows(ReturnStep, return_history.c)
-CHANGING = ("status", "status_reason", "warehouse_id", "refunded", "version", "update_time")
-COUNTS = ("announced", "received", "passed", "failed", "written_off", "unrefunded", "refund")
 
 read = select(returns, orders.c.number.label("order_number"), orders.c.currency).join(
     orders, orders.c.id == returns.c.order_id
@@ -56,6 +53,8 @@ read_lines = (
     .order_by(return_lines.c.return_id, return_lines.c.number)
 )
 insert_steps = insert_rows(*return_history.c)
+save_returns = upsert_rows(returns)
+save_lines = upsert_rows(return_lines)
 read_steps = (
     select(return_history)
     .where(
@@ -64,24 +63,6 @@ read_steps = (
     )
     .order_by(return_history.c.version)
     .limit(bindparam("most"))
-)
-
-
-def _with_update(new: Insert, names: Sequence[str], changing: Sequence[str]) -> Insert:
-    return new.on_conflict_do_update(
-        index_elements=names, set_={name: new.excluded[name] for name in changing}
-    )
-
-
-save_returns = _with_update(
-    upsert(returns).from_select(list(returns.c), select(*unnest_rows(*returns.c).c)),
-    ["id"],
-    CHANGING,
-)
-save_lines = _with_update(
-    upsert(return_lines).from_select(list(return_lines.c), select(*unnest_rows(*return_lines.c).c)),
-    ["return_id", "number"],
-    COUNTS,
 )
 
 

@@ -6,8 +6,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, delete, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Select, Text, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
@@ -29,7 +28,9 @@ from order_svc.model.records import (
 )
 from order_svc.model.returns import ReturnStep
 from order_svc.store.returns import returns_of, save_returns_of
+from order_svc.store.upsert import upsert_rows
 from order_svc.tables import (
+    REFERENCE_RELEASED,
     allocations,
     history,
     late_events,
@@ -75,6 +76,12 @@ lock_by_id = lock.where(is_any_of(orders.c.id))
 lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout)))
 read_by_id = select(orders).where(is_any_of(orders.c.id)).order_by(orders.c.id)
 read_pending = read_by_id.where(orders.c.status == Status.PENDING)
+read_holder = select(orders.c.id).where(
+    orders.c.unique_external_reference,
+    orders.c.status.not_in(REFERENCE_RELEASED),
+    orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
+    orders.c.external_reference == bindparam("external_reference"),
+)
 read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
 read_lines = (
     select(lines).where(is_any_of(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
@@ -117,23 +124,9 @@ update_lines = (
     .values(cancelled=changed_lines.c.cancelled)
     .where(lines.c.order_id == changed_lines.c.order_id, lines.c.number == changed_lines.c.number)
 )
-new_late = (
-    upsert(late_events)
-    .from_select(list(late_events.c), select(*unnest_rows(*late_events.c).c))
-    .on_conflict_do_nothing()
-)
+new_late = insert_rows(*late_events.c).on_conflict_do_nothing()
 drop_allocations = delete(allocations).where(is_any_of(allocations.c.order_id))
-new_fulfillments = upsert(warehouse_fulfillments).from_select(
-    list(warehouse_fulfillments.c), select(*unnest_rows(*warehouse_fulfillments.c).c)
-)
-save_fulfillments = new_fulfillments.on_conflict_do_update(
-    index_elements=list(warehouse_fulfillments.primary_key),
-    set_={
-        c.name: new_fulfillments.excluded[c.name]
-        for c in warehouse_fulfillments.c
-        if not c.primary_key
-    },
-)
+save_fulfillments = upsert_rows(warehouse_fulfillments)
 
 
 async def lock_orders(
@@ -247,6 +240,16 @@ async def find_pending_orders(
 async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
     """Returns the id of the order that this checkout has already become."""
     return (await connection.execute(read_by_checkout, {"checkout": checkout})).scalar_one_or_none()
+
+
+async def holder_of_reference(
+    connection: AsyncConnection, customer_id: str | None, external_reference: str
+) -> UUID | None:
+    """Returns the id of the order that holds this reference alone, of the customer's that are
+    neither cancelled nor failed.
+    """
+    wanted = {"customer_id": customer_id, "external_reference": external_reference}
+    return (await connection.execute(read_holder, wanted)).scalar_one_or_none()
 
 
 async def _load_orders(

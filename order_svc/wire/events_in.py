@@ -4,9 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
-from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.payment.events.v1 import payment_events_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.events.v1 import shipping_events_pb2
@@ -82,33 +80,20 @@ def _refunded_return_id(refund: payment_pb2.Refund) -> UUID:
         raise invalid_field("refund.return_id", "must be set where the cause is a return") from None
 
 
-def apply_fulfillment_status(
-    event: fulfillment_events_pb2.FulfillmentStatusChanged,
+def apply_fulfillment(
+    event: fulfillment_events_pb2.FulfillmentStatusChanged
+    | fulfillment_events_pb2.FulfillmentLinesChanged,
     of: EventSource,
 ) -> Envelope[ApplyFulfillmentStatus]:
-    return _apply_fulfillment(event.fulfillment, event.new_status, event.reason, of)
-
-
-def apply_fulfillment_lines(
-    event: fulfillment_events_pb2.FulfillmentLinesChanged,
-    of: EventSource,
-) -> Envelope[ApplyFulfillmentStatus]:
-    return _apply_fulfillment(event.fulfillment, event.fulfillment.status, event.reason, of)
-
-
-def _apply_fulfillment(
-    fulfillment: fulfillment_pb2.Fulfillment,
-    status: fulfillment_pb2.FulfillmentStatus.ValueType,
-    reason: str,
-    of: EventSource,
-) -> Envelope[ApplyFulfillmentStatus]:
+    """The fulfilment of each event has the status that it had at that step."""
+    fulfillment = event.fulfillment
     command = ApplyFulfillmentStatus(
         attempt=fulfillment.attempt,
         warehouse_id=fulfillment.warehouse_id,
         fulfillment_id=UUID(fulfillment.fulfillment_id),
         version=fulfillment.version,
-        state=FULFILLMENT_STATE_OF.get(status),
-        reason=reason,
+        state=FULFILLMENT_STATE_OF.get(fulfillment.status),
+        reason=event.reason,
         units={line.line_number: line.quantity for line in fulfillment.picklist},
         committed=fulfillment.stock_committed,
     )
@@ -116,16 +101,19 @@ def _apply_fulfillment(
 
 
 def apply_shipment(
-    shipment: shipping_pb2.Shipment,
+    event: shipping_events_pb2.ShipmentCreated | shipping_events_pb2.DeliveryConfirmed,
     of: EventSource,
-    deliver_time: Timestamp | None = None,
 ) -> Envelope[ApplyShipment]:
+    shipment = event.shipment
+    deliver_time = None
+    if isinstance(event, shipping_events_pb2.DeliveryConfirmed):
+        deliver_time = parse_time(event.deliver_time, "deliver_time")
     command = ApplyShipment(
         attempt=shipment.attempt,
         warehouse_id=shipment.warehouse_id,
         shipment_id=UUID(shipment.shipment_id),
         tracking_number=optional_field(shipment, "tracking_number"),
-        deliver_time=parse_time(deliver_time, "deliver_time") if deliver_time else None,
+        deliver_time=deliver_time,
         fulfillment_version=shipment.fulfillment_version,
     )
     return Envelope.of_event(of, command, target=UUID(shipment.order_id), actor="shipping")

@@ -1,5 +1,6 @@
 """Requests about returns, responses to them, and the published event of each change."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -37,6 +38,22 @@ MoveRequest = (
     | return_service_pb2.MarkReturnInTransitRequest
     | return_service_pb2.CancelReturnRequest
 )
+# The new status of the return, and its reason.
+MOVES: Mapping[type[MoveRequest], tuple[ReturnStatus, ReturnReason]] = {
+    return_service_pb2.ApproveReturnRequest: (
+        ReturnStatus.APPROVED,
+        ReturnReason.RETURN_APPROVED,
+    ),
+    return_service_pb2.RejectReturnRequest: (ReturnStatus.REJECTED, ReturnReason.RETURN_REJECTED),
+    return_service_pb2.MarkReturnInTransitRequest: (
+        ReturnStatus.IN_TRANSIT,
+        ReturnReason.RETURN_IN_TRANSIT,
+    ),
+    return_service_pb2.CancelReturnRequest: (
+        ReturnStatus.CANCELLED,
+        ReturnReason.RETURN_CANCELLED,
+    ),
+}
 
 # --- requests
 #
@@ -72,46 +89,15 @@ def create_return(
     return requested(of, order_id, of.key, command)
 
 
-def approve_return(
-    request: return_service_pb2.ApproveReturnRequest,
-    of: RequestContext,
-) -> Envelope[MoveReturn]:
-    return _move_return(request, of, ReturnStatus.APPROVED, ReturnReason.RETURN_APPROVED)
-
-
-def reject_return(
-    request: return_service_pb2.RejectReturnRequest,
-    of: RequestContext,
-) -> Envelope[MoveReturn]:
-    reason = optional_field(request, "reason") or ReturnReason.RETURN_REJECTED
-    return _move_return(request, of, ReturnStatus.REJECTED, reason)
-
-
-def mark_return_in_transit(
-    request: return_service_pb2.MarkReturnInTransitRequest,
-    of: RequestContext,
-) -> Envelope[MoveReturn]:
-    return _move_return(request, of, ReturnStatus.IN_TRANSIT, ReturnReason.RETURN_IN_TRANSIT)
-
-
-def cancel_return(
-    request: return_service_pb2.CancelReturnRequest,
-    of: RequestContext,
-) -> Envelope[MoveReturn]:
-    return _move_return(request, of, ReturnStatus.CANCELLED, ReturnReason.RETURN_CANCELLED)
-
-
-def _move_return(
-    request: MoveRequest,
-    of: RequestContext,
-    to: ReturnStatus,
-    reason: str,
-) -> Envelope[MoveReturn]:
+def move_return(request: MoveRequest, of: RequestContext) -> Envelope[MoveReturn]:
+    """A rejection may have a reason of its own."""
+    to, reason = MOVES[type(request)]
+    own_reason: str = getattr(request, "reason", "")
     command = MoveReturn(
         return_id=UUID(request.return_id),
         expected_version=optional_field(request, "expected_version"),
         to=to,
-        reason=reason,
+        reason=own_reason or reason,
     )
     return requested(of, command.return_id, of.key, command)
 

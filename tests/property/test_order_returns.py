@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
-from order_svc.decisions import recalls, refunds
+from order_svc.decisions import recalls
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.returns import returnable_units
 from order_svc.lifecycle import (
@@ -27,7 +27,7 @@ from order_svc.model.commands import CreateReturn, RefundWithoutGoods
 from order_svc.model.events import ItemsCancelled, StatusChanged
 from order_svc.model.records import Allocation, Order, WarehouseFulfillment
 from order_svc.model.returns import Return
-from tests.unit.order.returns import ask, ask_money, context, inspect, move, receive, walked
+from tests.unit.order.returns import ask, ask_money, context, inspect, move, receive, settle, walked
 from tests.unit.order.samples import (
     NOW,
     cancel_items,
@@ -158,15 +158,8 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
             assert decide(order, command, NOW).record is order
         for order_return in order.returns:
             if order_return.status is ReturnStatus.INSPECTED and data.draw(st.booleans()):
-                order = refunds.with_refunded_return(
-                    order, order_return.id, order_return.refund, context(order)
-                ).record
-                assert (
-                    refunds.with_refunded_return(
-                        order, order_return.id, order_return.refund, context(order)
-                    ).record
-                    is order
-                )
+                order = settle(order, order_return, amount=order_return.refund).record
+                assert settle(order, order_return, amount=order_return.refund).record is order
         holds(order)
 
 

@@ -7,9 +7,11 @@ from uuid import uuid4
 
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.rpc.client import ask
+from order_svc import tables
 from order_svc.model.records import Order
 
 if TYPE_CHECKING:
@@ -61,3 +63,20 @@ async def overdue(engine: AsyncEngine, *several: Order) -> None:
                 f" in ({ids})"
             )
         )
+
+
+async def count(engine: AsyncEngine, *names: str) -> list[int]:
+    """Returns the number of rows of each of these tables."""
+    async with engine.connect() as connection:
+        return [
+            (
+                await connection.execute(
+                    select(func.count()).select_from(tables.metadata.tables[name])
+                )
+            ).scalar_one()
+            for name in names
+        ]
+
+
+async def create(orders: Orders, request: order_service_pb2.CreateOrderRequest) -> order_pb2.Order:
+    return (await ask(orders.CreateOrder, request)).order

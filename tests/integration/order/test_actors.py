@@ -23,9 +23,7 @@ from order_svc import tables
 from order_svc.app import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.requests import Orders, Returns, create_order
-from tests.integration.order.test_cancellation import cancel, cancel_items, failed, retry
-from tests.integration.order.test_events import place
-from tests.integration.order.test_returns import (
+from tests.integration.order.returns import (
     about,
     approved,
     delivered,
@@ -35,6 +33,8 @@ from tests.integration.order.test_returns import (
     receipt,
     wanted,
 )
+from tests.integration.order.test_cancellation import cancel, cancel_items, failed, retry
+from tests.integration.order.test_events import place
 
 ACTOR, NOTE = "staff:7f3a", "The customer called: müßig."
 KINDS: dict[str, Any] = {

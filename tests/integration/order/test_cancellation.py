@@ -39,8 +39,8 @@ from tests.integration.order.events import (
     working,
 )
 from tests.integration.order.requests import Orders, Returns, overdue, pounds
+from tests.integration.order.returns import wanted
 from tests.integration.order.test_events import deliver, place
-from tests.integration.order.test_returns import wanted
 from tests.support import measured
 
 

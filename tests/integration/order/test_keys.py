@@ -15,9 +15,7 @@ from order_svc.app import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders, Returns, create_order, overdue
-from tests.integration.order.test_cancellation import cancel, cancel_items, failed, retry
-from tests.integration.order.test_events import PATH, deliver, place
-from tests.integration.order.test_returns import (
+from tests.integration.order.returns import (
     about,
     delivered,
     inspection,
@@ -26,6 +24,8 @@ from tests.integration.order.test_returns import (
     receipt,
     wanted,
 )
+from tests.integration.order.test_cancellation import cancel, cancel_items, failed, retry
+from tests.integration.order.test_events import PATH, deliver, place
 
 Row = tuple[str, bytes, UUID]
 

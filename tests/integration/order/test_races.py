@@ -44,7 +44,7 @@ async def history(engine: AsyncEngine, order: Order) -> list[Transition]:
         .order_by(tables.history.c.version)
     )
     async with engine.connect() as connection:
-        return [Transition(*row) for row in await connection.execute(statement)]
+        return [Transition(**row._mapping) for row in await connection.execute(statement)]
 
 
 async def count_published(engine: AsyncEngine, order: Order) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.consume.delivery import Delivery
@@ -76,7 +77,8 @@ async def test_second_payment_of_a_set_commits_no_stock(
     first, other = [await place(orders, operations, "london") for _ in range(2)]
     genuine = delivery(paid(first))
     both: list[Delivery[Any]] = [genuine, second_body(delivery(paid(other)), genuine)]
-    done, failed = await Consumers(operations.payments, operations.writer).payment_confirmed(both)
+    handlers = Consumers(operations.payments, operations.writer).handlers
+    done, failed = await handlers[PaymentConfirmed](both)
     assert isinstance(done, Done)
     assert isinstance(failed, Failure)
     assert failed.reason == REUSED

@@ -44,8 +44,7 @@ from tests.integration.order.events import (
     shipped_fulfilment,
 )
 from tests.integration.order.requests import Orders, Returns, create_order, item
-from tests.integration.order.test_events import deliver
-from tests.integration.order.test_returns import (
+from tests.integration.order.returns import (
     about,
     approved,
     inspection,
@@ -53,6 +52,7 @@ from tests.integration.order.test_returns import (
     published,
     receipt,
 )
+from tests.integration.order.test_events import deliver
 
 SHIPPED, COMPLETED = (
     fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,

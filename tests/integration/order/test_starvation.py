@@ -58,10 +58,11 @@ class Counting:
     """The order service's handler of payments; it records the order of each event in turn."""
 
     def __init__(self, operations: Operations) -> None:
-        self._handlers, self.orders = Consumers(operations.payments, operations.writer), list[str]()
+        self._handlers = Consumers(operations.payments, operations.writer).handlers
+        self.orders = list[str]()
 
     async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
-        outcomes = await self._handlers.payment_confirmed(deliveries)
+        outcomes = await self._handlers[PaymentConfirmed](deliveries)
         self.orders += [delivery.message.order_id for delivery in deliveries]
         return outcomes
 

@@ -16,7 +16,7 @@ from chassis.values.errors import Invalid
 from order_svc import tables
 from order_svc.app import Operations
 from tests.integration.order.requests import Orders, Returns, create_order
-from tests.integration.order.test_returns import delivered, made
+from tests.integration.order.returns import delivered, made
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STEP = timedelta(microseconds=1)

@@ -16,6 +16,7 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2
 from ordermesh.ops.v1 import ops_service_pb2 as ops
 from ordermesh.order.v1 import order_service_pb2, return_service_pb2
 from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, reservation_service_pb2
 
@@ -131,11 +132,14 @@ def test_event_time_out_of_range_is_refused() -> None:
     no defect.
     """
     shipment = shipping_pb2.Shipment(order_id=str(UUID(int=1)), shipment_id=str(UUID(int=2)))
+    event = shipping_events_pb2.DeliveryConfirmed(
+        shipment=shipment, deliver_time=Timestamp(seconds=10**15)
+    )
     delivery = Delivery(
-        event_id=UUID(int=3), key="key", request_hash=b"digest", message=shipment, time=LAST
+        event_id=UUID(int=3), key="key", request_hash=b"digest", message=event, time=LAST
     )
     with pytest.raises(Invalid) as refused:
-        apply_shipment(shipment, delivery, Timestamp(seconds=10**15))
+        apply_shipment(event, delivery)
     assert [v.subject for v in refused.value.violations] == ["deliver_time"]
 
 

@@ -109,7 +109,6 @@ CATALOGUE = {
 # Functions and classes that make a failure of one reason: the failure's class, and the reason.
 MAKERS = {
     "illegal": ("Refused", "ILLEGAL_TRANSITION"),
-    "not_cancellable": ("Refused", "ORDER_NOT_CANCELLABLE"),
     "Stale": ("Stale", "VERSION_MISMATCH"),
 }
 # Arguments of a failure that are not metadata.
@@ -226,7 +225,7 @@ COLOUR = "ORDER_NOT_FOUND has metadata colour, which its option does not name"
             ["ILLEGAL_TRANSITION has metadata colour, which its option does not name"],
         ),
         (
-            'raise not_cancellable(order, "text", **its())\n'
+            'raise Refused("ORDER_NOT_CANCELLABLE", "text", **its())\n'
             'def its():\n    return {"shipment_ids": "", f"sku_{1}": "A"}',
             ["ORDER_NOT_CANCELLABLE has metadata sku_1, which its option does not name"],
         ),

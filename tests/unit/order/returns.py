@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from chassis.values.envelope import Context, Envelope
+from order_svc.decisions.refunds import with_settled_return
 from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Disposition, ReturnStatus, Status
 from order_svc.model.commands import (
@@ -18,7 +19,7 @@ from order_svc.model.commands import (
 )
 from order_svc.model.records import Order
 from order_svc.model.returns import Return, ReturnStep
-from tests.unit.order.samples import NOW, after, at, envelope, of_attempt, of_order, report
+from tests.unit.order.samples import NOW, after, at, envelope, of_attempt, of_order, refund, report
 
 C = TypeVar("C")
 
@@ -79,6 +80,12 @@ def inspect(
     """By line: passed, failed, and how many of them are not refunded."""
     found = {number: Findings(*counts) for number, counts in lines.items()}
     return of_return(InspectReturn, order_return, lines=found)
+
+
+def settle(order: Order, order_return: Return, **fields: Any) -> Decided:
+    """Decides what the return's refund, or its failure, does to the return alone."""
+    asked = refund(order, order_return.refunded, return_id=order_return.id, **fields)
+    return with_settled_return(order, asked.command, asked.context(NOW))
 
 
 def walked(decision: Decided) -> list[ReturnStep]:

@@ -1,44 +1,29 @@
-"""The order's decisions after events of other services: missing units, parcels that are not
-delivered, refunds.
-"""
+"""The order's decisions after events of fulfilments: missing units, commits, late events."""
 
-from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentStatusChanged
-from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Refused
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import (
     FulfillmentState,
-    PaymentStatus,
     Progress,
-    ReturnKind,
-    ReturnProgress,
-    ReturnStatus,
     ShipmentOutcome,
     Status,
     StockStatus,
 )
 from order_svc.model.checkout import CheckoutLine
 from order_svc.model.commands import (
-    ApplyFulfillmentStatus,
-    ApplyShipmentOutcome,
     CommitPending,
 )
-from order_svc.model.events import ItemsCancelled, ReturnChanged, StatusChanged
-from order_svc.model.records import Order
-from order_svc.wire import events_in
-from tests.unit.order.returns import move
+from order_svc.model.events import ItemsCancelled, StatusChanged
+from tests.unit.order.fulfillments import recalled, two_parts, units, works_on
 from tests.unit.order.samples import (
     NOW,
-    Source,
     after,
     at,
     cancel,
@@ -50,53 +35,10 @@ from tests.unit.order.samples import (
     fulfillment_status,
     pay,
     placed,
-    pounds,
     refund,
     ship,
     shipment_outcome,
 )
-
-
-def works_on(
-    order: Order,
-    stage: FulfillmentState,
-    version: int,
-    units: dict[int, int],
-    at: str = "london",
-    **fields: Any,
-) -> Envelope[ApplyFulfillmentStatus]:
-    """The fulfilment's stock is committed, and these are its units."""
-    return fulfillment_status(
-        order, at, stage, version, units=units, **({"committed": True} | fields)
-    )
-
-
-def two_parts() -> Order:
-    """Three lamps from London, two bulbs from Paris; paid."""
-    order = placed(None, "london", "paris")
-    return after(order, pay(order))
-
-
-def units(order: Order) -> list[tuple[int, int, list[tuple[str, int, int | None]]]]:
-    """Returns for each line the cancelled units, the remaining units, and their warehouses."""
-    return [
-        (
-            line.cancelled,
-            line.remaining,
-            [(a.warehouse_id, a.quantity, a.shipped) for a in line.allocations],
-        )
-        for line in order.lines
-    ]
-
-
-def recalled(order: Order) -> list[dict[int, int]]:
-    """Returns the recalls of an order: announced units by line."""
-    assert all(order_return.kind is ReturnKind.RECALL for order_return in order.returns)
-    return [
-        {line.number: line.announced for line in order_return.lines}
-        for order_return in order.returns
-    ]
-
 
 # --- units that leave a picklist
 
@@ -495,277 +437,6 @@ def test_event_that_cancels_an_order_is_no_late_event() -> None:
     assert (lost.status, lost.reason, lost.late_events) == (Status.CANCELLED, "PARCEL_LOST", ())
 
 
-# --- parcels that are not delivered
-
-
-@pytest.mark.parametrize(
-    ("how", "reason", "back"),
-    [
-        (ShipmentOutcome.LOST, "PARCEL_LOST", False),
-        (ShipmentOutcome.RETURNED, "PARCEL_RETURNED", True),
-        (ShipmentOutcome.VOIDED, "PARCEL_VOIDED", True),
-    ],
-)
-def test_units_of_an_undelivered_parcel_are_cancelled(
-    how: ShipmentOutcome, reason: str, back: bool
-) -> None:
-    """The other parcel continues. Units that are not lost come back as a recall."""
-    order = two_parts()
-    shipped = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3})
-    envelopes: list[Envelope[Any]] = [shipped, shipment_outcome(order, "london", how)]
-    for several in permutations(envelopes):
-        decided = after(order, *several)
-        assert (units(decided)[0], decided.status) == ((3, 0, [("london", 0, 3)]), decided.status)
-        assert recalled(decided) == ([{1: 3}] if back else [])
-        assert decided.total == order.total - order.lines[0].total
-        assert after(decided, ship(order, "paris", NOW)).status is Status.DELIVERED
-    first = decide(order, shipment_outcome(order, "london", how), NOW)
-    assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [
-        reason
-    ]
-    again = after(
-        first.record,
-        shipment_outcome(order, "london", how),
-        shipment_outcome(order, "london", ShipmentOutcome.LOST),
-    )
-    assert again == first.record
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "how"),
-    [
-        ("LOST", "CARRIER_REPORTED", ShipmentOutcome.LOST),
-        ("RETURNED_TO_SENDER", "CARRIER_REPORTED", ShipmentOutcome.RETURNED),
-        ("VOIDED", "RECALLED", ShipmentOutcome.VOIDED),
-        ("FAILED", "RECALLED", ShipmentOutcome.VOIDED),
-        ("FAILED", "CARRIER_REFUSED", None),
-        ("FAILED", "ORDER_CLOSED", None),
-        ("FAILED", "FULFILLMENT_CANCELLED", None),
-        ("IN_TRANSIT", "RECALLED", None),
-    ],
-)
-def test_shipment_outcome_follows_from_status_and_reason(
-    status: str, reason: str, how: ShipmentOutcome | None
-) -> None:
-    """A recall before the purchase of the label cancels the shipment's units too. A carrier's
-    refusal waits for an operator, and a closed order needs nothing.
-    """
-    shipment = shipping_pb2.Shipment(
-        shipment_id=str(uuid4()),
-        order_id=str(uuid4()),
-        attempt=1,
-        warehouse_id="london",
-        status_reason=reason,
-    )
-    event = ShipmentStatusChanged(
-        shipment=shipment, new_status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
-    )
-    assert events_in.apply_shipment_outcome(event, Source()).command.outcome is how
-
-
-def test_last_undelivered_parcel_cancels_the_order() -> None:
-    """Shipped becomes cancelled."""
-    order = at(Status.SHIPPED)
-    cancelled = after(order, shipment_outcome(order, "london", ShipmentOutcome.LOST))
-    assert (cancelled.status, cancelled.reason, recalled(cancelled)) == (
-        Status.CANCELLED,
-        "PARCEL_LOST",
-        [],
-    )
-
-
-def test_shipment_event_without_an_undelivered_end_is_skipped() -> None:
-    """Only an end without delivery changes the order, and none does after the delivery."""
-    order = at(Status.SHIPPED)
-    assert after(order, shipment_outcome(order, "london", None)) is order
-    delivered = at(Status.DELIVERED)
-    assert (
-        after(delivered, shipment_outcome(delivered, "london", ShipmentOutcome.LOST)) is delivered
-    )
-    other = two_parts()
-    lost = after(other, shipment_outcome(other, "london", ShipmentOutcome.LOST))
-    parcel = ship(other, "london", NOW, shipment_id=lost.fulfillments[0].shipment_id)
-    assert after(lost, parcel) is lost
-
-
-def test_returned_parcel_of_a_cancelled_order_has_one_recall() -> None:
-    """The recall exists already: only the fulfilment changes."""
-    order = at(Status.PROCESSING)
-    cancelled = after(
-        order, works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2}), cancel(order)
-    )
-    came = after(cancelled, shipment_outcome(cancelled, "london", ShipmentOutcome.RETURNED))
-    assert (recalled(came), came.returns, came.version) == (
-        [{1: 3, 2: 2}],
-        cancelled.returns,
-        cancelled.version,
-    )
-    assert came.fulfillments[0].outcome is ShipmentOutcome.RETURNED
-
-
-def test_lost_parcel_of_a_cancelled_order_has_no_open_recall() -> None:
-    """Cancelled, shipped and lost, in every order and each twice: no recall stays open that can
-    never be received.
-    """
-    order = at(Status.PROCESSING)
-    envelopes: list[Envelope[Any]] = [
-        cancel(order),
-        works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2}),
-        shipment_outcome(order, "london", ShipmentOutcome.LOST),
-    ]
-    for several in permutations(envelopes):
-        cancelled = order
-        for each in several:
-            # the loss of the last parcel cancels the order: no caller can cancel it afterwards
-            with suppress(Refused):
-                cancelled = after(cancelled, each)
-        cancelled = after(cancelled, *envelopes[1:])
-        assert (cancelled.status, cancelled.stock, cancelled.return_progress) == (
-            Status.CANCELLED,
-            StockStatus.DEDUCTED,
-            ReturnProgress.NONE,
-        )
-        assert {
-            (order_return.status, order_return.status_reason) for order_return in cancelled.returns
-        } <= {(ReturnStatus.CANCELLED, "PARCEL_LOST")}
-
-
-@pytest.mark.parametrize("seen", [ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT])
-def test_recall_in_transit_outlives_a_lost_parcel(seen: ReturnStatus) -> None:
-    """The carrier reports a parcel as lost whose return the staff have announced: only units that
-    are not received yet are cancelled, in one version.
-    """
-    order = at(Status.PROCESSING)
-    cancelled = after(
-        order, works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2}), cancel(order)
-    )
-    if seen is ReturnStatus.IN_TRANSIT:
-        cancelled = after(cancelled, move(cancelled.returns[0], seen, reason="SENT"))
-    decided = decide(cancelled, shipment_outcome(cancelled, "london", ShipmentOutcome.LOST), NOW)
-    [order_return] = decided.record.returns
-    assert order_return.status is (
-        ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen
-    )
-    assert [type(fact) for fact in decided.facts] == (
-        [ReturnChanged] if seen is ReturnStatus.APPROVED else []
-    )
-    assert decided.record.version == cancelled.version
-
-
-def test_recall_of_lost_units_is_cancelled() -> None:
-    """One lamp too many was in the lost parcel: its recall is cancelled, or never made."""
-    order = two_parts()
-    cut = after(order, cancel_items(order, {1: 1}))
-    envelopes: list[Envelope[Any]] = [
-        works_on(cut, FulfillmentState.SHIPPED, 5, {1: 3}),
-        shipment_outcome(cut, "london", ShipmentOutcome.LOST),
-    ]
-    for several in permutations(envelopes):
-        lost = after(cut, *several)
-        assert units(lost)[0] == (3, 0, [("london", 0, 3)])
-        assert {order_return.status for order_return in lost.returns} <= {ReturnStatus.CANCELLED}
-
-
-# --- money
-
-
-def test_refunds_move_the_payment_axis_by_their_sum() -> None:
-    """The axis moves to partly, then to wholly refunded; an older sum changes nothing. Before the
-    delivery the status stays.
-    """
-    order = at(Status.CONFIRMED)
-    fulfillment, whole = refund(order, 100), refund(order, order.total)
-    partly = after(order, fulfillment)
-    assert (partly.payment, partly.refunded, partly.version) == (
-        PaymentStatus.PARTIALLY_REFUNDED,
-        100,
-        order.version,
-    )
-    wholly = after(partly, whole)
-    assert (wholly.payment, wholly.status) == (PaymentStatus.REFUNDED, Status.CONFIRMED)
-    assert after(wholly, fulfillment) is wholly
-
-
-@pytest.mark.parametrize("events", list(permutations(["paid", "delivered", "refunded"])))
-def test_full_refund_of_a_delivered_order_in_every_order(
-    events: tuple[str, ...],
-) -> None:
-    """Delivered and then refunded are both written; an event that waits for the payment comes again
-    after it.
-    """
-    order = placed()
-    envelopes: dict[str, Envelope[Any]] = {
-        "paid": pay(order),
-        "delivered": ship(order, "london", NOW),
-        "refunded": refund(order, order.total),
-    }
-    waiting, steps = [envelopes[name] for name in events], []
-    while waiting:
-        try:
-            decided = decide(order, waiting[0], NOW)
-        except Deferred:
-            waiting.append(waiting.pop(0))
-            continue
-        order, waiting = decided.record, waiting[1:]
-        steps += [fact.step.new for fact in decided.facts if isinstance(fact, StatusChanged)]
-    assert steps == [
-        Status.CONFIRMED,
-        Status.PROCESSING,
-        Status.SHIPPED,
-        Status.DELIVERED,
-        Status.REFUNDED,
-    ]
-    assert (order.payment, order.refunded) == (PaymentStatus.REFUNDED, order.captured)
-
-
-def test_free_order_is_never_refunded() -> None:
-    """No money was captured: delivered is the last status."""
-    delivered = at(Status.DELIVERED)
-    free = replace(delivered, captured=0)
-    assert after(free, refund(free, 0, captured=0)) is free
-
-
-def test_late_payment_of_a_cancelled_order_is_a_late_event() -> None:
-    """A capture after the cancellation: the order stays cancelled, and is paid, then refunded."""
-    order = at(Status.PENDING)
-    cancelled = after(order, cancel(order))
-    assert cancelled.payment is PaymentStatus.CANCELLED
-    late = after(cancelled, pay(order))
-    assert (late.payment, late.captured, [event.reason for event in late.late_events]) == (
-        PaymentStatus.COMPLETED,
-        order.total,
-        ["PAYMENT_CONFIRMED"],
-    )
-    back = after(late, refund(late, late.captured))
-    assert (back.payment, back.status, back.version) == (
-        PaymentStatus.REFUNDED,
-        Status.CANCELLED,
-        cancelled.version,
-    )
-
-
-def test_refund_of_a_failed_order_sets_its_payment_axis() -> None:
-    """The order is failed, and refunded: a retry starts with a new payment."""
-    order = at(Status.FAILED)
-    assert after(order, refund(order, order.total)).payment is PaymentStatus.REFUNDED
-
-
-def test_refund_in_another_currency_is_refused() -> None:
-    """Its amount cannot belong to this order."""
-    order = at(Status.CONFIRMED)
-    with pytest.raises(Refused):
-        after(order, changed(refund(order, 0), refunded=replace(pounds(1), currency="EUR")))
-
-
-def test_failed_refund_changes_no_amount() -> None:
-    """The payment's sums are unchanged, and so is the order."""
-    order = at(Status.CONFIRMED)
-    assert (
-        after(order, refund(order, 0, failure_code="nothing_refundable", return_id=uuid4()))
-        is order
-    )
-
-
 @pytest.mark.parametrize("stage", [FulfillmentState.PICKING, None])
 def test_forged_fulfillment_version_is_refused(stage: FulfillmentState | None) -> None:
     """A fulfilment's event of version 2^60 is not stored, in any status: the true one after it
@@ -782,135 +453,3 @@ def test_forged_fulfillment_version_is_refused(stage: FulfillmentState | None) -
         ).status
         is Status.PROCESSING
     )
-
-
-def test_withdrawn_shipment_leaves_its_fulfilment() -> None:
-    """A label that is void because its fulfilment is unpacked takes no units off the order: the
-    fulfilment waits for another shipment. A withdrawn label that was recalled as well does.
-    """
-    order = at(Status.PROCESSING)
-    [fulfillment] = order.fulfillments
-    order = replace(
-        order, fulfillments=(replace(fulfillment, shipment_id=uuid4(), tracking_number="T1"),)
-    )
-    shipment = shipping_pb2.Shipment(
-        shipment_id=str(order.fulfillments[0].shipment_id),
-        order_id=str(order.id),
-        attempt=1,
-        warehouse_id=fulfillment.warehouse_id,
-        withdraw_version=8,
-        status_reason="FULFILLMENT_WITHDRAWN",
-    )
-    event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.SHIPMENT_STATUS_VOIDED)
-    decided = decide(order, events_in.apply_shipment_outcome(event, Source()), NOW)
-    waiting = replace(fulfillment, withdraw_version=8)
-    assert decided.record.fulfillments == (waiting,)
-    assert (decided.record.lines, decided.facts) == (order.lines, [])
-    event.shipment.shipment_id = str(uuid4())
-    other = decide(order, events_in.apply_shipment_outcome(event, Source()), NOW).record
-    assert other.fulfillments == (replace(order.fulfillments[0], withdraw_version=8),)
-    event.shipment.recall_time.FromDatetime(NOW)
-    assert (
-        events_in.apply_shipment_outcome(event, Source()).command.outcome is ShipmentOutcome.VOIDED
-    )
-
-
-def withdraw(order: Order, version: int, **fields: Any) -> Envelope[ApplyShipmentOutcome]:
-    """London's shipment is void: the fulfilment withdrew it at that version."""
-    return shipment_outcome(
-        order, "london", None, withdrawn=True, withdraw_version=version, **fields
-    )
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["label before", "label after"])
-def test_withdrawn_shipment_consumed_again_moves_nothing(known: bool) -> None:
-    """London's label is void and its lamps are packed anew; Paris has shipped. The label's event,
-    consumed after the void, changes nothing: the order is processing, its lamps can be cancelled,
-    and the next label counts.
-    """
-    order = two_parts()
-    shipped = ship(order, "london", fulfillment_version=5)
-    order = after(order, fulfillment_status(order, "london", FulfillmentState.PACKING, 7))
-    void = withdraw(order, 6, shipment_id=shipped.command.shipment_id)
-    order = after(order, shipped, void) if known else after(order, void)
-    order = after(order, ship(order, "paris"))
-    packing = after(order, shipped)
-    assert packing is order
-    fulfillment = packing.fulfillments[0]
-    assert (fulfillment.order_status, fulfillment.shipment_id, fulfillment.withdraw_version) == (
-        Status.PROCESSING,
-        None,
-        6,
-    )
-    assert after(packing, cancel_items(packing, {1: 1})).lines[0].cancelled == 1
-    again = ship(packing, "london", fulfillment_version=9)
-    labelled = after(packing, again, void, shipped)
-    assert (labelled.status, labelled.fulfillments[0].shipment_id) == (
-        Status.SHIPPED,
-        again.command.shipment_id,
-    )
-
-
-def test_order_with_late_label_of_a_void_stays_processing() -> None:
-    """Paris has shipped. London's only label is void, and its own event is consumed last."""
-    order = two_parts()
-    order = after(order, withdraw(order, 6), ship(order, "paris"))
-    order = after(order, ship(order, "london", fulfillment_version=5))
-    assert order.status is Status.PROCESSING
-
-
-def test_withdrawn_shipment_delivered_after_all_counts() -> None:
-    """The carrier delivers the parcel of a void label. The fulfilment is delivered, in any order of
-    the two events, and its units can no longer be cancelled.
-    """
-    order = two_parts()
-    shipped = ship(order, "london", fulfillment_version=5)
-    void = withdraw(order, 6, shipment_id=shipped.command.shipment_id)
-    arrived = changed(shipped, deliver_time=NOW)
-    one, other = after(order, shipped, void, arrived), after(order, shipped, arrived, void)
-    assert one.fulfillments == other.fulfillments
-    assert other.fulfillments[0].order_status is Status.DELIVERED
-    with pytest.raises(Refused):
-        after(other, cancel_items(other, {1: 1}))
-
-
-def test_void_of_an_older_shipment_keeps_the_newer_one() -> None:
-    """The void of version 6 is consumed after the label of version 9. Of two voids, the higher
-    version is stored.
-    """
-    order = two_parts()
-    newer = ship(order, "london", fulfillment_version=9)
-    order = after(order, newer, withdraw(order, 6), withdraw(order, 4))
-    assert (order.fulfillments[0].shipment_id, order.fulfillments[0].withdraw_version) == (
-        newer.command.shipment_id,
-        6,
-    )
-    assert after(order, ship(order, "london", fulfillment_version=6)) is order
-
-
-@pytest.mark.parametrize(
-    ("status", "version"),
-    [("VOIDED", 6), ("FAILED", 6), ("IN_TRANSIT", 0), ("DELIVERED", 0)],
-)
-def test_withdraw_version_counts_where_no_parcel_leaves(status: str, version: int) -> None:
-    """A withdrawal that came too late states its version as well: the shipment continues."""
-    shipment = shipping_pb2.Shipment(
-        shipment_id=str(uuid4()),
-        order_id=str(uuid4()),
-        attempt=1,
-        warehouse_id="london",
-        withdraw_version=6,
-        fulfillment_version=5,
-    )
-    new_status = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
-    event = ShipmentStatusChanged(shipment=shipment, new_status=new_status)
-    assert events_in.apply_shipment_outcome(event, Source()).command.withdraw_version == version
-    assert events_in.apply_shipment(shipment, Source()).command.fulfillment_version == 5
-
-
-def test_forged_withdraw_version_is_refused() -> None:
-    """A void of version 2^60 is not stored: the labels after it count."""
-    order = two_parts()
-    with pytest.raises(Refused) as caught:
-        after(order, withdraw(order, 2**60))
-    assert caught.value.reason == "VERSION_JUMP"

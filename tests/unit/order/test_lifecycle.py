@@ -102,7 +102,7 @@ def test_fulfillment_status_mapping(number: int) -> None:
         confirmed = after(order, pay(order))
         report.order_id = str(order.id)
         event = FulfillmentStatusChanged(fulfillment=report, new_status=report.status)
-        moved = after(confirmed, events_in.apply_fulfillment_status(event, Source()))
+        moved = after(confirmed, events_in.apply_fulfillment(event, Source()))
         known = len(warehouses) == 1
         if becomes is Status.CONFIRMED:
             assert moved.status is becomes

@@ -16,7 +16,6 @@ from ordermesh.payment.v1 import payment_pb2
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused, Stale
 from chassis.values.money import Money, to_message
-from order_svc.decisions import refunds
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, RETURN_MOVES, Disposition, ReturnStatus
 from order_svc.model.records import Order
@@ -26,12 +25,12 @@ from order_svc.wire.returns import DISPOSITION, KIND, STATUS
 from tests.unit.order.returns import (
     ask,
     ask_money,
-    context,
     delivered,
     inspect,
     move,
     receive,
     returned,
+    settle,
     walked,
 )
 from tests.unit.order.samples import NOW, Source, changed
@@ -104,13 +103,9 @@ def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> No
     order = at(status)
     [order_return] = order.returns
     ends = {
-        "refunded": refunds.with_refunded_return(order, order_return.id, 100, context(order)),
-        "nothing": refunds.with_failed_refund(
-            order, order_return.id, "nothing_refundable", context(order)
-        ),
-        "failed": refunds.with_failed_refund(
-            order, order_return.id, "card_expired", context(order)
-        ),
+        "refunded": settle(order, order_return, amount=100),
+        "nothing": settle(order, order_return, failure_code="nothing_refundable"),
+        "failed": settle(order, order_return, failure_code="card_expired"),
     }
     if status is not ReturnStatus.INSPECTED:
         assert all(decision.record is order and not decision.facts for decision in ends.values())
@@ -126,11 +121,9 @@ def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> No
     }
     assert [decision.record.returns[0].refunded for decision in ends.values()] == [100, 0, 0]
     failed = ends["failed"].record
-    again = refunds.with_failed_refund(failed, order_return.id, "card_expired", context(order))
+    again = settle(failed, order_return, failure_code="card_expired")
     assert not again.history
-    tried = refunds.with_refunded_return(
-        ends["failed"].record, order_return.id, 100, context(order)
-    )
+    tried = settle(ends["failed"].record, order_return, amount=100)
     assert [(step.new.value, step.reason) for step in walked(tried)] == path["refunded"]
 
 
