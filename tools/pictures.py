@@ -13,9 +13,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
@@ -156,8 +158,9 @@ def _stream(subject: str) -> str:
 def consumed_events(service: str) -> list[type[Message]]:
     """Returns the events that a service consumes."""
     consumers: Any = import_module(f"{service}_svc.consumers").Consumers
-    # Without __init__: only the table of handlers is read.
-    return list(consumers.__new__(consumers).handlers)
+    # Without operations: only the table of handlers is read.
+    parts = [Mock() for _ in signature(consumers).parameters]
+    return list(consumers(*parts).handlers)
 
 
 EVENT = re.compile(
