@@ -22,7 +22,6 @@ from shipping_svc.operations.labels import LabelOperations
 from shipping_svc.operations.reading import ReadOperations
 from shipping_svc.operations.recalls import RecallOperations
 from shipping_svc.operations.reports import ReportOperations
-from shipping_svc.operations.writing import ShipmentWriter
 from shipping_svc.peers import Orders
 from shipping_svc.providers import sandbox
 from shipping_svc.providers.port import Carrier
@@ -45,15 +44,7 @@ class Operations:
         self, database: Database, orders: Orders, carrier: Carrier, timeouts: Timeouts
     ) -> None:
         self.reading = ReadOperations(database, timeouts.heartbeat_s)
-        writer = ShipmentWriter(
-            Writer(
-                database,
-                load=lock_shipments,
-                decide=decide,
-                save=save_shipments,
-            ),
-            self.reading.watches,
-        )
+        writer = Writer(database, load=lock_shipments, decide=decide, save=save_shipments)
         calls = CarrierCalls(carrier, timeouts)
         self.labels = LabelOperations(database, writer, calls, orders, timeouts.retry_s)
         self.creation = CreationOperations(database, writer, orders, self.labels)

@@ -12,7 +12,7 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler, run_handler
+from chassis.consume.dispatch import Handler, handler, run_handler
 from chassis.values.decision import Outcome
 from chassis.values.errors import Failure
 from shipping_svc.operations.closing import ClosingOperations
@@ -37,7 +37,7 @@ class Consumers:
         return {
             FulfillmentStatusChanged: self.fulfillment_status_changed,
             FulfillmentLinesChanged: self.fulfillment_lines_changed,
-            OrderStatusChanged: self.order_status_changed,
+            OrderStatusChanged: handler(events_in.close_order, self.closing.close_orders),
         }
 
     async def fulfillment_status_changed(
@@ -67,15 +67,7 @@ class Consumers:
         return await self._of_existing_orders(
             deliveries,
             lambda event: event.fulfillment.HasField("withdraw_reason"),
-            self._handle_withdrawals,
-        )
-
-    async def _handle_withdrawals(
-        self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
-    ) -> Sequence[Outcome[Any]]:
-        return await run_handler(
-            [events_in.withdrawn_fulfillment(d.message, d) for d in deliveries],
-            self.recalls.withdraw_shipments,
+            handler(events_in.withdrawn_fulfillment, self.recalls.withdraw_shipments),
         )
 
     async def _of_existing_orders(
@@ -90,14 +82,6 @@ class Consumers:
         )
         outcomes = iter(await handle([d for d in deliveries if _order_id(d) not in refused]))
         return [refused.get(_order_id(d)) or next(outcomes) for d in deliveries]
-
-    async def order_status_changed(
-        self, deliveries: Sequence[Delivery[OrderStatusChanged]]
-    ) -> Sequence[Outcome[Any]]:
-        return await run_handler(
-            [events_in.close_order(d.message, d) for d in deliveries],
-            self.closing.close_orders,
-        )
 
 
 def _order_id(delivery: Delivery[E]) -> UUID:

@@ -56,7 +56,6 @@ def create_shipment(
         create_time=context.time,
         update_time=context.time,
         report_time=None,
-        deliver_time=None,
         fulfillment_version=request.fulfillment_version,
         parcels=request.parcels,
     )

@@ -39,8 +39,6 @@ def record_report(shipment: Shipment, command: RecordReport, context: Context) -
     if is_further(shipment.status, shipment.report_time, report.status, report.occur_time):
         after = replace(after, report_time=report.occur_time)
         if report.status is not shipment.status:
-            if report.status is Status.DELIVERED:
-                after = replace(after, deliver_time=report.occur_time)
             after, row = next_status(after, report.status, Reason.CARRIER_REPORTED, context)
             rows.append(row)
             events.append(StatusChanged(after, row))

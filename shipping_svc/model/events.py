@@ -6,30 +6,26 @@ from shipping_svc.model.records import Shipment, Transition
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
-    """A label was bought; `step` is its row of history."""
+class DomainEvent:
+    """A shipment has changed; `step` is its row of history."""
 
     shipment: Shipment
     step: Transition
 
 
 @dataclass(frozen=True, slots=True)
-class StatusChanged:
-    """A shipment changed after its creation; `step` is its row of history.
+class Created(DomainEvent):
+    """A label was bought."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged(DomainEvent):
+    """A shipment changed after its creation.
 
     A recall changes no status: the row's old status is the new one.
     """
 
-    shipment: Shipment
-    step: Transition
-
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
-    """A shipment was delivered; `step` is its row of history."""
-
-    shipment: Shipment
-    step: Transition
-
-
-DomainEvent = Created | StatusChanged | Delivered
+class Delivered(DomainEvent):
+    """A shipment was delivered."""

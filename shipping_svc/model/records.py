@@ -37,11 +37,8 @@ class Recipient:
     country_code: str
     phone: str
 
-    def __repr__(self) -> str:
-        return "Recipient(hidden)"
 
-
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Label:
     """A label that the carrier sold: a tracking number, and the document to print.
 
@@ -49,11 +46,8 @@ class Label:
     """
 
     tracking_number: str
-    content: bytes
+    content: bytes = field(repr=False)
     content_type: str
-
-    def __repr__(self) -> str:
-        return f"Label({self.tracking_number!r}, {self.content_type!r}, {len(self.content)} bytes)"
 
 
 class RecallAnswer(StrEnum):
@@ -119,7 +113,6 @@ class Shipment:
     create_time: datetime
     update_time: datetime
     report_time: datetime | None
-    deliver_time: datetime | None
     recall_time: datetime | None = None
     fulfillment_version: int = 0  # the fulfilment's, when it packed these parcels
     # how often the parcels were packed again before a label was bought: each is another purchase
@@ -129,6 +122,11 @@ class Shipment:
     parcels: tuple[Parcel, ...] = ()
     recorded_reports: frozenset[str] = frozenset()
     tracking_number_holders: Mapping[str, UUID] = field(default_factory=dict)
+
+    @property
+    def deliver_time(self) -> datetime | None:
+        """The carrier's time of the delivery, which is the furthest report."""
+        return self.report_time if self.status is Status.DELIVERED else None
 
     def is_followed_by(self, request: ShipmentRequest) -> bool:
         """Returns whether the request needs another shipment.

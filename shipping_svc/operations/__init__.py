@@ -11,5 +11,6 @@ recalls.py        recalls and withdrawals of parcels
 closing.py        closed orders and cancelled fulfilments
 reading.py        reads, lists and watches
 carrier_calls.py  calls of the carrier, with a timeout and a limit on concurrent calls
-writing.py        writes of shipments, which wake the watches
+sweeping.py       labels and recalls that are due, tried again
+writing.py        writes of shipments
 """

@@ -13,9 +13,9 @@ from chassis.write.database import Database
 from chassis.write.writer import Writer
 from shipping_svc.lifecycle import Reason
 from shipping_svc.model.commands import CloseFulfillment, CloseOrder, CloseShipment
-from shipping_svc.model.records import ClosedFulfillment, ClosedOrder
+from shipping_svc.model.records import ClosedFulfillment, ClosedOrder, Shipment
 from shipping_svc.operations.recalls import RecallOperations
-from shipping_svc.operations.writing import ShipmentWriter
+from shipping_svc.operations.writing import write_by_key
 from shipping_svc.store.shipments import find_fulfillments, find_open_shipments
 
 
@@ -25,7 +25,7 @@ class ClosingOperations:
     def __init__(
         self,
         database: Database,
-        writer: ShipmentWriter,
+        writer: Writer[Shipment],
         order_writer: Writer[ClosedOrder],
         fulfillment_writer: Writer[ClosedFulfillment],
         recalls: RecallOperations,
@@ -108,7 +108,7 @@ class ClosingOperations:
             for outcome, several in zip(stored, closings, strict=True)
         ]
         envelopes = [each for several in closings for each in several]
-        closed = await self.writer.write_by_key(envelopes)
+        closed = await write_by_key(self.writer, envelopes)
         await self.recalls.request_of({each.target for each in envelopes})
         failures = [
             [f for each in several if isinstance(f := closed[each.key], Failure)]

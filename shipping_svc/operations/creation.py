@@ -13,12 +13,13 @@ from chassis.values.decision import Done, Outcome, unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, NotFound, Refused
 from chassis.write.database import Database
+from chassis.write.writer import Writer
 from shipping_svc.decisions.refusals import closed_refusal, refusal
 from shipping_svc.lifecycle import Reason, Status
 from shipping_svc.model.commands import CreateShipment
 from shipping_svc.model.records import Shipment, ShipmentRequest
 from shipping_svc.operations.labels import LabelOperations
-from shipping_svc.operations.writing import ShipmentWriter
+from shipping_svc.operations.writing import write_by_key
 from shipping_svc.peers import Orders
 from shipping_svc.providers import pdf
 from shipping_svc.store.closed import find_closed, find_known_orders
@@ -34,7 +35,7 @@ class CreationOperations:
     def __init__(
         self,
         database: Database,
-        writer: ShipmentWriter,
+        writer: Writer[Shipment],
         orders: Orders,
         labels: LabelOperations,
     ) -> None:
@@ -120,7 +121,8 @@ class CreationOperations:
             versions = await find_fulfillments(connection, fulfillment_ids)
             closed = await find_closed(connection, order_ids, fulfillment_ids)
         ids: dict[UUID, UUID] = {}
-        outcomes = await self.writer.write_by_key(
+        outcomes = await write_by_key(
+            self.writer,
             [
                 creation(
                     each,
@@ -130,7 +132,7 @@ class CreationOperations:
                 )
                 for each in envelopes
                 if each.command.fulfillment_id in versions or not closed.reason(each.command)
-            ]
+            ],
         )
         crash_points.point("shipping.label_requested")
         return [

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from functools import partial
+from uuid import UUID
 
 import structlog
 
@@ -13,21 +14,18 @@ from chassis.values.decision import Done, Outcome
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure
 from chassis.write.database import Database
-from chassis.write.error_classification import deferring_outages
+from chassis.write.writer import Writer
 from shipping_svc.decisions.refusals import LABEL_REFUSAL_REASONS
 from shipping_svc.lifecycle import Reason, Status
 from shipping_svc.model.commands import FailLabel, RecordLabel
 from shipping_svc.model.records import ClosedOrders, Label, Shipment, purchase_key
 from shipping_svc.operations.carrier_calls import CarrierCalls, log_defects
-from shipping_svc.operations.writing import ShipmentWriter
+from shipping_svc.operations.sweeping import Sweeper
+from shipping_svc.operations.writing import write_by_key
 from shipping_svc.peers import Orders
 from shipping_svc.store.closed import find_closed
 from shipping_svc.store.labels import count_pending_labels, start_due_label_tries
 from shipping_svc.store.shipments import find_shipments
-
-# The labels that one batch of the sweeper buys. An ordinary carrier sells them long before they are
-# due again.
-SWEEP_BATCH = 50
 
 _log = structlog.get_logger(__name__)
 
@@ -38,24 +36,27 @@ class LabelOperations:
     def __init__(
         self,
         database: Database,
-        writer: ShipmentWriter,
+        writer: Writer[Shipment],
         calls: CarrierCalls,
         orders: Orders,
         retry_s: float,
     ) -> None:
         self.database, self.writer, self.calls, self.orders = database, writer, calls, orders
-        self.retry_s = retry_s
         self._label_tries = telemetry.counter(
             "shipping_label_tries_total",
             "Requests of labels, by outcome",
             "outcome",
         )
-        self._pending_labels = telemetry.reading(
-            "shipping_labels_waiting", "Shipments whose label is still to be bought"
-        )
-        self._oldest_pending_s = telemetry.reading(
-            "shipping_labels_waiting_seconds",
-            "Time since the creation of the oldest shipment whose label is still to be bought",
+        self._sweeper = Sweeper(
+            database,
+            retry_s,
+            telemetry.reading(
+                "shipping_labels_waiting", "Shipments whose label is still to be bought"
+            ),
+            telemetry.reading(
+                "shipping_labels_waiting_seconds",
+                "Time since the creation of the oldest shipment whose label is still to be bought",
+            ),
         )
 
     async def buy_pending_labels(self) -> None:
@@ -63,29 +64,18 @@ class LabelOperations:
 
         Reasons are a crash, or a carrier without an answer. Several replicas may run this at once.
         """
-        with telemetry.reading_of(self._pending_labels, self._oldest_pending_s):
-            await self._buy_due_labels()
-            async with self.database.read() as connection:
-                pending, oldest_s = await count_pending_labels(connection)
-        self._pending_labels.set(pending)
-        self._oldest_pending_s.set(oldest_s)
+        await self._sweeper.sweep(start_due_label_tries, self._buy_due, count_pending_labels)
 
-    async def _buy_due_labels(self) -> None:
-        count = SWEEP_BATCH
-        while count == SWEEP_BATCH:
-            with deferring_outages():
-                async with self.database.engine.begin() as connection:
-                    ids = await start_due_label_tries(connection, self.retry_s, SWEEP_BATCH)
-            count = len(ids)
-            if not ids:
-                return
-            async with self.database.read() as connection:
-                found = await find_shipments(connection, ids)
-            pending = [shipment for shipment in found.values() if shipment.status is Status.PENDING]
-            # A request without an answer holds a slot. The order is random, so that no
-            # label is always behind it.
-            random.shuffle(pending)
-            await self.buy(pending)
+    async def _buy_due(self, ids: Sequence[UUID]) -> None:
+        if not ids:
+            return
+        async with self.database.read() as connection:
+            found = await find_shipments(connection, ids)
+        pending = [shipment for shipment in found.values() if shipment.status is Status.PENDING]
+        # A request without an answer holds a slot. The order is random, so that no
+        # label is always behind it.
+        random.shuffle(pending)
+        await self.buy(pending)
 
     async def buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
         """Buys the labels of pending shipments, and returns the outcomes in the same order.
@@ -106,8 +96,8 @@ class LabelOperations:
             *(self._request_label(shipment, closed) for shipment in shipments)
         )
         crash_points.point("shipping.label_bought")
-        written = await self.writer.write_by_key(
-            [answer for answer in answers if not isinstance(answer, Failure)]
+        written = await write_by_key(
+            self.writer, [answer for answer in answers if not isinstance(answer, Failure)]
         )
         outcomes = [
             answer if isinstance(answer, Failure) else written[answer.key] for answer in answers

@@ -20,11 +20,12 @@ from shipping_svc.store.shipments import find_shipments, find_versions, list_his
 
 
 class ReadOperations:
-    """The reads, lists and watches of shipments."""
+    """The reads, lists and watches of shipments. Each commit of this process wakes the watches."""
 
     def __init__(self, database: Database, heartbeat_s: float) -> None:
         self.database, self.heartbeat_s = database, heartbeat_s
         self.watches = Watches(self._versions)
+        database.on_change.append(self.watches.wake)
 
     async def get_shipment(self, shipment_id: UUID) -> Shipment:
         async with self.database.read() as connection:

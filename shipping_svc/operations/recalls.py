@@ -16,37 +16,39 @@ from chassis.values.decision import Done, Outcome, unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure
 from chassis.write.database import Database
-from chassis.write.error_classification import deferring_outages
+from chassis.write.writer import Writer
 from shipping_svc.model.commands import CancelShipment, RecordRecallAnswer, WithdrawShipment
 from shipping_svc.model.records import RecallOpened, Shipment, ShipmentRequest, purchase_key
 from shipping_svc.operations.carrier_calls import CarrierCalls, log_defects
 from shipping_svc.operations.creation import creation
-from shipping_svc.operations.writing import ShipmentWriter
+from shipping_svc.operations.sweeping import Sweeper
+from shipping_svc.operations.writing import write_by_key
 from shipping_svc.store.recalls import count_open_recalls, find_recalls, start_due_recall_tries
 from shipping_svc.store.shipments import find_fulfillments
-
-# The recalls that one batch of the sweeper requests again.
-SWEEP_BATCH = 50
 
 
 class RecallOperations:
     """The recalls and the withdrawals of parcels."""
 
     def __init__(
-        self, database: Database, writer: ShipmentWriter, calls: CarrierCalls, retry_s: float
+        self, database: Database, writer: Writer[Shipment], calls: CarrierCalls, retry_s: float
     ) -> None:
         self.database, self.writer, self.calls = database, writer, calls
-        self.retry_s = retry_s
         self._recall_tries = telemetry.counter(
             "shipping_recall_tries_total",
             "Requests of recalls, by outcome",
             "outcome",
         )
-        self._open_recalls = telemetry.reading(
-            "shipping_recalls_open", "Recalls that the carrier has not answered yet"
-        )
-        self._oldest_open_s = telemetry.reading(
-            "shipping_recalls_open_seconds", "Time since the oldest unanswered recall was opened"
+        self._sweeper = Sweeper(
+            database,
+            retry_s,
+            telemetry.reading(
+                "shipping_recalls_open", "Recalls that the carrier has not answered yet"
+            ),
+            telemetry.reading(
+                "shipping_recalls_open_seconds",
+                "Time since the oldest unanswered recall was opened",
+            ),
         )
 
     async def cancel_shipment(self, envelope: Envelope[CancelShipment]) -> Shipment:
@@ -84,7 +86,7 @@ class RecallOperations:
             for each, outcome in zip(envelopes, created, strict=True)
             if isinstance(outcome, Done)
         ]
-        withdrawn = await self.writer.write_by_key(withdrawals)
+        withdrawn = await write_by_key(self.writer, withdrawals)
         await self.request_of(
             {each.target for each in withdrawals if isinstance(withdrawn[each.key], Done)}
         )
@@ -98,21 +100,7 @@ class RecallOperations:
 
         Several replicas may run this at once.
         """
-        with telemetry.reading_of(self._open_recalls, self._oldest_open_s):
-            await self._retry_due_recalls()
-            async with self.database.read() as connection:
-                count, oldest_s = await count_open_recalls(connection)
-        self._open_recalls.set(count)
-        self._oldest_open_s.set(oldest_s)
-
-    async def _retry_due_recalls(self) -> None:
-        count = SWEEP_BATCH
-        while count == SWEEP_BATCH:
-            with deferring_outages():
-                async with self.database.engine.begin() as connection:
-                    due = await start_due_recall_tries(connection, self.retry_s, SWEEP_BATCH)
-            count = len(due)
-            await self._request_recalls(due)
+        await self._sweeper.sweep(start_due_recall_tries, self._request_recalls, count_open_recalls)
 
     async def request_of(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
         """Requests the open recalls of these shipments.
@@ -132,7 +120,7 @@ class RecallOperations:
         """
         if not recalls:
             return {}
-        shuffled = random.sample(recalls, len(recalls))  # as in _buy_due_labels
+        shuffled = random.sample(recalls, len(recalls))  # as in LabelOperations._buy_due
         answers = await asyncio.gather(*map(self._request_recall, shuffled))
         crash_points.point("shipping.recall_answered")
         outcomes = await self.writer.write(

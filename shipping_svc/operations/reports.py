@@ -8,10 +8,10 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import NotFound
 from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
+from chassis.write.writer import Writer
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.commands import RecordReport
 from shipping_svc.model.records import Report, Shipment
-from shipping_svc.operations.writing import ShipmentWriter
 from shipping_svc.store.reports import find_reported
 
 _log = structlog.get_logger(__name__)
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 class ReportOperations:
     """The recording of reports."""
 
-    def __init__(self, database: Database, writer: ShipmentWriter) -> None:
+    def __init__(self, database: Database, writer: Writer[Shipment]) -> None:
         self.database, self.writer = database, writer
         self._contradictions = telemetry.counter(
             "shipping_reports_after_void_total",

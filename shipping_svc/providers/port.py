@@ -28,7 +28,6 @@ class Carrier(Protocol):
         scripts), before the purchase, where the label cannot show the recipient. Raises Deferred
         DEPENDENCY_UNAVAILABLE where the carrier is unreachable now.
         """
-        ...
 
     async def recall(
         self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
@@ -47,4 +46,3 @@ class Carrier(Protocol):
         The same key again is the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the
         carrier is unreachable now.
         """
-        ...

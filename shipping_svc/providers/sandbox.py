@@ -59,7 +59,8 @@ class SandboxCarrier:
         number = tracking_number_for(key)
         pages = _pages(number, parcels, recipient, warehouse_id)
         if scripts := pdf.unprintable_scripts([line for lines in pages for line in lines]):
-            raise _not_printable(scripts)
+            # The refusal names the scripts, because the address itself is personal data.
+            raise Refused("LABEL_NOT_PRINTABLE", carrier=NAME, carrier_code=", ".join(scripts))
         # It takes up to half a second of CPU time: a thread leaves the event loop free.
         return Label(number, await asyncio.to_thread(pdf.document, pages), "application/pdf")
 
@@ -115,11 +116,6 @@ def _refused(carrier_code: str) -> Refused:
         carrier=NAME,
         carrier_code=carrier_code,
     )
-
-
-def _not_printable(scripts: Sequence[str]) -> Refused:
-    """Returns a refusal with the scripts of the address, which itself is personal data."""
-    return Refused("LABEL_NOT_PRINTABLE", carrier=NAME, carrier_code=", ".join(scripts))
 
 
 def _unavailable() -> Deferred:

@@ -5,12 +5,12 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, union, update
+from sqlalchemy import select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of, update_rows
 from chassis.write.workspace import Workspace
 from shipping_svc.model.records import ClosedFulfillment, ClosedOrder, ClosedOrders
 from shipping_svc.tables import closed_fulfillments, closed_orders, shipments
@@ -26,7 +26,6 @@ lock_closed_orders_by_id = read_closed_orders.order_by(closed_orders.c.order_id)
     key_share=True
 )
 insert_closed_orders = insert_rows(*closed_orders.c)
-changed_closed_orders = unnest_rows(*closed_orders.c)
 read_closed_fulfillments = select(closed_fulfillments).where(
     is_any_of(closed_fulfillments.c.fulfillment_id)
 )
@@ -34,11 +33,7 @@ lock_closed_fulfillments_by_id = read_closed_fulfillments.order_by(
     closed_fulfillments.c.fulfillment_id
 ).with_for_update(key_share=True)
 insert_closed_fulfillments = insert_rows(*closed_fulfillments.c)
-update_closed_orders = (
-    update(closed_orders)
-    .values({each.name: each for each in changed_closed_orders.c if each.name != "order_id"})
-    .where(closed_orders.c.order_id == changed_closed_orders.c.order_id)
-)
+update_closed_orders = update_rows(*closed_orders.c)
 
 
 async def find_known_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:

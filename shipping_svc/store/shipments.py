@@ -6,19 +6,22 @@ from operator import eq, ge, lt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import BigInteger, Column, Select, bindparam, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of, update_rows
 from shipping_svc.lifecycle import TERMINAL
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import Parcel, Shipment, Transition
 from shipping_svc.tables import history, parcels, shipments
 
 SHIPMENT = RecordRows(
-    Shipment, shipments.c, loaded=["parcels", "recorded_reports", "tracking_number_holders"]
+    Shipment,
+    shipments.c,
+    loaded=["parcels", "recorded_reports", "tracking_number_holders"],
+    derived=["deliver_time"],
 )
 PARCEL = RecordRows(Parcel, parcels.c, keys=["shipment_id", "number"])
 TRANSITION = RecordRows(Transition, history.c)
@@ -72,12 +75,7 @@ read_history = (
 insert_shipments = insert_rows(*shipments.c)
 insert_parcels = insert_rows(*parcels.c)
 insert_history = insert_rows(*history.c)
-changed_shipments = unnest_rows(*(shipments.c[name] for name in MUTABLE_COLUMNS))
-update_shipments = (
-    update(shipments)
-    .values({n: changed_shipments.c[n] for n in MUTABLE_COLUMNS[1:]})
-    .where(shipments.c.id == changed_shipments.c.id)
-)
+update_shipments = update_rows(*(shipments.c[name] for name in MUTABLE_COLUMNS))
 delete_parcels = delete(parcels).where(is_any_of(parcels.c.shipment_id))
 
 

@@ -8,12 +8,12 @@ from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.values.convert import timestamp, timestamp_or_none
 from chassis.values.outgoing_event import OutgoingEvent
-from shipping_svc.model.events import Created, Delivered, DomainEvent, StatusChanged
+from shipping_svc.model.events import Created, Delivered, StatusChanged
 from shipping_svc.wire.enums import STATUS
 from shipping_svc.wire.responses import shipment
 
 
-def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
+def outgoing_event(domain_event: Created | StatusChanged | Delivered) -> OutgoingEvent:
     """Returns the message of a domain event, with the shipment after the change."""
     record = domain_event.shipment
     return OutgoingEvent(
@@ -21,7 +21,7 @@ def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
     )
 
 
-def _message(domain_event: DomainEvent) -> Message:
+def _message(domain_event: Created | StatusChanged | Delivered) -> Message:
     """Returns the message without the note of the step, which only the history has."""
     record, step = domain_event.shipment, domain_event.step
     common: dict[str, Any] = {

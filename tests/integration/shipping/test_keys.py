@@ -221,7 +221,7 @@ async def test_order_event_is_stored_with_a_step_for_each_shipment(
         message=message,
         time=datetime.now(UTC),
     )
-    await consumers_of(operations).order_status_changed([delivery])
+    await consumers_of(operations).handlers[OrderStatusChanged]([delivery])
     assert await stored(engine, key) == {
         (key, event_id.bytes, UUID(order_id)),
         *((f"{key}:{shipment_id}", event_id.bytes, shipment_id) for shipment_id in ids),

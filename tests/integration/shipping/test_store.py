@@ -37,7 +37,7 @@ from shipping_svc.store.shipments import (
     list_shipments,
 )
 from shipping_svc.store.workspace import lock_shipments, save_shipments
-from shipping_svc.tables import label_tries, recall_tries
+from shipping_svc.tables import label_tries, recall_tries, shipments
 from shipping_svc.wire import responses
 from tests.integration.shipping.requests import rows
 from tests.unit.shipping.samples import LABEL, NOON, create_shipment, record_label, report, shipment
@@ -59,8 +59,6 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"status": "failed", "tracking_number": "T"}, "tracking_number_with_label"),
     ({"status": "in_transit", "report_time": None}, "report_time_with_report"),
     ({"status": "created", "report_time": NOON}, "report_time_with_report"),
-    ({"status": "delivered", "deliver_time": None}, "deliver_time_with_delivery"),
-    ({"status": "lost", "deliver_time": NOON}, "deliver_time_with_delivery"),
     ({"status": "created", "carrier_code": "NO"}, "carrier_code_with_refusal"),
     ({"status": "pending", "recall_time": NOON}, "recall_time_with_label"),
     ({"status": "failed", "recall_time": NOON}, "recall_time_with_label"),
@@ -89,6 +87,13 @@ async def test_database_refuses_invalid_shipments(
     for broken, rule in BROKEN:
         with subtests.test(rule, **broken), pytest.raises(IntegrityError, match=rule):
             await stored(engine, fresh(**broken))
+    await stored(engine, fresh(status=Status.DELIVERED), fresh(status=Status.LOST))
+    for status, time in ((Status.DELIVERED, None), (Status.LOST, NOON)):
+        change = update(shipments).where(shipments.c.status == status).values(deliver_time=time)
+        rule = "deliver_time_with_delivery"
+        with subtests.test(rule, status=status), pytest.raises(IntegrityError, match=rule):
+            async with engine.begin() as connection:
+                await connection.execute(change)
 
 
 async def test_each_cause_report_and_label_is_stored_once(

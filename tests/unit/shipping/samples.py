@@ -69,7 +69,6 @@ def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
         create_time=NOON,
         update_time=NOON,
         report_time=NOON if status in REPORTABLE else None,
-        deliver_time=NOON if status is Status.DELIVERED else None,
         recall_time=NOON if status is Status.VOIDED else None,
         parcels=PARCELS,
     )
