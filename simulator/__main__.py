@@ -153,8 +153,8 @@ def _run(work: Work, *, all_orders: bool = False) -> None:
         _fail("\n".join(faults(Settings, error)), USAGE)
     except KeyboardInterrupt:
         _fail("Stopped. Orders that were under way stay where they are.", INTERRUPTED)
-    except Unreachable as silence:
-        _fail(str(silence), FAILED)
+    except Unreachable as error:
+        _fail(str(error), FAILED)
     except Failure as failure:
         _fail(f"{failure.reason}: {failure}", FAILED)
     raise typer.Exit(code)

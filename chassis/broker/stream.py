@@ -45,7 +45,7 @@ MAX_ACK_PENDING = 2_000
 CONNECT_TIMEOUT_S = 3
 BEAT_S = 2.0
 PING_TIMEOUT_S = 24 * 3600
-SILENCE_S = 10.0
+IDLE_TIMEOUT_S = 10.0
 # The errors of any call on the broker where the broker is away, or refuses.
 BROKER_ERRORS = (NatsError, OSError, TimeoutError)
 
@@ -76,10 +76,10 @@ class Broker:
         limits: Limits,
         *,
         beat_s: float = BEAT_S,
-        silence_s: float = SILENCE_S,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
     ) -> None:
         self.url, self.name, self.limits = url, name, limits
-        self.beat_s, self.silence_s = beat_s, silence_s
+        self.beat_s, self.idle_timeout_s = beat_s, idle_timeout_s
         self.generation = 0
         self._client: Client | None = None
         self._last_answer_time = float("-inf")
@@ -138,8 +138,8 @@ class Broker:
 
     @property
     def answers(self) -> bool:
-        """Whether the broker has answered within the last `silence_s`."""
-        return time.monotonic() - self._last_answer_time < self.silence_s
+        """Whether the broker has answered within the last `idle_timeout_s`."""
+        return time.monotonic() - self._last_answer_time < self.idle_timeout_s
 
     async def publish(
         self,

@@ -23,7 +23,7 @@ from chassis.broker.stream import BROKER_ERRORS, Broker, raise_swallowed_cancell
 from chassis.observe import telemetry
 
 HEARTBEAT_S = 0.5
-SILENCE_S = 3 * HEARTBEAT_S
+IDLE_TIMEOUT_S = 3 * HEARTBEAT_S
 EXPIRES_S = 30.0
 PAUSE_S = 0.2
 MEASURE_S = 10.0
@@ -115,7 +115,9 @@ class Pull:
         """Makes sure that a request is open at the server: it will send messages, or say that there
         are none.
         """
-        silent = self._outstanding > 0 and time.monotonic() - self._last_message_time > SILENCE_S
+        silent = (
+            self._outstanding > 0 and time.monotonic() - self._last_message_time > IDLE_TIMEOUT_S
+        )
         if silent or self._generation != self._broker.generation:
             if self.arrived:
                 return  # return those first
@@ -156,7 +158,7 @@ class Pull:
         self._arrival.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(
-                max(0.0, self._last_message_time + SILENCE_S - time.monotonic()) + 0.01
+                max(0.0, self._last_message_time + IDLE_TIMEOUT_S - time.monotonic()) + 0.01
             ):
                 await self._arrival.wait()
 

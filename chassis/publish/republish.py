@@ -26,7 +26,7 @@ from chassis.write.tables import conditions
 
 # One statement for any number of rows. The caller's deadline ends it before these time-outs do.
 STATEMENT_TIMEOUT_S = 600.0
-SILENCE_S = STATEMENT_TIMEOUT_S + 15.0
+IDLE_TIMEOUT_S = STATEMENT_TIMEOUT_S + 15.0
 AT_ONCE_MAX = 4
 REFUSED_SHOWN = 100
 
@@ -76,7 +76,7 @@ class Republish:
         )
         url, limits = (
             database.engine.url,
-            {"statement_timeout_s": STATEMENT_TIMEOUT_S, "silence_s": SILENCE_S},
+            {"statement_timeout_s": STATEMENT_TIMEOUT_S, "idle_timeout_s": IDLE_TIMEOUT_S},
         )
         # a fifth request waits, until its deadline at most
         self._few = asyncio.Semaphore(AT_ONCE_MAX)

@@ -31,15 +31,15 @@ def connect(
     pool_size: int = 8,
     statement_timeout_s: float = 10,
     lock_timeout_s: float = 5,
-    silence_s: float = 15,
+    idle_timeout_s: float = 15,
 ) -> AsyncEngine:
     """Returns an engine over psycopg. Each wait on it is bounded: for a connection, a lock, a
     statement, or a server that does not answer.
 
     `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing,
     because Python is the limit. With a `pool_size` of 0 nothing is pooled: a connection and its
-    locks end when it is released. `silence_s` should be longer than any statement may take: it is
-    for servers that do not end statements themselves.
+    locks end when it is released. `idle_timeout_s` should be longer than any statement may take:
+    it is for servers that do not end statements themselves.
     """
     limits = {
         "statement_timeout": statement_timeout_s,
@@ -58,7 +58,7 @@ def connect(
         connect_args={
             "application_name": name,
             "options": f"{options} -c timezone=UTC",
-            "async_creator_fn": idle_timeout.connection_opener(silence_s),
+            "async_creator_fn": idle_timeout.connection_opener(idle_timeout_s),
             "connect_timeout": 5,
             "tcp_user_timeout": 10_000,
             "keepalives_idle": 5,

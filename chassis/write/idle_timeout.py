@@ -16,17 +16,17 @@ from psycopg import AsyncConnection
 
 
 class IdleTimeout(AsyncConnection[Any]):
-    """Closes the connection where the server has not answered for `silence_s`. The waiting caller
-    gets the error of a lost connection.
+    """Closes the connection where the server has not answered for `idle_timeout_s`. The waiting
+    caller gets the error of a lost connection.
     """
 
-    silence_s = 15.0
+    idle_timeout_s = 15.0
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
         # Not a timeout of asyncio's: it cancels, and psycopg then waits ten seconds more for the
         # server's answer.
         timer = asyncio.get_running_loop().call_later(
-            self.silence_s, _shut_down, self.pgconn.socket
+            self.idle_timeout_s, _shut_down, self.pgconn.socket
         )
         try:
             return await super().wait(*args, **kwargs)
@@ -34,7 +34,7 @@ class IdleTimeout(AsyncConnection[Any]):
             timer.cancel()
 
 
-def connection_opener(silence_s: float) -> Callable[..., Awaitable[IdleTimeout]]:
+def connection_opener(idle_timeout_s: float) -> Callable[..., Awaitable[IdleTimeout]]:
     """Returns a function that opens connections with this time-out: SQLAlchemy's
     `async_creator_fn`.
     """
@@ -48,7 +48,7 @@ def connection_opener(silence_s: float) -> Callable[..., Awaitable[IdleTimeout]]
             # collected.
             opening.add_done_callback(_close)
             raise
-        connection.silence_s = silence_s
+        connection.idle_timeout_s = idle_timeout_s
         return connection
 
     return opened

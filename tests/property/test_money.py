@@ -115,7 +115,7 @@ def test_shares_add_up_and_are_fair(total: int, parts: list[int]) -> None:
 
 
 @given(totals, weights)
-def test_who_weighs_nothing_gets_nothing(total: int, parts: list[int]) -> None:
+def test_zero_weight_gets_nothing(total: int, parts: list[int]) -> None:
     """This holds if any part has a weight."""
     assume(sum(parts))
     assert all(

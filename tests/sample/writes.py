@@ -98,7 +98,7 @@ def retried(error_class: str) -> float:
     return measured("write_retries_total", error_class=error_class)
 
 
-async def someone_waits(engine: AsyncEngine, on: str = "Lock") -> bool:
+async def query_waits(engine: AsyncEngine, on: str = "Lock") -> bool:
     """Whether a connection of this database waits for a lock, or for the event of `on` (PgSleep is
     of the class Timeout).
     """

@@ -117,7 +117,7 @@ class Terminal:
                 env=self._environment,
             )
         # no reader watches this shell, so it stops at the first failure
-        self._tell("set -euo pipefail")
+        self._send("set -euo pipefail")
         return self
 
     async def __aexit__(
@@ -136,7 +136,7 @@ class Terminal:
         """
         end = "the block has ended"
         (self._folder / "block").write_text(text)
-        self._tell(f"source {self._folder}/block < /dev/null; echo; echo '{end}'")
+        self._send(f"source {self._folder}/block < /dev/null; echo; echo '{end}'")
         printed: list[str] = []
         assert self._bash.stdout is not None
         try:
@@ -152,7 +152,7 @@ class Terminal:
             ) from None
         return "".join(printed)
 
-    def _tell(self, command: str) -> None:
+    def _send(self, command: str) -> None:
         assert self._bash.stdin is not None
         self._bash.stdin.write(f"{command}\n".encode())
 

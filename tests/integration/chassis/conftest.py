@@ -66,7 +66,7 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """A connection to this test's account of the broker, which notices soon that the server does
     not answer.
     """
-    broker = await connect_broker(nats_url, name="sample", beat_s=0.1, silence_s=1.0)
+    broker = await connect_broker(nats_url, name="sample", beat_s=0.1, idle_timeout_s=1.0)
     await ensure_streams(broker)
     yield broker
     await broker.close()
@@ -93,7 +93,7 @@ def own_nats(tmp_path: Path) -> Iterator[Nats]:
 @pytest.fixture
 async def own_broker(own_nats: Nats) -> AsyncIterator[Broker]:
     """A connection to `own_nats`, which notices soon that the server does not answer."""
-    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, silence_s=1.0)
+    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, idle_timeout_s=1.0)
     await ensure_streams(broker)
     yield broker
     await broker.close()

@@ -151,7 +151,7 @@ async def test_a_watch_that_is_refused_ends() -> None:
 
 
 async def test_watch_without_an_answer_raises_deferred() -> None:
-    """After `patience_s` without a response the watch raises Deferred."""
+    """After `idle_timeout_s` without a response the watch raises Deferred."""
     async with connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as channel:
         with pytest.raises(Deferred):
             await versions(
@@ -253,7 +253,7 @@ async def test_subscription_continues_after_a_broker_restart(
 async def test_subscriber_starts_before_the_broker(own_nats: Nats, eventually: Eventually) -> None:
     """A subscriber waits until the broker starts."""
     own_nats.stop()
-    broker = await connect_broker(own_nats.url, name="early", beat_s=0.1, silence_s=0.5)
+    broker = await connect_broker(own_nats.url, name="early", beat_s=0.1, idle_timeout_s=0.5)
     try:
         async with subscribed(broker) as received:
             own_nats.start()

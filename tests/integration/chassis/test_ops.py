@@ -212,7 +212,7 @@ async def test_filters_are_combined(sample: Sample) -> None:
         first_fail_time_before=Timestamp(seconds=2**33),
         **every,
     ) == [one]
-    assert await sample.listed(consumer="nobody") == []
+    assert await sample.listed(consumer="unknown") == []
 
 
 async def test_events_of_the_same_time_are_each_listed_once(sample: Sample) -> None:

@@ -14,7 +14,7 @@ from chassis.broker import stream as streams
 from chassis.broker.stream import Broker, Limits, connect
 from chassis.consume import inbox as inboxes
 from chassis.consume import pull as pulls
-from chassis.consume.pull import SILENCE_S, Pull
+from chassis.consume.pull import IDLE_TIMEOUT_S, Pull
 from devstack.nats import Nats
 from tests.proxy import Proxy
 from tests.sample.events import SampleStatusChanged
@@ -189,7 +189,7 @@ async def test_a_dead_connection_is_replaced(
     handling = Handling()
     async with Proxy(own_nats.port).serving() as proxy:
         broker = await connect(
-            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, silence_s=0.5
+            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, idle_timeout_s=0.5
         )
         async with consuming(broker, engine, {SampleStatusChanged: handling}):
             await publish(own_broker, SampleStatusChanged(version=1))
@@ -232,12 +232,12 @@ async def test_first_heartbeats_are_waited_for(
 ) -> None:
     """The pull waits for its first heartbeats, and does not replace the connection before."""
     # a machine that halts for a while has missed no heartbeat
-    monkeypatch.setattr(pulls, "SILENCE_S", 4.0)
+    monkeypatch.setattr(pulls, "IDLE_TIMEOUT_S", 4.0)
     pull = Pull(broker=broker, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
     waiting = asyncio.create_task(pull.next())
     await eventually(lambda: pull._outstanding)
     subscription = pull._subscription
-    done, _ = await asyncio.wait([waiting], timeout=SILENCE_S)
+    done, _ = await asyncio.wait([waiting], timeout=IDLE_TIMEOUT_S)
     assert not done
     assert pull._subscription is subscription
     await publish(broker, SampleStatusChanged(version=2))
@@ -253,7 +253,7 @@ async def test_a_request_that_ends_is_followed_by_another(
     """
     monkeypatch.setattr(pulls, "EXPIRES_S", 1.2)
     # a machine that halts for a while has missed no heartbeat
-    monkeypatch.setattr(pulls, "SILENCE_S", 4.0)
+    monkeypatch.setattr(pulls, "IDLE_TIMEOUT_S", 4.0)
     pull = Pull(broker=broker, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
     await publish(broker, SampleStatusChanged(version=1))
     await pull.next()

@@ -209,7 +209,7 @@ async def a_history(url: str) -> AsyncIterator[History]:
         folder = Path(name)
         nats = Nats(folder / "nats")
         nats.start()
-        broker = await connect_broker(nats.url, name="sample", beat_s=0.1, silence_s=1.0)
+        broker = await connect_broker(nats.url, name="sample", beat_s=0.1, idle_timeout_s=1.0)
         engine = connect(url, name="sample", pool_size=10)
         database = Database(
             engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event)

@@ -285,7 +285,7 @@ async def test_relay_starts_before_its_broker(
 ) -> None:
     """A relay that starts before its broker publishes as soon as the broker is there."""
     own_nats.stop()
-    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, silence_s=0.5)
+    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, idle_timeout_s=0.5)
     await placed(database)
     async with running(relay(database, broker)):
         assert await waiting(engine) == 1

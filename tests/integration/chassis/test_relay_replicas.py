@@ -119,14 +119,14 @@ async def test_session_timeout_of_a_relay_is_below_15_seconds(
     database: Database, broker: Broker
 ) -> None:
     """The test above has a session of 1 s; in a relay with a service's settings the database ends
-    it before 15 s of silence.
+    it before 15 s without an answer.
     """
     async with relay(database, broker)._session() as (connection, _):
-        silence = (
+        setting = (
             "select setting::int from pg_settings where name = 'idle_session_timeout' and unit ="
             " 'ms'"
         )
-        timeout_ms = (await connection.execute(text(silence))).scalar_one()
+        timeout_ms = (await connection.execute(text(setting))).scalar_one()
     assert 0 < timeout_ms < 15_000  # 0 would be no limit
 
 

@@ -35,7 +35,7 @@ from tests.sample.relaying import (
     waiting,
 )
 from tests.sample.store import idempotency_keys, outbox
-from tests.sample.writes import count, placed, someone_waits
+from tests.sample.writes import count, placed, query_waits
 from tests.support import Eventually
 
 # Of this database alone: the server serves other tests at the same time.
@@ -161,7 +161,7 @@ SLOW = (
 @pytest.fixture
 async def hasty(database: Database, sample_url: str) -> AsyncIterator[Database]:
     """The same database, on connections whose statements time out after a tenth of a second."""
-    engine = connect(sample_url, silence_s=0.1, statement_timeout_s=0.1)
+    engine = connect(sample_url, idle_timeout_s=0.1, statement_timeout_s=0.1)
     yield Database(engine, idempotency_keys, database.outbox)
     await engine.dispose()
 
@@ -199,7 +199,7 @@ async def test_outbox_counts_outlast_the_statement_timeout(
         async with engine.connect() as connection:
             await connection.execute(text("lock table outbox in access exclusive mode"))
             looking = asyncio.create_task(look())
-            await eventually(lambda: someone_waits(engine))
+            await eventually(lambda: query_waits(engine))
             # the time itself must pass
             await connection.execute(text("select pg_sleep(0.3)"))
         answers.append(await looking)
@@ -225,7 +225,7 @@ async def test_interrupted_republication_is_done_by_its_repeat(
         for statement in SLOW:
             await connection.execute(text(statement.replace("pg_sleep(0.5)", "pg_sleep(30)")))
     asking = asyncio.create_task(republish.again(all_, same))
-    await eventually(lambda: someone_waits(engine, "Timeout"))
+    await eventually(lambda: query_waits(engine, "Timeout"))
     async with engine.begin() as connection:
         await connection.execute(text(END_SESSION))
     with pytest.raises(Deferred):

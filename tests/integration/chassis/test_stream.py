@@ -158,7 +158,7 @@ async def test_refusal_of_the_stream_is_raised(broker: Broker) -> None:
     with pytest.raises(BadRequestError):
         await broker.publish("payments.x", b"", headers("a"), stream="ORDERS")
     with pytest.raises(NoStreamResponseError):
-        await broker.publish("nobody.x", b"", headers("b"), stream="ORDERS")
+        await broker.publish("foreign.x", b"", headers("b"), stream="ORDERS")
     with pytest.raises(MaxPayloadError):
         await broker.publish(SUBJECT, b"x" * MESSAGE_BYTES_MAX, headers("c"), stream="ORDERS")
 
@@ -199,7 +199,7 @@ async def test_broker_that_takes_too_little_is_reported(
     )
     own_nats.start()
     with structlog.testing.capture_logs() as logs:
-        small = await connect(own_nats.url, name="small", beat_s=0.05, silence_s=1.0)
+        small = await connect(own_nats.url, name="small", beat_s=0.05, idle_timeout_s=1.0)
     [entry] = [line for line in logs if "max_payload" in line]
     assert (entry["log_level"], entry["max_payload"], entry["needed"]) == (
         "error",
@@ -245,7 +245,7 @@ async def test_service_starts_without_its_broker(own_nats: Nats, eventually: Eve
     there.
     """
     own_nats.stop()
-    broker = await connect(own_nats.url, name="sample", beat_s=0.05, silence_s=0.2)
+    broker = await connect(own_nats.url, name="sample", beat_s=0.05, idle_timeout_s=0.2)
     assert not broker.answers
     assert not await works(broker)
     own_nats.start()
@@ -284,7 +284,7 @@ async def test_frozen_connection_is_replaced(
     """
     async with Proxy(own_nats.port).serving() as proxy:
         broker = await connect(
-            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, silence_s=0.5
+            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, idle_timeout_s=0.5
         )
         await ensure_streams(broker)
         old, generation = broker.client, broker.generation
@@ -384,7 +384,7 @@ async def test_slow_answer_leaves_the_client_reading(
 
     async with Proxy(own_nats.port).serving() as proxy:
         broker = await connect(
-            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.05, silence_s=5.0
+            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.05, idle_timeout_s=5.0
         )
         await ensure_streams(broker)
         client = broker.client

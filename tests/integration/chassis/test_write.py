@@ -35,8 +35,8 @@ from tests.sample.writes import (
     envelope,
     kinds,
     placed,
+    query_waits,
     reason,
-    someone_waits,
     status,
     write,
 )
@@ -241,7 +241,7 @@ async def test_clock_of_the_database_is_read_after_the_locks(
     async with engine.connect() as holder:
         await holder.execute(select(orders).with_for_update())
         waiting = asyncio.create_task(write(database, envelope(ConfirmPayment(), order)))
-        await eventually(lambda: someone_waits(engine))
+        await eventually(lambda: query_waits(engine))
         released: datetime = (await holder.execute(select(func.clock_timestamp()))).scalar_one()
         await holder.rollback()
     await waiting

@@ -42,7 +42,7 @@ async def test_lost_connection_defers_the_whole_set(database: Database, sample_u
         "DEPENDENCY_UNAVAILABLE"
     ] * 3
     assert [status(o) for o in await write(database, *commands)] == ["confirmed"] * 3
-    nowhere = connect("postgresql://nobody@127.0.0.1:1/nothing")
+    nowhere = connect("postgresql://unknown@127.0.0.1:1/nothing")
     unreachable = Database(nowhere, idempotency_keys, database.outbox)
     assert [reason(o) for o in await write(unreachable, *commands)] == [
         "DEPENDENCY_UNAVAILABLE"
@@ -119,7 +119,7 @@ async def test_frozen_connection_defers_the_set(
     command = envelope(ConfirmPayment(), order)
     async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
         # healthy statements of a slow machine are not silent
-        through = connect(make_url(sample_url).set(port=proxy.port), silence_s=2.0)
+        through = connect(make_url(sample_url).set(port=proxy.port), idle_timeout_s=2.0)
 
         async def stranded(connection: AsyncConnection, *rest: Any) -> None:
             if answer == "of the commit":
@@ -247,7 +247,7 @@ async def test_read_of_an_unreachable_database_raises_deferred(database: Databas
     unchanged.
     """
     unreachable = Database(
-        connect("postgresql://nobody@127.0.0.1:1/nothing"), idempotency_keys, database.outbox
+        connect("postgresql://unknown@127.0.0.1:1/nothing"), idempotency_keys, database.outbox
     )
     with pytest.raises(Deferred) as away:
         async with unreachable.read():

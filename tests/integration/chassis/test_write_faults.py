@@ -34,9 +34,9 @@ from tests.sample.writes import (
     envelope,
     kinds,
     placed,
+    query_waits,
     reason,
     retried,
-    someone_waits,
     status,
     write,
 )
@@ -244,7 +244,7 @@ async def test_a_commit_is_shielded_from_cancellation(
     async with engine.connect() as holder:
         await holder.execute(text("select pg_advisory_xact_lock(1)"))
         task = asyncio.create_task(write(database, command, save=save))
-        await eventually(lambda: someone_waits(engine))
+        await eventually(lambda: query_waits(engine))
         for _ in range(2):
             task.cancel()
             # Before the commit the task ends, on a machine of any speed; during it the test can
@@ -273,7 +273,7 @@ async def test_commit_that_fails_during_cancellation_is_its_cause(
     async with engine.connect() as holder:
         await holder.execute(text("select pg_advisory_xact_lock(1)"))
         task = asyncio.create_task(write(database, create()))
-        await eventually(lambda: someone_waits(engine))
+        await eventually(lambda: query_waits(engine))
         task.cancel()
         others = (
             "select pg_terminate_backend(pid) from pg_stat_activity where datname ="

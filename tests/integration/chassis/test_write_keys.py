@@ -33,9 +33,9 @@ from tests.sample.writes import (
     envelope,
     kinds,
     placed,
+    query_waits,
     reason,
     repeats,
-    someone_waits,
     status,
     write,
 )
@@ -189,7 +189,7 @@ async def test_waiter_on_a_deleted_key_decides_for_itself(
     )
     await eventually(lambda: calls[early.key] == 1)
     second = asyncio.create_task(write(database, early, decide=decide))
-    await eventually(lambda: someone_waits(engine))
+    await eventually(lambda: query_waits(engine))
     waited.set()
     assert [reason((await t)[0]) for t in (first, second)] == ["PAYMENT_OUTSTANDING"] * 2
     assert calls[early.key] == 2

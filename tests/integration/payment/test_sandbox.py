@@ -219,7 +219,7 @@ async def test_unreachable_ledger_is_a_processor_without_answer() -> None:
     """The outcome is unknown and is looked up like any lost answer; the answer is no INTERNAL
     error.
     """
-    unreachable = Sandbox(Ledger(connect("postgresql://nobody@127.0.0.1:1/nothing")), bytes(32))
+    unreachable = Sandbox(Ledger(connect("postgresql://unknown@127.0.0.1:1/nothing")), bytes(32))
     request = charge()
     assert await ask(unreachable.authorize(request)) is TimeoutError
     with pytest.raises(TimeoutError):

@@ -109,7 +109,7 @@ async def test_each_cause_report_and_label_is_stored_once(
         old=Status.PENDING,
         new=Status.CREATED,
         reason="WHY",
-        actor="who",
+        actor="actor",
         cause="cause",
         time=NOON,
     )

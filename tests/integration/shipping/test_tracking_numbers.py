@@ -78,7 +78,7 @@ async def test_report_names_carrier_of_shared_number(
     )
     assert [event.carrier for event in tracked.tracking_events] == ["other"]
     with pytest.raises(NotFound):
-        await reported(shipping, "lost", carrier="nobody")
+        await reported(shipping, "lost", carrier="unknown")
 
 
 async def test_number_sold_twice_fails_second_label(

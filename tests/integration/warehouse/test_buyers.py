@@ -35,7 +35,7 @@ BUYERS, UNITS = 1_000, 100
 BASKETS = [("tea", "cup"), ("cup", "tea"), ("cup", "jam", "tea"), ("tea", "jam", "cup")]
 
 
-PATIENCE_S = 120.0  # for each buyer: the speed of the machine is not under test
+TIMEOUT_S = 120.0  # for each buyer: the speed of the machine is not under test
 
 
 async def buy(clients: Clients, basket: tuple[str, ...]) -> str:
@@ -43,7 +43,7 @@ async def buy(clients: Clients, basket: tuple[str, ...]) -> str:
     lines = [(sku, 1) for sku in basket]
     try:
         reserved = await ask(
-            clients.reservations.ReserveStock, reserve(*lines), timeout_s=PATIENCE_S
+            clients.reservations.ReserveStock, reserve(*lines), timeout_s=TIMEOUT_S
         )
     except Refused as refused:
         return refused.reason
@@ -67,7 +67,7 @@ async def replicas(engine: AsyncEngine) -> AsyncIterator[tuple[Clients, Clients]
                 engine.url,
                 pool_size=8,
                 max_overflow=0,
-                pool_timeout=PATIENCE_S,
+                pool_timeout=TIMEOUT_S,
                 isolation_level="READ COMMITTED",
             )
             stack.push_async_callback(own.dispose)
@@ -121,7 +121,7 @@ async def test_overlapping_batches_in_opposite_order(clients: Clients, engine: A
     baskets = [(("tea", 1), ("cup", 1)), (("cup", 1), ("tea", 1))]
     answers = await asyncio.gather(
         *(
-            ask(clients.reservations.ReserveStock, reserve(*baskets[n % 2]), timeout_s=PATIENCE_S)
+            ask(clients.reservations.ReserveStock, reserve(*baskets[n % 2]), timeout_s=TIMEOUT_S)
             for n in range(60)
         )
     )
@@ -132,7 +132,7 @@ async def test_overlapping_batches_in_opposite_order(clients: Clients, engine: A
         while True:
             # a confirmation has 5 s, as above: with the same request_id it is safe to repeat
             with suppress(Deferred):
-                return await ask(method, request, timeout_s=PATIENCE_S)
+                return await ask(method, request, timeout_s=TIMEOUT_S)
 
     for _ in range(6):
         random.shuffle(orders)

@@ -11,7 +11,7 @@ from warehouse_svc.app import Operations
 from warehouse_svc.tables import outbox, stock_levels
 
 
-async def test_events_of_stock_are_keyed_by_level_and_order(
+async def test_events_of_stock_are_ordered_by_level_and_order(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """A stock level's id is the key of its changes, and an order's id that of its reservations. An

@@ -39,10 +39,10 @@ def order_deciders(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_planted_revival_confirms_a_cancelled_order() -> None:
     """The order service takes the planted decider: without it, the order stays cancelled."""
     order = placed()
-    dead = after(order, cancel(order))
-    assert after(dead, pay(order)).status is Status.CANCELLED
+    cancelled = after(order, cancel(order))
+    assert after(cancelled, pay(order)).status is Status.CANCELLED
     BUGS["revived"].plant()
-    assert after(dead, pay(order)).status is Status.CONFIRMED
+    assert after(cancelled, pay(order)).status is Status.CONFIRMED
 
 
 @pytest.mark.usefixtures("order_deciders")

@@ -47,13 +47,13 @@ def test_request_envelope_takes_all_of_the_call() -> None:
     """Key, hash, claimed actor and note are those of the call; target, actor and cause are the
     service's.
     """
-    keyed = RequestContext(
+    context = RequestContext(
         key="/sample.v1.Bank/Deposit:r1",
         request_hash=b"digest",
         claimed_actor="staff:7f3a",
         note="by phone",
     )
-    made = Envelope.of_request(keyed, Deposit(5), target=TARGET, actor="cashier", cause="r1")
+    made = Envelope.of_request(context, Deposit(5), target=TARGET, actor="cashier", cause="r1")
     assert made == Envelope(
         key="/sample.v1.Bank/Deposit:r1",
         request_hash=b"digest",

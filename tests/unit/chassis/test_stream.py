@@ -24,7 +24,7 @@ def test_stream_holds_all_below_its_first_token(name: str, subjects: str) -> Non
     assert stream_of(subjects.replace(">", "sample.noted")) == name
 
 
-@pytest.mark.parametrize("subject", ["nobody.sample.noted", "ordersx.sample", "", "sample.orders"])
+@pytest.mark.parametrize("subject", ["foreign.sample.noted", "ordersx.sample", "", "sample.orders"])
 def test_subject_that_no_stream_holds_is_refused(subject: str) -> None:
     """A subject of any other token has no stream."""
     with pytest.raises(LookupError):

@@ -98,7 +98,9 @@ def test_weak_secret_is_refused_before_its_use(secret: str) -> None:
 @pytest.fixture
 def sandbox() -> Sandbox:
     """The sandbox over a database without any call."""
-    return Sandbox(Ledger(create_async_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")), KEY)
+    return Sandbox(
+        Ledger(create_async_engine("postgresql+psycopg://unknown@127.0.0.1:1/none")), KEY
+    )
 
 
 def entry(state: str, code: str | None = None) -> Entry:

@@ -377,7 +377,7 @@ def is_blank(fields: list[str] | None) -> bool:
     header=st.sampled_from([HEADER, HEADER.replace(",", ";"), f'"{HEADER}"'.replace(",", '","')]),
 )
 @example(lines=["\u2028"], header=HEADER)
-def test_every_row_is_accounted_for_whatever_the_file(lines: list[str], header: str) -> None:
+def test_every_row_is_accounted_for_in_any_file(lines: list[str], header: str) -> None:
     """Each row is in an order, in a return, or left with its reason. A line is at most one row; a
     line that is a row alone is one, and lines between two such are one at least, unless all of
     them are blank. Without quotes each line is a row, unless all its fields are blank.

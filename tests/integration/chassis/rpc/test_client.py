@@ -118,7 +118,7 @@ async def test_an_answer_outside_the_contract_is_a_defect(sample_stub: Any, samp
     """
 
     async def get(request: Any, context: Any) -> Any:
-        await context.abort(grpc.StatusCode.NOT_FOUND, "who are you?")
+        await context.abort(grpc.StatusCode.NOT_FOUND, "not yours")
 
     sample.GetThing = get  # type: ignore[method-assign]  # as another server answers
     async with serving(sample) as stranger, connect(f"127.0.0.1:{stranger.port}") as channel:
