@@ -40,6 +40,7 @@ from chassis.observe import telemetry
 from chassis.publish.marks import Marks, OutboxRow
 from chassis.publish.shards import Shards
 from chassis.publish.stream_rebuild import StreamRebuild
+from chassis.publish.survey import count_waiting, find_refused
 from chassis.values import crash_points
 from chassis.values.errors import Deferred
 from chassis.write.database import Database, connect
@@ -52,8 +53,6 @@ POLL_S = 1.0
 # a replica that appends wakes its own relay, but another replica may own the shard
 POLL_AMONG_OTHERS_S = 0.1
 MEASURE_S = 15.0
-COUNTED_MAX = 100_000  # of the events that wait
-NAMED_MAX = 20  # of the aggregates whose events the stream refuses
 REFUSAL_MAX = 200  # characters
 PAUSE_MAX_S = 1.0
 BLOCKED_MAX_S = 60.0
@@ -99,11 +98,8 @@ class Relay:
         bounds the events in flight. `positions` is the service's table of that name.
         """
         self._broker, self._stream, self._source = broker, stream, source
-        self._poll_s, self._batch, self._session_timeout_s = (
-            poll_s,
-            batch_size_max,
-            session_timeout_s,
-        )
+        self._poll_s, self._batch = poll_s, batch_size_max
+        self._session_timeout_s = session_timeout_s
         self._url, self._appended = database.engine.url, database.outbox.appended
         self._rebuild = StreamRebuild(
             outbox=database.outbox.table,
@@ -115,33 +111,22 @@ class Relay:
         # aggregate -> the time until which it is blocked, and the seconds of the next block
         self._blocked: dict[UUID, tuple[float, float]] = {}
         t = database.outbox.table.c
-        waiting = t.stream_seq.is_(None)
         columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS))
         mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
         free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
         # An id of an aggregate: the events from it on are held back.
         ends = unnest_rows(t.aggregate, t.id)
         held = exists().where(ends.c.aggregate == t.aggregate, ends.c.id <= t.id)
-        self._read = (
-            select(*columns).where(waiting, mine, free, ~held).order_by(t.id).limit(batch_size_max)
-        )
+        waiting = select(*columns).where(t.stream_seq.is_(None), mine, free, ~held)
+        self._read = waiting.order_by(t.id).limit(batch_size_max)
         self._last_marks = (
             select(t.aggregate, func.max(t.stream_seq).label("last_mark"))
             .where(t.aggregate == ends.c.aggregate, t.id < ends.c.id, t.stream_seq.is_not(None))
             .group_by(t.aggregate)
         )
         self._marks = Marks(database.outbox.table)
-        # The rows with the lowest ids, which are the oldest but for a moment. Not all rows: it is
-        # read over the connection that publishes them.
-        first = select(t.create_time).where(waiting).order_by(t.id).limit(COUNTED_MAX).subquery()
-        age = func.coalesce(
-            func.extract("epoch", func.clock_timestamp() - func.min(first.c.create_time)), 0
-        )
-        self._survey = select(func.count(), age).select_from(first)
-        since = func.extract("epoch", func.clock_timestamp() - t.create_time)
-        self._find_refused = (
-            select(t.aggregate, since).where(t.refusal.is_not(None)).order_by(t.id).limit(NAMED_MAX)
-        )
+        self._survey = count_waiting(database.outbox.table)
+        self._find_refused = find_refused(database.outbox.table)
         self._waiting = telemetry.reading(
             "outbox_waiting", "Events that wait to be published: counted up to 100 000", "stream"
         ).labels(stream)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from omctl.audit import money, orders, stock, streams
+from omctl.audit import money, orders, returned_units, stock, streams
 from omctl.audit.difference import Check, Difference
 from omctl.audit.facts import Facts, FactsReader, Gap
 
@@ -21,9 +21,9 @@ CHECKS: Final[Sequence[Check]] = (
     stock.held_for_ended_attempts,
     stock.lines,
     stock.allocations,
-    stock.returned,
-    stock.returned_and_shipped,
-    stock.recalled,
+    returned_units.returned,
+    returned_units.returned_and_shipped,
+    returned_units.recalled,
     money.payments,
     money.contradictions,
     money.charged_once,

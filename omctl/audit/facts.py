@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
@@ -126,7 +126,7 @@ class FactsReader:
 
     async def read(self) -> Facts:
         """Returns the facts as they now stand; `gaps` has those that a service did not return."""
-        reads = [*_lists(), *(each for name in self._channels for each in _ops_reads(name))]
+        reads = [*LISTS, *(each for name in self._channels for each in _ops_reads(name))]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._answer_or_gap(each)) for each in reads]
         gaps: list[Gap] = []
@@ -153,73 +153,72 @@ class FactsReader:
             return Gap(read.service, read.field, failure)
 
 
-def _lists() -> tuple[_Read, ...]:
-    """Returns the reads of one service each, with requests of their own."""
-    return (
-        _Read(
-            service="order",
-            field="orders",
-            stub=OrderServiceStub,
-            request=order_service_pb2.ListOrdersRequest(),
-            records="orders",
-        ),
-        _Read(
-            service="order",
-            field="returns",
-            stub=ReturnServiceStub,
-            request=return_service_pb2.ListReturnsRequest(),
-            records="returns",
-        ),
-        _Read(
-            service="warehouse",
-            field="levels",
-            stub=InventoryServiceStub,
-            request=inventory_service_pb2.ListStockLevelsRequest(),
-            records="stock_levels",
-        ),
-        _Read(
-            service="warehouse",
-            field="movements",
-            stub=InventoryServiceStub,
-            request=inventory_service_pb2.ListStockMovementsRequest(),
-            records="stock_movements",
-        ),
-        _Read(
-            service="warehouse",
-            field="reservations",
-            stub=ReservationServiceStub,
-            request=reservation_service_pb2.ListReservationsRequest(),
-            records="reservations",
-        ),
-        _Read(
-            service="payment",
-            field="payments",
-            stub=PaymentServiceStub,
-            request=payment_service_pb2.ListPaymentsRequest(),
-            records="payments",
-        ),
-        _Read(
-            service="payment",
-            field="refunds",
-            stub=PaymentServiceStub,
-            request=payment_service_pb2.ListRefundsRequest(),
-            records="refunds",
-        ),
-        _Read(
-            service="fulfillment",
-            field="fulfillments",
-            stub=FulfillmentServiceStub,
-            request=fulfillment_service_pb2.ListFulfillmentsRequest(),
-            records="fulfillments",
-        ),
-        _Read(
-            service="shipping",
-            field="shipments",
-            stub=ShippingServiceStub,
-            request=shipping_service_pb2.ListShipmentsRequest(),
-            records="shipments",
-        ),
-    )
+# The reads of one service each, with requests of their own.
+LISTS: Final[tuple[_Read, ...]] = (
+    _Read(
+        service="order",
+        field="orders",
+        stub=OrderServiceStub,
+        request=order_service_pb2.ListOrdersRequest(),
+        records="orders",
+    ),
+    _Read(
+        service="order",
+        field="returns",
+        stub=ReturnServiceStub,
+        request=return_service_pb2.ListReturnsRequest(),
+        records="returns",
+    ),
+    _Read(
+        service="warehouse",
+        field="levels",
+        stub=InventoryServiceStub,
+        request=inventory_service_pb2.ListStockLevelsRequest(),
+        records="stock_levels",
+    ),
+    _Read(
+        service="warehouse",
+        field="movements",
+        stub=InventoryServiceStub,
+        request=inventory_service_pb2.ListStockMovementsRequest(),
+        records="stock_movements",
+    ),
+    _Read(
+        service="warehouse",
+        field="reservations",
+        stub=ReservationServiceStub,
+        request=reservation_service_pb2.ListReservationsRequest(),
+        records="reservations",
+    ),
+    _Read(
+        service="payment",
+        field="payments",
+        stub=PaymentServiceStub,
+        request=payment_service_pb2.ListPaymentsRequest(),
+        records="payments",
+    ),
+    _Read(
+        service="payment",
+        field="refunds",
+        stub=PaymentServiceStub,
+        request=payment_service_pb2.ListRefundsRequest(),
+        records="refunds",
+    ),
+    _Read(
+        service="fulfillment",
+        field="fulfillments",
+        stub=FulfillmentServiceStub,
+        request=fulfillment_service_pb2.ListFulfillmentsRequest(),
+        records="fulfillments",
+    ),
+    _Read(
+        service="shipping",
+        field="shipments",
+        stub=ShippingServiceStub,
+        request=shipping_service_pb2.ListShipmentsRequest(),
+        records="shipments",
+    ),
+)
 
 
 def _ops_reads(service: str) -> tuple[_Read, ...]:

@@ -162,46 +162,51 @@ def amounts_of_paid_orders(facts: Facts, _stuck_after: timedelta) -> Differences
             ),
             None,
         )
-        subject = f"order {order.order_id}"
         if payment is None:
             yield Difference(
                 check="money.unpaid",
-                subject=subject,
+                subject=f"order {order.order_id}",
                 text="goes on without a captured payment",
                 repair=f"omctl order get {order.order_id}",
             )
-            continue
-        captured, costs = minor(payment.captured_amount), minor(order.total_amount)
-        because_of_order, refused = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
-        # A goodwill refund may have used the money that a cancellation would have refunded. Then no
-        # money is left to refund.
-        exhausted = (
-            minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
+        else:
+            yield from _amounts(order, payment, facts.refunds_of.get(payment.payment_id, ()))
+
+
+def _amounts(
+    order: order_pb2.Order, payment: payment_pb2.Payment, refunds: Sequence[payment_pb2.Refund]
+) -> Differences:
+    """Compares an order's amounts with those of the payment of its attempt."""
+    subject = f"order {order.order_id}"
+    captured, costs = minor(payment.captured_amount), minor(order.total_amount)
+    because_of_order, refused = _because_of_order(refunds)
+    # A goodwill refund may have used the money that a cancellation would have refunded. Then no
+    # money is left to refund.
+    exhausted = minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
+    if captured - because_of_order != costs and not (
+        exhausted and captured - because_of_order > costs
+    ):
+        text = (
+            f"costs {costs}, and {captured} − {because_of_order} minor units were captured and"
+            " refunded"
         )
-        if captured - because_of_order != costs and not (
-            exhausted and captured - because_of_order > costs
-        ):
-            text = (
-                f"costs {costs}, and {captured} − {because_of_order} minor units were captured and"
-                " refunded"
-            )
-            yield Difference(
-                check="money.owed",
-                subject=subject,
-                text=text,
-                repair=_settle(payment, captured - because_of_order - costs, refused),
-            )
-        if minor(order.refunded_amount) != minor(payment.refunded_amount):
-            text = (
-                f"says {minor(order.refunded_amount)} refunded, its payment"
-                f" {minor(payment.refunded_amount)}"
-            )
-            yield Difference(
-                check="money.refunded",
-                subject=subject,
-                text=text,
-                repair=republish("payment", order.order_id),
-            )
+        yield Difference(
+            check="money.owed",
+            subject=subject,
+            text=text,
+            repair=_settle(payment, captured - because_of_order - costs, refused),
+        )
+    if minor(order.refunded_amount) != minor(payment.refunded_amount):
+        text = (
+            f"says {minor(order.refunded_amount)} refunded, its payment"
+            f" {minor(payment.refunded_amount)}"
+        )
+        yield Difference(
+            check="money.refunded",
+            subject=subject,
+            text=text,
+            repair=republish("payment", order.order_id),
+        )
 
 
 @check("returns", "refunds", rules=("return.money",))

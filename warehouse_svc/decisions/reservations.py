@@ -1,6 +1,5 @@
-"""Changes of reservations by checkouts, by events of the order and by the expiry worker.
-
-All reservations of an attempt change together.
+"""Changes of reservations by checkouts, by events of the order and by the expiry worker. All
+reservations of an attempt change together.
 """
 
 from collections.abc import Sequence

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.broker.stream import Broker
 from chassis.publish import relay as relaying
+from chassis.publish import survey
 from chassis.write.database import Database
 from chassis.write.tables import SHARDS
 from tests.sample.relaying import (
@@ -56,7 +57,7 @@ async def test_long_backlog_is_measured_by_its_first_rows(
     """The relay reads no more waiting rows than the metric's text says, and the oldest is among
     them.
     """
-    monkeypatch.setattr(relaying, "COUNTED_MAX", 50)
+    monkeypatch.setattr(survey, "COUNTED_MAX", 50)
     rows = (
         "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
         " payload, stream_seq) select clock_timestamp() - interval '2 hours' + i * interval '1"
