@@ -50,12 +50,12 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The order service, until the block is left."""
     async with service_context(
         config, tables, stream_name="ORDERS", encode=events_out.outgoing_event
-    ) as ground:
-        warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
-        operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
-        ground.tasks.start("watches", operations.reading.watches.run())
-        ground.work(config.expiry_interval_s, operations.cancellation.expire_orders, "expiry")
-        ground.work(
+    ) as context:
+        warehouse = Warehouse(await context.channel(config.warehouse_address, Breaker("warehouse")))
+        operations = Operations(context.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
+        context.tasks.start("watches", operations.reading.watches.run())
+        context.work(config.expiry_interval_s, operations.cancellation.expire_orders, "expiry")
+        context.work(
             COMMIT_PENDING_COUNT_INTERVAL_S,
             operations.payments.count_commit_pending,
             "pending commit count",
@@ -66,5 +66,5 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             partial(add_ReturnServiceServicer_to_server, ReturnService(operations.returns)),
         ]
         consumers = Consumers(operations.payments, operations.writer)
-        await ground.open(services, consumers.handlers)
-        yield ground.tasks
+        await context.open(services, consumers.handlers)
+        yield context.tasks

@@ -179,7 +179,7 @@ STATUS_BY_FULFILLMENT_STATE: dict[FulfillmentState, Status | None] = {
 
 # The goods of a fulfilment in one of these states have left its warehouse.
 SHIPPED_STATES = frozenset({FulfillmentState.SHIPPED, FulfillmentState.COMPLETED})
-# Of an attempt of which nothing was captured.
+# Where `captured` is 0: CAPTURED is then the payment of an order that costs nothing.
 PAYMENT_STATUS_BY_OUTCOME = {
     PaymentOutcome.NONE: PaymentStatus.PENDING,
     PaymentOutcome.CAPTURED: PaymentStatus.COMPLETED,

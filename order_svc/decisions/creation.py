@@ -50,6 +50,7 @@ def check(checkout: Checkout) -> None:
 
 
 def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided:
+    """Returns a new pending order with its reserved stock."""
     if order:
         return Decision(order)  # an earlier try placed it, whose idempotency key was deleted
     checkout = command.checkout

@@ -83,6 +83,7 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
 
 
 def fail(order: Order, command: FailPayment, context: Context) -> Decided:
+    """Cancels a pending order whose payment has finally failed."""
     if order.status is not Status.PENDING:
         return Decision(order)
     failed = replace(order, payment_outcome=PaymentOutcome.DECLINED, expire_time=None)

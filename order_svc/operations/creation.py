@@ -24,7 +24,7 @@ from order_svc.peers import Warehouse
 from order_svc.store.workspace import holder_of_reference, order_of_checkout
 
 # The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
-# A repeat reserves with the same time.
+# A constant, so that the reserve request of a repeat has the same hash.
 RESERVATION_TTL = PAYMENT_WINDOW + timedelta(minutes=5)
 
 
@@ -67,7 +67,7 @@ class CreationOperations:
         crash_points.point("order.reserved")
         placing = replace(command, allocations=allocations)
         [outcome] = await self.writer.write([replace(envelope, target=order_id, command=placing)])
-        # A reused id stands for an order that has this reservation.
+        # KeyReused: an order with this request_id exists, and keeps the reservation.
         if isinstance(outcome, Failure) and not isinstance(outcome, KeyReused):
             try:
                 # The write also fails where another order has taken the reference meanwhile.

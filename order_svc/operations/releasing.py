@@ -1,6 +1,6 @@
-"""Releases at once the stock of orders that have ended. Where the warehouse cannot be reached, it
-releases the stock when it consumes the order's event. The stock of an order that was not placed has
-no event: it is released when its reservation expires.
+"""Releases at once the stock of orders that have ended. A warehouse that cannot be reached releases
+the stock later, when it consumes the order's event. The stock of an order that was not placed
+has no event: it is released when its reservation expires.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from order_svc.lifecycle import Status
 from order_svc.model.records import Order
 from order_svc.peers import Warehouse
 
-BACK_OFF_S = (0.1, 0.2)  # between three attempts; gRPC's own retry is off for these methods
+BACK_OFF_S = (0.1, 0.2)  # between three tries; gRPC's own retry is off for these methods
 MARGIN_S = 0.1  # what is kept of the caller's time: a cancellation that is decided is answered
 _log = structlog.get_logger(__name__)
 
 
 class StockReleaser:
-    """Three attempts for each set of orders, fewer where the caller's time is over. What still
+    """Three tries for each set of orders, fewer where the caller's time is over. What still
     fails is counted, and no cancellation fails.
     """
 

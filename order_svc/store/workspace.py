@@ -136,7 +136,7 @@ async def lock_orders(
 ) -> Workspace[Order]:
     """Loads and locks the orders that are targets.
 
-    An order that a checkout has already become is named by the checkout's target too.
+    Where a checkout is an order already, the target of its command also names that order.
     """
     parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
     placing = {
