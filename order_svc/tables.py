@@ -59,7 +59,7 @@ orders = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("number", Text, nullable=False, unique=True),
-    Column("checkout", Text, nullable=False, unique=True),
+    Column("checkout_key", Text, nullable=False, unique=True),
     Column("customer_id", Text),
     Column("external_reference", Text),
     Column("status", status, nullable=False),

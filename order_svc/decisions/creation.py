@@ -59,7 +59,7 @@ def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided
         **checkout.terms(),
         id=context.target,
         number=order_number(context.target),
-        checkout=command.checkout_key,
+        checkout_key=command.checkout_key,
         status=Status.PENDING,
         reason=Reason.ORDER_PLACED,
         attempt=1,

@@ -210,8 +210,8 @@ class OrderTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order(OrderTerms):
-    """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the
-    request that placed it.
+    """An order as it stands. Amounts are minor units of `currency`; `checkout_key` is the key of
+    the request that placed it.
 
     `payment_outcome`, `commit`, `captured` and `refunded` are this attempt's; `late_events` are the
     first LATE_EVENTS_SHOWN after its end.
@@ -219,7 +219,7 @@ class Order(OrderTerms):
 
     id: UUID
     number: str
-    checkout: str
+    checkout_key: str
     status: Status
     reason: str
     attempt: int

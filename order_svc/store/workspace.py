@@ -73,7 +73,7 @@ CHANGING = (
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
 lock_by_id = lock.where(is_any_of(orders.c.id))
-lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout)))
+lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout_key)))
 read_by_id = select(orders).where(is_any_of(orders.c.id)).order_by(orders.c.id)
 read_pending = read_by_id.where(orders.c.status == Status.PENDING)
 read_holder = select(orders.c.id).where(
@@ -82,7 +82,7 @@ read_holder = select(orders.c.id).where(
     orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
     orders.c.external_reference == bindparam("external_reference"),
 )
-read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
+read_by_checkout = select(orders.c.id).where(orders.c.checkout_key == bindparam("checkout_key"))
 read_lines = (
     select(lines).where(is_any_of(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
 )
@@ -145,11 +145,11 @@ async def lock_orders(
         if isinstance(each.command, PlaceOrder)
     }
     if placing:
-        parameters |= column_arrays(checkout=placing)
+        parameters |= column_arrays(checkout_key=placing)
     found = await _load_orders(connection, lock_by_checkout if placing else lock_by_id, parameters)
     return Workspace(
         {o.id: o for o in found},
-        {placing[o.checkout]: o.id for o in found if o.checkout in placing},
+        {placing[o.checkout_key]: o.id for o in found if o.checkout_key in placing},
     )
 
 
@@ -163,7 +163,8 @@ async def save_orders(
 
     New orders are sorted by their natural key: two sets with the same keys cannot deadlock.
     """
-    created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
+    new = (order for id, order in after.items() if id not in before)
+    created = sorted(new, key=attrgetter("checkout_key"))
     changed = [o for id, o in after.items() if id in before]
     if created:
         await _insert_orders(connection, created)
@@ -237,9 +238,10 @@ async def find_pending_orders(
     return {row.id: ORDER.record(row, lines=tuple(lines_of[row.id])) for row in rows}
 
 
-async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
-    """Returns the id of the order that this checkout has already become."""
-    return (await connection.execute(read_by_checkout, {"checkout": checkout})).scalar_one_or_none()
+async def order_of_checkout(connection: AsyncConnection, checkout_key: str) -> UUID | None:
+    """Returns the id of the order that a checkout with this key has become, or None."""
+    rows = await connection.execute(read_by_checkout, {"checkout_key": checkout_key})
+    return rows.scalar_one_or_none()
 
 
 async def holder_of_reference(

@@ -61,7 +61,7 @@ class Orders:
     async def lock_orders(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
     ) -> Workspace[Order]:
-        by_checkout = {order.checkout: order.id for order in self.orders.values()}
+        by_checkout = {order.checkout_key: order.id for order in self.orders.values()}
         names = {
             each.target: by_checkout[each.command.checkout_key]
             for each in envelopes
@@ -83,10 +83,8 @@ class Orders:
         }
         self.history += steps
 
-    async def order_of_checkout(self, _: None, checkout: str) -> UUID | None:
-        return next(
-            (order.id for order in self.orders.values() if order.checkout == checkout), None
-        )
+    async def order_of_checkout(self, _: None, checkout_key: str) -> UUID | None:
+        return next((o.id for o in self.orders.values() if o.checkout_key == checkout_key), None)
 
     async def find_orders(self, _: None, ids: Collection[UUID]) -> dict[UUID, Order]:
         return {id: self.orders[id] for id in ids if id in self.orders}

@@ -37,7 +37,7 @@ CREATE TYPE return_status AS ENUM (
 CREATE TABLE orders (
     id uuid CONSTRAINT orders_pkey PRIMARY KEY,
     number text NOT NULL CONSTRAINT orders_number_key UNIQUE,
-    checkout text NOT NULL CONSTRAINT orders_checkout_key UNIQUE,
+    checkout_key text NOT NULL CONSTRAINT orders_checkout_key_key UNIQUE,
     customer_id text,
     external_reference text,
     status order_status NOT NULL,

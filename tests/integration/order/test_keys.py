@@ -71,7 +71,7 @@ async def test_requests_about_orders_are_stored_under_their_keys(
         key = f"/ordermesh.order.v1.OrderService/{method}:{request.request_id}"
         target = UUID(request.order_id) if request is not create else order.id
         assert await stored(engine, key) == {(key, request_context(request).request_hash, target)}
-    assert order.checkout == request_context(create).key
+    assert order.checkout_key == request_context(create).key
     assert requests["RetryOrder"].order_id == str(again.id)
 
 

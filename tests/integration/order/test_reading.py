@@ -146,7 +146,7 @@ async def copies(engine: AsyncEngine, order_id: str, number: int) -> list[str]:
         ):
             table = tables.metadata.tables[name]
             new: dict[str, Any] = {own: cast(bindparam("id"), Uuid)} | (
-                {"number": bindparam("id"), "checkout": bindparam("id")} if own == "id" else {}
+                {"number": bindparam("id"), "checkout_key": bindparam("id")} if own == "id" else {}
             )
             columns = [new.get(column.name, column).label(column.name) for column in table.c]
             copied = select(*columns).where(table.c[own] == UUID(order_id))
