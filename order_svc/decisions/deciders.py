@@ -12,7 +12,7 @@ from order_svc.decisions.fulfillment import (
     apply_shipment_outcome,
 )
 from order_svc.decisions.inspection import inspect, refund_without_goods
-from order_svc.decisions.payments import apply_reservation, confirm, fail
+from order_svc.decisions.payments import apply_reservation, cancel_unpaid, confirm
 from order_svc.decisions.recalls import with_recalls
 from order_svc.decisions.refunds import apply_refund
 from order_svc.decisions.returns import create, move, receive
@@ -45,7 +45,7 @@ DECIDERS: Final[Mapping[type[Any], OrderDecider]] = {
     CancelItems: with_recalls(of_order(cancel_items)),
     ExpireOrder: of_order(expire),
     ConfirmPayment: of_order(confirm),
-    FailPayment: of_order(fail),
+    FailPayment: of_order(cancel_unpaid),
     ApplyReservation: with_recalls(of_order(apply_reservation)),
     ApplyRefund: of_order(apply_refund),
     ApplyFulfillmentStatus: with_recalls(of_order(apply_fulfillment_status)),

@@ -18,7 +18,6 @@ from order_svc.lifecycle import (
     MOVES,
     Commit,
     PaymentOutcome,
-    PaymentStatus,
     Reason,
     Status,
     StockStatus,
@@ -43,15 +42,14 @@ def accepts(order: Order, captured: Money) -> bool:
 def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
     """Confirms a paid order, or fails it where the warehouse refuses its stock for good.
 
-    The payment of a cancelled order is a late event; the payment service refunds the money.
+    The first confirmation of a cancelled order is a late event, also where its refund was reported
+    before it; the payment service refunds the money.
     """
-    if order.status is Status.CANCELLED and (
-        command.captured.minor > order.captured or order.payment is PaymentStatus.CANCELLED
-    ):
-        captured = max(order.captured, command.captured.minor)
-        return record_late_event(
-            replace(order, captured=captured), Reason.PAYMENT_CONFIRMED, context
-        )
+    outcome = PaymentOutcome.NOT_REQUIRED if command.not_required else PaymentOutcome.CAPTURED
+    captured = max(order.captured, command.captured.minor)
+    paid = replace(order, captured=captured, payment_outcome=outcome, expire_time=None)
+    if order.status is Status.CANCELLED and order.payment_outcome is not outcome:
+        return record_late_event(paid, Reason.PAYMENT_CONFIRMED, context)
     if order.status is not Status.PENDING:
         return Decision(order)  # an earlier event has confirmed it
     # Units may have been cancelled while the payment was on its way: what is too much, payment
@@ -62,14 +60,6 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
             f"The order costs {order.money(order.total)}, and {command.captured} was captured.",
             expected=str(order.money(order.total)),
         )
-    paid = replace(
-        order,
-        captured=max(order.captured, command.captured.minor),
-        payment_outcome=PaymentOutcome.NOT_REQUIRED
-        if command.not_required
-        else PaymentOutcome.CAPTURED,
-        expire_time=None,
-    )
     if isinstance(command.stock, Unavailable):
         refused = replace(paid, commit=Commit.REFUSED)
         return advance(refused, (Status.FAILED,), command.stock.reason, context)
@@ -82,7 +72,7 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
     return advance(confirmed, (Status.CONFIRMED,), Reason.PAYMENT_CONFIRMED, context)
 
 
-def fail(order: Order, command: FailPayment, context: Context) -> Decided:
+def cancel_unpaid(order: Order, command: FailPayment, context: Context) -> Decided:
     """Cancels a pending order whose payment has finally failed."""
     if order.status is not Status.PENDING:
         return Decision(order)
@@ -91,11 +81,12 @@ def fail(order: Order, command: FailPayment, context: Context) -> Decided:
 
 
 def apply_reservation(order: Order, command: ApplyReservation, context: Context) -> Decided:
-    """Settles a pending commit: the warehouse has committed the stock, or refuses for good. For a
-    cancelled order: its units are back on the shelf.
+    """Applies the warehouse's answer to a commit: the stock is committed, or refused for good. For
+    a cancelled order: its units are back on the shelf.
 
-    A pending order stores the allocations only: the answer to the commit may be lost by the time
-    that the payment is confirmed.
+    A refusal cancels the order, which is confirmed here; `confirm` fails a pending one, which can
+    be tried again. A pending order stores the allocations only: the answer to the commit may be
+    lost by the time that the payment is confirmed.
     """
     if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
         return Decision(replace(order, commit=Commit.FREED, update_time=context.time))

@@ -85,23 +85,31 @@ def test_free_order_is_never_refunded() -> None:
     assert after(free, refund(free, 0, captured=0)) is free
 
 
-def test_late_payment_of_a_cancelled_order_is_a_late_event() -> None:
-    """A capture after the cancellation: the order stays cancelled, and is paid, then refunded."""
+@pytest.mark.parametrize("refund_first", [False, True])
+def test_late_payment_of_a_cancelled_order_is_a_late_event(refund_first: bool) -> None:
+    """A capture after the cancellation: the order stays cancelled, and is paid, then refunded. Its
+    history has the capture once, whichever event comes first and however often.
+    """
     order = at(Status.PENDING)
     cancelled = after(order, cancel(order))
     assert cancelled.payment is PaymentStatus.CANCELLED
-    late = after(cancelled, pay(order))
-    assert (late.payment, late.captured, [event.reason for event in late.late_events]) == (
-        PaymentStatus.COMPLETED,
-        order.total,
-        ["PAYMENT_CONFIRMED"],
-    )
-    back = after(late, refund(late, late.captured))
-    assert (back.payment, back.status, back.version) == (
-        PaymentStatus.REFUNDED,
-        Status.CANCELLED,
-        cancelled.version,
-    )
+    events = [pay(order), refund(order, order.total)]
+    late = after(cancelled, *(reversed(events) if refund_first else events))
+    repeated = after(late, pay(order), refund(order, order.total))
+    for changed_order in (late, repeated):
+        assert (changed_order.captured, changed_order.payment, changed_order.status) == (
+            order.total,
+            PaymentStatus.REFUNDED,
+            Status.CANCELLED,
+        )
+        assert [event.reason for event in changed_order.late_events] == ["PAYMENT_CONFIRMED"]
+        assert changed_order.version == cancelled.version
+
+
+def test_late_payment_of_a_cancelled_order_completes_its_payment() -> None:
+    """Until its refund, the payment axis of the cancelled order is completed."""
+    order = at(Status.PENDING)
+    assert after(order, cancel(order), pay(order)).payment is PaymentStatus.COMPLETED
 
 
 def test_refund_of_a_failed_order_sets_its_payment_axis() -> None:
