@@ -20,14 +20,14 @@ NOT_FULLY_SHIPPED = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSI
 
 
 def cancel(order: Order, command: CancelOrder, context: Context) -> Decided:
-    """The whole order, unless any of it was delivered. What has left is recalled."""
+    """Cancels the whole order, unless any of it was delivered. What has left is recalled."""
     check_cancellation(order, command, possible=cancellable(order))
     return cancel_order(order, command.reason, context)
 
 
 def cancel_items(order: Order, command: CancelItems, context: Context) -> Decided:
-    """Some units that are not with a carrier, all lines or none; those that were sourced last
-    first.
+    """Cancels units that are not with a carrier: those of all given lines, or none. The units that
+    were sourced last are cancelled first.
     """
     check_cancellation(order, command, possible=may_have_unshipped_units(order))
     shipped_warehouses = frozenset(

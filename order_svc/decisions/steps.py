@@ -68,6 +68,7 @@ def advance(order: Order, path: tuple[Status, ...], reason: str, context: Contex
     """Takes the steps of the path: each is one row of history, one version and one event."""
     history, events = [], []
     for new in path:
+        # an order with version 0 is being placed: its first step has no old status
         old = order.status if order.version else None
         if old and new not in MOVES[old]:
             raise illegal(f"An order that is {old} cannot become {new}.", old, MOVES[old])
