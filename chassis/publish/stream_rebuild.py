@@ -38,7 +38,7 @@ from chassis.publish.stream_comparison import NO_END, Comparison, Page, suspect_
 from chassis.publish.stream_contents import Bounds, Entry, event_id_of
 from chassis.write.outbox import shard_of
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of
+from chassis.write.tables import is_any_of, upsert_rows
 
 CHECK_S = 10.0
 PLACES_RATE = 5000  # a second: reading them costs about 0.1 ms each
@@ -112,10 +112,7 @@ class StreamRebuild:
         self._highest = select(func.max(outbox.c.stream_seq))
         self._positions = RecordRows(Position, positions.c, keys=["shard"])
         self._load = select(positions).where(is_any_of(positions.c.shard))
-        store = insert_rows(*positions.c)
-        self._store = store.on_conflict_do_update(
-            index_elements=[positions.c.shard], set_=dict(store.excluded)
-        )
+        self._store = upsert_rows(positions)
         self._unmarked = telemetry.counter(
             "outbox_republished_total",
             "Events that were published again after a loss",

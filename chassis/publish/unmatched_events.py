@@ -14,8 +14,8 @@ from uuid import UUID
 
 import structlog
 from nats.js.api import RawStreamMsg
-from sqlalchemy import func, insert
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.publish.marks import OutboxRow
@@ -69,7 +69,7 @@ class UnmatchedEvents:
             outbox=self._table, broker=broker, stream=stream, source=source
         )
         sequences = self._table.metadata.tables[EVENT_SEQUENCES]
-        count = upsert(sequences)
+        count = insert(sequences)
         highest = func.greatest(sequences.c.sequence, count.excluded.sequence)
         self._count = count.on_conflict_do_update(
             index_elements=["aggregate"], set_={"sequence": highest}

@@ -293,6 +293,15 @@ def insert_rows(*columns: Column[Any]) -> Insert:
     return insert(columns[0].table).from_select(list(columns), select(*unnest_rows(*columns).c))
 
 
+def upsert_rows(table: Table) -> Insert:
+    """Returns the statement that inserts rows that are parameters. A row whose primary key exists
+    replaces the stored one.
+    """
+    new = insert_rows(*table.c)
+    values = {each.name: new.excluded[each.name] for each in table.c if not each.primary_key}
+    return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
+
+
 def update_rows(*columns: Column[Any]) -> Update:
     """Returns the statement: update ... from rows that are parameters, each with the primary key
     of the row that it changes.

@@ -23,11 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import conditions, insert_rows, is_any_of
+from chassis.write.tables import conditions, insert_rows, is_any_of, upsert_rows
 from order_svc.model.filters import ReturnFilter
 from order_svc.model.records import Order
 from order_svc.model.returns import Return, ReturnLine, ReturnStep
-from order_svc.store.upsert import upsert_rows
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
 RETURN = RecordRows(Return, returns.c, loaded=["order_number", "currency", "lines"])

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows, upsert_rows
 from chassis.write.workspace import Workspace
 from order_svc.lifecycle import TERMINAL, Status
 from order_svc.model.commands import PlaceOrder
@@ -28,7 +28,6 @@ from order_svc.model.records import (
 )
 from order_svc.model.returns import ReturnStep
 from order_svc.store.returns import returns_of, save_returns_of
-from order_svc.store.upsert import upsert_rows
 from order_svc.tables import (
     REFERENCE_RELEASED,
     allocations,

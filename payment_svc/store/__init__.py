@@ -6,5 +6,4 @@ payments.py    payments with their operations
 operations.py  operations at processors, and the contradictions of their outcomes
 refunds.py     refunds: operations, with columns of their payments
 history.py     the history of payments
-upsert.py      the statement that stores new and changed rows
 """

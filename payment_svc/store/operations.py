@@ -6,9 +6,8 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.write.rows import RecordRows
-from chassis.write.tables import is_any_of
+from chassis.write.tables import is_any_of, upsert_rows
 from payment_svc.model.records import Contradiction, Operation
-from payment_svc.store.upsert import upsert
 from payment_svc.tables import contradictions, operations, payments
 
 OPERATION = RecordRows(Operation, operations.c, keys=["payment_id"], loaded=["contradictions"])
@@ -41,8 +40,8 @@ read_due = (
 count_open_contradictions = (
     select(func.count()).select_from(contradictions).where(contradictions.c.resolve_time.is_(None))
 )
-save_operations = upsert(operations)
-save_contradictions = upsert(contradictions)
+save_operations = upsert_rows(operations)
+save_contradictions = upsert_rows(contradictions)
 
 
 async def order_of_operation(connection: AsyncConnection, operation_id: UUID) -> UUID | None:

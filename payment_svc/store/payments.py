@@ -12,11 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import conditions, is_any_of
+from chassis.write.tables import conditions, is_any_of, upsert_rows
 from payment_svc.model.filters import PaymentFilter
 from payment_svc.model.records import Operation, Payment
 from payment_svc.store.operations import CONTRADICTION, OPERATION, read_operations
-from payment_svc.store.upsert import upsert
 from payment_svc.tables import payments
 
 PAYMENT = RecordRows(
@@ -27,9 +26,7 @@ PAYMENT = RecordRows(
 )
 read_payments = select(payments).where(is_any_of(payments.c.order_id)).order_by(payments.c.id)
 read_payment = select(payments).where(payments.c.id == bindparam("payment_id"))
-
-
-save_payments = upsert(payments)
+save_payments = upsert_rows(payments)
 
 
 async def find_payment(connection: AsyncConnection, payment_id: UUID) -> Payment | None:

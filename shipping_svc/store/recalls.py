@@ -5,11 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.write.rows import column_arrays
-from chassis.write.tables import is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from shipping_svc.model.records import RecallOpened
 from shipping_svc.store.tries import start_due_tries
 from shipping_svc.tables import recall_tries
@@ -24,9 +23,7 @@ open_recall_columns = (
 read_recalls = select(*open_recall_columns).where(
     is_any_of(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None)
 )
-new_recalls = upsert(recall_tries).from_select(
-    list(recall_tries.c), select(*unnest_rows(*recall_tries.c).c)
-)
+new_recalls = insert_rows(*recall_tries.c)
 upsert_recalls = new_recalls.on_conflict_do_update(
     index_elements=list(recall_tries.primary_key),
     set_={
