@@ -62,7 +62,7 @@ class Writer(Generic[R]):
         outcomes: dict[str, Outcome[R]] = {}
         try:
             with write_in_progress():
-                await self._settle(
+                await self._write_set(
                     [once[key] for key in dict.fromkeys(each.key for each in envelopes)], outcomes
                 )
         except Deferred as away:
@@ -74,7 +74,7 @@ class Writer(Generic[R]):
             for each in envelopes
         ]
 
-    async def _settle(
+    async def _write_set(
         self, envelopes: Sequence[Envelope[Any]], outcomes: dict[str, Outcome[R]]
     ) -> None:
         """Adds the outcome of each envelope.
@@ -98,7 +98,7 @@ class Writer(Generic[R]):
             await asyncio.sleep(random.uniform(0, 0.01 * 2**pause))
         if len(envelopes) > 1 and fault is not ErrorClass.RACE:
             for each in envelopes:
-                await self._settle([each], outcomes)
+                await self._write_set([each], outcomes)
         else:
             outcomes |= {each.key: deferred_failure(fault) or Defect(failure) for each in envelopes}
 

@@ -69,7 +69,7 @@ def apply_fulfillment_status(
     )
     lines = tuple(limited_to_picklist(line, command) for line in order.lines)
     if command.state is not FulfillmentState.CANCELLED and lines != order.lines:
-        check_commit_settled(order)
+        check_commit_not_pending(order)
     decided = apply_update(order, updated, lines, (command.reason or reason, reason), context)
     units_lost = order.status is Status.REFUNDED and lines != order.lines
     return (
@@ -147,7 +147,7 @@ def apply_shipment(order: Order, command: ApplyShipment, context: Context) -> De
     )
     if updated == fulfillment:
         return Decision(order)
-    check_commit_settled(order)
+    check_commit_not_pending(order)
     decided = apply_update(order, updated, order.lines, (reason, reason), context)
     return with_late_event(order, decided, reason, context)
 
@@ -186,7 +186,7 @@ def apply_shipment_outcome(
     if command.outcome is None or fulfillment.outcome or fulfillment.deliver_time:
         reasons = (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN)
         return apply_update(order, updated, order.lines, reasons, context)
-    check_commit_settled(order)
+    check_commit_not_pending(order)
     updated = replace(
         updated,
         shipment_id=command.shipment_id,
@@ -236,9 +236,9 @@ def is_without_allocation(order: Order, command: ApplyFulfillmentStatus) -> bool
     )
 
 
-def check_commit_settled(order: Order) -> None:
-    """Raises Deferred for an event about units while the commit is pending: the stock may be
-    committed in another warehouse.
+def check_commit_not_pending(order: Order) -> None:
+    """Raises Deferred for an event about units while the commit of an open order is pending: the
+    stock may be committed in another warehouse.
     """
     if order.stock is StockStatus.COMMIT_PENDING and MOVES[order.status]:
         raise Deferred(

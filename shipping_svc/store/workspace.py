@@ -113,7 +113,7 @@ async def save_shipments(
         (s for id, s in after.items() if id not in before), key=attrgetter("fulfillment_id")
     )
     changed = [s for id, s in after.items() if id in before]
-    settled = [
+    no_longer_pending = [
         s.id
         for id, s in after.items()
         if id in before and before[id].status is Status.PENDING is not s.status
@@ -127,8 +127,8 @@ async def save_shipments(
     await _save_parcels(
         connection, created, [s for s in changed if s.parcels != before[s.id].parcels]
     )
-    if settled:
-        await connection.execute(delete_label_tries, column_arrays(shipment_id=settled))
+    if no_longer_pending:
+        await connection.execute(delete_label_tries, column_arrays(shipment_id=no_longer_pending))
     await _save_rows(connection, rows)
 
 

@@ -279,11 +279,11 @@ async def test_payments_without_effect_commit_no_stock(
     assert warehouse.asked_to_confirm == [[(order.id, 1)]]
 
 
-async def test_warehouse_event_settles_pending_commit(
+async def test_warehouse_event_completes_pending_commit(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
     """The order is confirmed with its commit pending, and is listed so; the warehouse's event
-    settles the commit.
+    completes the commit.
     """
     order = await place(orders, operations, "london")
     warehouse.away = True

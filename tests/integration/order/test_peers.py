@@ -95,7 +95,7 @@ async def test_warehouse_defect_leaves_the_commit_pending(
     whole: bool,
 ) -> None:
     """INTERNAL says nothing about the stock. The paid order is confirmed all the same, its commit
-    is settled later, and no event fails.
+    is completed later, and no event fails.
     """
     reservations.whole = whole
     order = await place(orders, operations, "london")

@@ -286,7 +286,7 @@ async def test_a_picklist_counts_once_its_stock_is_committed(
     assert await count(engine, idempotency_keys, movements) == before
 
 
-async def test_order_event_settles_pending_commit(
+async def test_order_event_completes_pending_commit(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """Units that no call has confirmed are committed, and the attempt's reservations are published;

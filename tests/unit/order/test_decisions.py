@@ -130,8 +130,8 @@ def test_unreachable_warehouse_leaves_the_commit_pending() -> None:
         StockStatus.COMMIT_PENDING,
     )
     assert after(commit_pending, commit(commit_pending, allocations={})) is commit_pending
-    settled = after(commit_pending, commit(commit_pending))
-    assert (settled.stock, settled.version) == (StockStatus.COMMITTED, commit_pending.version)
+    committed = after(commit_pending, commit(commit_pending))
+    assert (committed.stock, committed.version) == (StockStatus.COMMITTED, commit_pending.version)
 
 
 def test_commit_consumed_before_the_payment_is_not_pending() -> None:
@@ -148,21 +148,21 @@ def test_commit_elsewhere_replaces_the_expired_allocation() -> None:
     """A new reservation in another warehouse replaces the allocation that was never committed."""
     order = placed()
     commit_pending = after(order, pay(order, stock=CommitPending()))
-    settled = after(
+    committed = after(
         commit_pending, commit(commit_pending, allocations=elsewhere(commit_pending, "paris"))
     )
-    assert {a.warehouse_id for line in settled.lines for a in line.allocations} == {"paris"}
-    assert (settled.stock, settled.status) == (StockStatus.COMMITTED, Status.CONFIRMED)
+    assert {a.warehouse_id for line in committed.lines for a in line.allocations} == {"paris"}
+    assert (committed.stock, committed.status) == (StockStatus.COMMITTED, Status.CONFIRMED)
     assert {
-        fulfillment.warehouse_id: fulfillment.state for fulfillment in settled.fulfillments
+        fulfillment.warehouse_id: fulfillment.state for fulfillment in committed.fulfillments
     } == {
         "london": FulfillmentState.CANCELLED,
         "paris": FulfillmentState.EXPECTED,
     }
     late_commit = after(
-        settled,
-        fulfillment_status(settled, "london", FulfillmentState.PLANNING, 2),
-        fulfillment_status(settled, "london", FulfillmentState.CANCELLED, 3),
+        committed,
+        fulfillment_status(committed, "london", FulfillmentState.PLANNING, 2),
+        fulfillment_status(committed, "london", FulfillmentState.CANCELLED, 3),
     )
     assert after(late_commit, ship(late_commit, "paris", NOW)).status is Status.DELIVERED
 

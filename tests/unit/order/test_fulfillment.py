@@ -142,9 +142,9 @@ def test_fulfilment_committed_elsewhere_loses_no_units() -> None:
     )
     envelopes: list[Envelope[Any]] = [moved, ended]
     for several in permutations(envelopes):
-        settled = after(commit_pending, *several)
-        assert (settled.status, settled.stock) == (Status.CONFIRMED, StockStatus.COMMITTED)
-        assert units(settled) == [(0, 3, [("paris", 3, None)]), (0, 2, [("paris", 2, None)])]
+        committed = after(commit_pending, *several)
+        assert (committed.status, committed.stock) == (Status.CONFIRMED, StockStatus.COMMITTED)
+        assert units(committed) == [(0, 3, [("paris", 3, None)]), (0, 2, [("paris", 2, None)])]
 
 
 def test_commit_restores_no_cancelled_unit() -> None:
@@ -158,19 +158,19 @@ def test_commit_restores_no_cancelled_unit() -> None:
     split = (replace(first, quantity=3), replace(first, warehouse_id="paris", quantity=1))
     order = replace(order, lines=(replace(order.lines[0], allocations=split),))
     commit_pending = after(order, pay(order, stock=CommitPending()))
-    settled = after(
+    committed = after(
         commit_pending,
         fulfillment_status(
             commit_pending, "london", FulfillmentState.CANCELLED, 3, reason="CANCEL_REQUESTED"
         ),
         commit(order),
     )
-    assert units(settled) == [(3, 1, [("paris", 1, None)])]
+    assert units(committed) == [(3, 1, [("paris", 1, None)])]
     assert (
-        settled.stock,
+        committed.stock,
         [
             fulfillment.order_status
-            for fulfillment in settled.fulfillments
+            for fulfillment in committed.fulfillments
             if fulfillment.order_status
         ],
     ) == (
@@ -191,11 +191,13 @@ def test_surplus_commit_in_an_unknown_warehouse_is_ignored() -> None:
     order = after(order, cancel_items(order, {1: 1}))
     commit_pending = after(order, pay(order, stock=CommitPending()))
     anew = (replace(first, warehouse_id="london", quantity=1), replace(first, quantity=1))
-    settled = after(commit_pending, commit(commit_pending, allocations={1: anew}))
-    assert units(settled) == [(1, 1, [("paris", 1, None)])]
-    assert [fulfillment.warehouse_id for fulfillment in settled.fulfillments] == ["paris"]
+    committed = after(commit_pending, commit(commit_pending, allocations={1: anew}))
+    assert units(committed) == [(1, 1, [("paris", 1, None)])]
+    assert [fulfillment.warehouse_id for fulfillment in committed.fulfillments] == ["paris"]
     assert (
-        after(settled, works_on(settled, FulfillmentState.PICKING, 3, {1: 1}, at="paris")).status
+        after(
+            committed, works_on(committed, FulfillmentState.PICKING, 3, {1: 1}, at="paris")
+        ).status
         is Status.PROCESSING
     )
 
@@ -208,8 +210,8 @@ def test_fulfilment_of_units_lost_before_is_skipped() -> None:
     order = placed(None, "london", "paris")
     pending = after(order, cancel_items(order, {2: 2}))
     commit_pending = after(pending, pay(pending, stock=CommitPending()))
-    settled = after(commit_pending, commit(order))
-    assert [fulfillment.warehouse_id for fulfillment in settled.fulfillments] == ["london"]
+    committed = after(commit_pending, commit(order))
+    assert [fulfillment.warehouse_id for fulfillment in committed.fulfillments] == ["london"]
     stages = [
         (FulfillmentState.PENDING, 1),
         (FulfillmentState.PLANNING, 2),
@@ -222,14 +224,14 @@ def test_fulfilment_of_units_lost_before_is_skipped() -> None:
     for news in envelopes:
         with pytest.raises(Deferred):
             after(commit_pending, news)
-        assert after(settled, news) is settled
+        assert after(committed, news) is committed
     ended: list[Envelope[Any]] = [
         works_on(commit_pending, FulfillmentState.SHIPPED, 9, {2: 2}, at="paris"),
         ship(commit_pending, "paris"),
     ]
     for each in ended:
         with pytest.raises(Deferred):
-            after(settled, each)
+            after(committed, each)
 
 
 def test_cancelled_fulfilment_cancels_its_units() -> None:
