@@ -36,7 +36,7 @@ class Warehouse:
     def __init__(self, channel: Channel) -> None:
         self._stub = ReservationServiceStub(channel)
 
-    async def confirm_reservations(
+    async def commit(
         self, request_id: UUID, attempts: Sequence[OrderAttempt]
     ) -> dict[OrderAttempt, CommitAnswer]:
         """Commits the stock of the attempts, up to 500, each order once, in one call. Raises
@@ -54,10 +54,8 @@ class Warehouse:
         except Refused as refused:
             if not (half := halves(refused, len(attempts))):
                 raise
-            first = await self.confirm_reservations(uuid5(request_id, "first"), attempts[:half])
-            return first | await self.confirm_reservations(
-                uuid5(request_id, "second"), attempts[half:]
-            )
+            first = await self.commit(uuid5(request_id, "first"), attempts[:half])
+            return first | await self.commit(uuid5(request_id, "second"), attempts[half:])
         results = {UUID(result.order_id): result for result in response.results}
         return {
             each: _answer(results[each.order_id]) for each in attempts if each.order_id in results

@@ -52,7 +52,7 @@ class Warehouse:
         response = await ask(self._stub.ReserveStock, request)
         return UUID(response.order_id), allocations(response.reservations)
 
-    async def confirm(
+    async def commit(
         self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
     ) -> dict[UUID, CommitResult]:
         """Commits the stock of many orders' attempts in one call. An order that the
@@ -73,8 +73,8 @@ class Warehouse:
         except Refused as refused:
             if not (half := halves(refused, len(attempts))):
                 raise
-            first = await self.confirm(uuid5(request_id, "first"), attempts[:half])
-            return first | await self.confirm(uuid5(request_id, "second"), attempts[half:])
+            first = await self.commit(uuid5(request_id, "first"), attempts[:half])
+            return first | await self.commit(uuid5(request_id, "second"), attempts[half:])
         return {UUID(result.order_id): _commit_result(result) for result in response.results}
 
     async def release(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> set[UUID]:

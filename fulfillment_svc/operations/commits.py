@@ -27,7 +27,7 @@ from fulfillment_svc.store.fulfillments import find_commit_pending
 
 # As many orders as the warehouse takes in one call. More are planned with their commit pending, and
 # the worker asks for them.
-CONFIRM_MAX: Final = 500
+COMMIT_MAX: Final = 500
 FIRST: Final = UUID(int=0)
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ class CommitOperations:
             answers: Mapping[OrderAttempt, CommitAnswer] = {}
             try:
                 if not unreachable:
-                    answers = await confirm_attempts(
+                    answers = await commit_attempts(
                         self.warehouse, request_id, {each.key.order_attempt for each in page}
                     )
             except Deferred as deferred:
@@ -99,13 +99,13 @@ class CommitOperations:
             return await find_commit_pending(connection, after, self.commit_batch)
 
 
-async def confirm_attempts(
+async def commit_attempts(
     warehouse: Warehouse, request_id: UUID, attempts: Collection[OrderAttempt]
 ) -> dict[OrderAttempt, CommitAnswer]:
     """The warehouse's answers. An order lives in its last attempt, and is asked about once."""
     last = {each.order_id: each for each in sorted(attempts, key=attrgetter("attempt"))}
-    asked = list(last.values())[:CONFIRM_MAX]
-    return await warehouse.confirm_reservations(request_id, asked) if asked else {}
+    asked = list(last.values())[:COMMIT_MAX]
+    return await warehouse.commit(request_id, asked) if asked else {}
 
 
 def commit_envelopes(

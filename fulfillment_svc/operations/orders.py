@@ -30,7 +30,7 @@ from fulfillment_svc.model.records import (
     OrderFulfillments,
     RemainingUnits,
 )
-from fulfillment_svc.operations.commits import confirm_attempts
+from fulfillment_svc.operations.commits import commit_attempts
 from fulfillment_svc.peers import Warehouse
 from fulfillment_svc.store.fulfillments import find_keys
 from fulfillment_svc.store.orders import find_versions
@@ -59,7 +59,7 @@ class OrderOperations:
         """
         attempts = await self._attempts_to_commit(envelopes)
         try:
-            answers = await confirm_attempts(self.warehouse, uuid7(), attempts)
+            answers = await commit_attempts(self.warehouse, uuid7(), attempts)
         except (Deferred, Defect):
             # The warehouse may have committed the stock: the worker requests the commit again.
             answers = {}

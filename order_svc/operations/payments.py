@@ -70,7 +70,7 @@ class PaymentOperations:
             and order.attempt == each.command.attempt
             and accepts(order, each.command.captured)
         }
-        answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
+        answers = await self.warehouse.commit(uuid7(), sorted(waiting)) if waiting else {}
         crash_points.point("order.committed")
         asked = [
             each.with_command(

@@ -47,7 +47,7 @@ class FakeWarehouse(Warehouse):
     answers: dict[UUID, CommitResult] = field(default_factory=dict)
     reserved: dict[UUID, tuple[UUID, Allocations]] = field(default_factory=dict)
     ttls: list[timedelta] = field(default_factory=list)
-    asked_to_confirm: list[list[tuple[UUID, int]]] = field(default_factory=list)
+    asked_to_commit: list[list[tuple[UUID, int]]] = field(default_factory=list)
     asked_to_release: list[list[tuple[UUID, int]]] = field(default_factory=list)
 
     async def reserve(
@@ -73,10 +73,10 @@ class FakeWarehouse(Warehouse):
             self.reserved[request_id] = order_id, at
         return self.reserved[request_id]
 
-    async def confirm(
+    async def commit(
         self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
     ) -> dict[UUID, CommitResult]:
-        self.asked_to_confirm.append(list(attempts))
+        self.asked_to_commit.append(list(attempts))
         if self.away:
             return {}
         held = {order_id: Committed(at) for order_id, at in self.reserved.values()}

@@ -257,8 +257,8 @@ async def test_payments_of_many_orders_commit_in_one_call(
     assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [
         Status.CONFIRMED
     ] * 5
-    assert len(warehouse.asked_to_confirm) == 1
-    assert len(warehouse.asked_to_confirm[0]) == 5
+    assert len(warehouse.asked_to_commit) == 1
+    assert len(warehouse.asked_to_commit[0]) == 5
 
 
 async def test_payments_without_effect_commit_no_stock(
@@ -276,7 +276,7 @@ async def test_payments_without_effect_commit_no_stock(
     await orders.CancelOrder(cancelling, timeout=30)
     outcomes = await deliver(operations, [first, delivery(paid(order)), delivery(paid(cancelled))])
     assert all(isinstance(outcome, Done) for outcome in outcomes)
-    assert warehouse.asked_to_confirm == [[(order.id, 1)]]
+    assert warehouse.asked_to_commit == [[(order.id, 1)]]
 
 
 async def test_warehouse_event_completes_pending_commit(

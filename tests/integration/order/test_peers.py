@@ -105,13 +105,13 @@ async def test_warehouse_defect_leaves_the_commit_pending(
     assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.COMMIT_PENDING)
 
 
-async def test_batch_too_large_is_confirmed_in_parts(
+async def test_batch_too_large_is_committed_in_parts(
     connected: Operations, reservations: FailingReservations
 ) -> None:
     """Where the answer to five orders would be too large, smaller calls answer each of them."""
     reservations.whole, reservations.most = False, 2
     attempts = [(uuid4(), 1) for _ in range(5)]
-    answers = await connected.payments.warehouse.confirm(uuid4(), attempts)
+    answers = await connected.payments.warehouse.commit(uuid4(), attempts)
     assert set(answers) == {order_id for order_id, _ in attempts}
 
 

@@ -66,7 +66,7 @@ async def test_refused_event_stores_nothing_and_calls_no_peer(
     assert isinstance(outcome, Failure)
     assert outcome.reason == reason
     assert await contents(engine, tables.metadata) == before
-    assert warehouse.asked_to_confirm == [[(first.id, 1)]]
+    assert warehouse.asked_to_commit == [[(first.id, 1)]]
     assert warehouse.asked_to_release == []
 
 
@@ -82,4 +82,4 @@ async def test_second_payment_of_a_set_commits_no_stock(
     assert isinstance(done, Done)
     assert isinstance(failed, Failure)
     assert failed.reason == REUSED
-    assert warehouse.asked_to_confirm == [[(first.id, 1)]]
+    assert warehouse.asked_to_commit == [[(first.id, 1)]]
