@@ -6,12 +6,12 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Text, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Select, Text, and_, bindparam, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows, upsert_rows
+from chassis.write.tables import insert_rows, is_any_of, update_rows, upsert_rows
 from chassis.write.workspace import Workspace
 from order_svc.lifecycle import TERMINAL, Status
 from order_svc.model.commands import PlaceOrder
@@ -111,18 +111,8 @@ read_late = (
 insert_orders, insert_lines, insert_allocations, insert_history = (
     insert_rows(*t.c) for t in (orders, lines, allocations, history)
 )
-changed_orders = unnest_rows(*(orders.c[name] for name in CHANGING))
-update_orders = (
-    update(orders)
-    .values({n: changed_orders.c[n] for n in CHANGING[1:]})
-    .where(orders.c.id == changed_orders.c.id)
-)
-changed_lines = unnest_rows(lines.c.order_id, lines.c.number, lines.c.cancelled)
-update_lines = (
-    update(lines)
-    .values(cancelled=changed_lines.c.cancelled)
-    .where(lines.c.order_id == changed_lines.c.order_id, lines.c.number == changed_lines.c.number)
-)
+update_orders = update_rows(*(orders.c[name] for name in CHANGING))
+update_lines = update_rows(lines.c.order_id, lines.c.number, lines.c.cancelled)
 new_late = insert_rows(*late_events.c).on_conflict_do_nothing()
 drop_allocations = delete(allocations).where(is_any_of(allocations.c.order_id))
 save_fulfillments = upsert_rows(warehouse_fulfillments)

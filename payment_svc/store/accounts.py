@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.money import Money
 from chassis.write.rows import column_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of, update_rows
 from payment_svc.model.records import Account, Order, Payment
 from payment_svc.store.payments import load_payments, read_payments
 from payment_svc.tables import accounts
@@ -24,12 +24,7 @@ lock_accounts_by_id = (
 read_accounts = select(accounts).where(is_any_of(accounts.c.order_id))
 # An account that is new to two writes at once must fail in one of them: no upsert here.
 insert_accounts = insert_rows(*accounts.c)
-account_rows = unnest_rows(*accounts.c)
-update_accounts = (
-    update(accounts)
-    .values({each.name: each for each in account_rows.c if each.name != "order_id"})
-    .where(accounts.c.order_id == account_rows.c.order_id)
-)
+update_accounts = update_rows(*accounts.c)
 
 
 async def find_account(connection: AsyncConnection, order_id: UUID) -> Account | None:

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Uuid,
     or_,
     select,
-    update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,7 +27,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write import tables
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of, update_rows
 from chassis.write.workspace import Workspace
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, Status, Transition
@@ -76,12 +75,7 @@ lock_by_id = lock.where(is_any_of(orders.c.id))
 lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.reference)))
 insert_orders = insert_rows(*orders.c)
 insert_history = insert_rows(*history.c)
-changed_orders = unnest_rows(*(orders.c[name] for name in CHANGING))
-update_orders = (
-    update(orders)
-    .values({n: changed_orders.c[n] for n in CHANGING[1:]})
-    .where(orders.c.id == changed_orders.c.id)
-)
+update_orders = update_rows(*(orders.c[name] for name in CHANGING))
 
 
 async def lock_orders(
