@@ -51,7 +51,7 @@ FULFILLMENT = RecordRows(WarehouseFulfillment, warehouse_fulfillments.c, keys=["
 TRANSITION = RecordRows(Transition, history.c)
 LATE = RecordRows(LateEvent, late_events.c)
 RECIPIENT = RecordRows(Recipient, recipients.c, keys=["order_id"])
-CHANGING = (
+MUTABLE_COLUMNS = (
     "id",
     "status",
     "reason",
@@ -111,7 +111,7 @@ read_late = (
 insert_orders, insert_lines, insert_allocations, insert_history = (
     insert_rows(*t.c) for t in (orders, lines, allocations, history)
 )
-update_orders = update_rows(*(orders.c[name] for name in CHANGING))
+update_orders = update_rows(*(orders.c[name] for name in MUTABLE_COLUMNS))
 update_lines = update_rows(lines.c.order_id, lines.c.number, lines.c.cancelled)
 new_late = insert_rows(*late_events.c).on_conflict_do_nothing()
 drop_allocations = delete(allocations).where(is_any_of(allocations.c.order_id))
@@ -158,7 +158,7 @@ async def save_orders(
     if created:
         await _insert_orders(connection, created)
     if changed:
-        await connection.execute(update_orders, ORDER.arrays(changed, CHANGING))
+        await connection.execute(update_orders, ORDER.arrays(changed, MUTABLE_COLUMNS))
     await _save_lines(connection, created, before, changed)
     if fulfillments := [
         FULFILLMENT.row(fulfillment, order_id=o.id)

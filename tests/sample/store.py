@@ -68,14 +68,14 @@ history = Table(
 stored_versions = (tables.StoredVersion(orders.c.version, orders.c.id),)
 
 ORDER, TRANSITION = RecordRows(Order, orders.c), RecordRows(Transition, history.c)
-CHANGING = ("id", "status", "version", "deadline")
+MUTABLE_COLUMNS = ("id", "status", "version", "deadline")
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
 lock_by_id = lock.where(is_any_of(orders.c.id))
 lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.reference)))
 insert_orders = insert_rows(*orders.c)
 insert_history = insert_rows(*history.c)
-update_orders = update_rows(*(orders.c[name] for name in CHANGING))
+update_orders = update_rows(*(orders.c[name] for name in MUTABLE_COLUMNS))
 
 
 async def lock_orders(
@@ -113,7 +113,7 @@ async def save_orders(
     if created:
         await connection.execute(insert_orders, ORDER.arrays(created))
     if changed := [o for id_, o in after.items() if id_ in before]:
-        await connection.execute(update_orders, ORDER.arrays(changed, CHANGING))
+        await connection.execute(update_orders, ORDER.arrays(changed, MUTABLE_COLUMNS))
     await connection.execute(insert_history, TRANSITION.arrays(steps))
 
 
