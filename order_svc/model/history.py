@@ -12,9 +12,14 @@ S = TypeVar("S", bound=StrEnum)
 class Step(Generic[S]):
     """A row of a record's history: its version and status after the step.
 
-    `cause` is the id of the event that led to it. For a call it is the request_id (of an order's
-    step) or the key (of a return's step). `claimed_actor` and `note` are the call's, and None for
-    an event.
+    `cause` is what led to the step:
+
+    event                  its id
+    call of OrderService   its request_id
+    call of ReturnService  its idempotency key, `method:request_id`
+    expiry of an order     the idempotency key of that expiry
+
+    `claimed_actor` and `note` are those of a call, else None.
     """
 
     version: int

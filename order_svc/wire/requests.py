@@ -23,8 +23,11 @@ AMOUNTS = ("unit_price", "discount_amount", "tax_amount")
 
 
 def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
-    """Raises Invalid VALIDATION_FAILED for an amount that is not in the checkout's one currency,
-    or has a fraction of its minor unit, and for a unique external reference that is none.
+    """Returns the checkout of the request.
+
+    Raises Invalid VALIDATION_FAILED for an amount in another currency than the first item's, for
+    an amount with a fraction of the minor unit, and for `unique_external_reference` without an
+    external reference.
     """
     currency = request.items[0].unit_price.currency_code
     if request.unique_external_reference and not request.HasField("external_reference"):
@@ -98,9 +101,11 @@ def retry_order(
     return requested(of, UUID(request.order_id), request.request_id, command)
 
 
-def requested(of: RequestContext, order_id: UUID, cause: str, command: C) -> Envelope[C]:
-    """The envelope of a caller's request."""
-    return Envelope.of_request(of, command, target=order_id, actor="order", cause=cause)
+def requested(of: RequestContext, target: UUID, cause: str, command: C) -> Envelope[C]:
+    """Returns the envelope of a call. This service is the actor; the caller's claimed actor comes
+    from the context. See order_svc.model.history.Step for the cause.
+    """
+    return Envelope.of_request(of, command, target=target, actor="order", cause=cause)
 
 
 def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
