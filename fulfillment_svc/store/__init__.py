@@ -1,8 +1,8 @@
 """All the SQL, for sets, over one connection.
 
-workspace.py     the load and the save of a set of commands
-orders.py        the orders' rows, which a write locks, and their remaining units
-fulfillments.py  fulfilments with all their parts, and their history
+workspace.py     the fulfilments of orders: their lock, load and save for a set of commands
+orders.py        the table of orders: a row for each order, which a write locks, and remaining units
+fulfillments.py  whole fulfilments: their load with all their parts, save, lists and history
 picklists.py     the lines of fulfilments
 packages.py      packages and their items
 void_labels.py   the units in the parcels of void labels

@@ -1,4 +1,4 @@
-"""Fulfilments with all their parts, and their history."""
+"""Whole fulfilments: their load with all their parts, their save, their lists and their history."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,6 @@
-"""The rows of orders, which the writes of their fulfilments lock, with their remaining units."""
+"""The table `orders`: a row for each order, which a write of its fulfilments locks, and the order's
+remaining units.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

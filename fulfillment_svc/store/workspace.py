@@ -1,4 +1,6 @@
-"""The load and the save of a set of commands about the fulfilments of orders."""
+"""The fulfilments of orders, for a write: their lock and load for a set of commands, and their
+save. The statements are in the module of each part.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

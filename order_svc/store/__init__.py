@@ -1,6 +1,6 @@
 """All the SQL, for sets, over one connection.
 
-workspace.py  orders with all that belongs to them: their load, and the save of a set of commands
-orders.py     lists, history and recipients; the orders whose time is over
-returns.py    returns: their load and save under their orders' locks, and their lists
+workspace.py  whole orders: their lock, load and save for a set of commands, and unlocked loads
+orders.py     queries that load no whole order: ids, counts, update times, history, recipients
+returns.py    whole returns: their load, and their save with their orders; their lists and history
 """

@@ -1,4 +1,6 @@
-"""Reads of orders: lists, history, recipients, and the orders whose time is over."""
+"""Queries that load no whole order: ids for a list or for the expiry, counts, update times,
+history, recipients. Whole orders are in workspace.py.
+"""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -111,8 +113,11 @@ async def list_history(
 async def find_expired(
     connection: AsyncConnection, after: tuple[datetime, UUID] | None, most: int
 ) -> list[tuple[datetime, UUID]]:
-    """Orders whose time to pay is over, and since when, those after the given one, the longest
-    over first. Those that are just being written, or chosen, are left out.
+    """Returns the next expired orders, earliest first, `most` at most: each one's expire time and
+    id.
+
+    `after` is the last pair of the previous page; None returns the first page. An order that
+    another transaction has locked is skipped.
     """
     time, id = after or (EARLIEST, UUID(int=0))
     return [

@@ -1,5 +1,5 @@
-"""The SQL of returns, for sets, over one connection. They are written with their orders, under
-these orders' locks.
+"""Whole returns, their lists and their history. Returns are saved with their orders, under these
+orders' locks.
 """
 
 from collections import defaultdict

@@ -1,4 +1,6 @@
-"""Orders with all that belongs to them: their load, and the save of a set of commands."""
+"""Whole orders: a write locks and loads them here for a set of commands, and saves them after it.
+A read loads them without a lock. Queries that load no whole order are in orders.py.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -219,8 +221,8 @@ async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dic
 async def find_pending_orders(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Order]:
-    """Returns the pending ones of these orders by id, with their lines alone: what they cost is
-    known, not where their units are.
+    """Returns the pending ones of these orders by id, with their amounts and lines, without
+    allocations, fulfilments, returns and late events.
     """
     rows = list(await connection.execute(read_pending, column_arrays(id=ids)))
     lines_of = await _load_lines(connection, [row.id for row in rows], {})
@@ -236,8 +238,10 @@ async def order_of_checkout(connection: AsyncConnection, checkout_key: str) -> U
 async def holder_of_reference(
     connection: AsyncConnection, customer_id: str | None, external_reference: str
 ) -> UUID | None:
-    """Returns the id of the order that holds this reference alone, of the customer's that are
-    neither cancelled nor failed.
+    """Returns the id of the order that has this unique external reference, or None.
+
+    A reference is unique among the orders of one customer; the orders without a customer count as
+    one customer's. A cancelled or failed order releases its reference.
     """
     wanted = {"customer_id": customer_id, "external_reference": external_reference}
     return (await connection.execute(read_holder, wanted)).scalar_one_or_none()

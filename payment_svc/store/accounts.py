@@ -1,4 +1,4 @@
-"""Accounts of orders, with their payments."""
+"""The table of accounts: a row for each order, and the load of an account with its payments."""
 
 from collections import defaultdict
 from collections.abc import Iterable

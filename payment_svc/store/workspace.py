@@ -1,4 +1,4 @@
-"""The load and the save of a set of commands about accounts."""
+"""Whole accounts, for a write: their lock and load for a set of commands, and their save."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

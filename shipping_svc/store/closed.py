@@ -1,4 +1,4 @@
-"""Closed orders and cancelled fulfilments."""
+"""Closed orders and cancelled fulfilments: reads, and the lock, load and save for a write."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter

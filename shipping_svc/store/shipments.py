@@ -1,4 +1,4 @@
-"""Shipments with their parcels, and their history."""
+"""The tables of shipments, parcels and history: their statements, reads and lists."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

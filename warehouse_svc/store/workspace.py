@@ -1,4 +1,6 @@
-"""The load and the save of a set of commands."""
+"""The reservations and stock levels that a set of commands works on: their lock and load, and their
+save.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
