@@ -1,19 +1,8 @@
 """Composes a service: database, broker, relay, inbox, workers and server, ended in reverse order.
 
-This module has the order of starting and ending, the same for all five services. The rest is in
-each service's app.py:
-
-    @asynccontextmanager
-    async def running(config: Config) -> AsyncIterator[Supervisor]:
-        async with service_context(
-            config, tables, stream_name="ORDERS", encode=events_out.outgoing_event
-        ) as context:
-            channel = await context.channel(config.warehouse_address, Breaker("warehouse"))
-            operations = Operations(context.database, Warehouse(channel))
-            context.tasks.start("watches", operations.reading.watches.run())
-            service = partial(add_OrderServiceServicer_to_server, OrderService(operations))
-            await context.open([service], Consumers(operations).handlers)
-            yield context.tasks
+This module has the order of starting and ending, the same for all five services. `running` in each
+service's app.py has the rest: it enters `service_context`, builds the operations, starts the
+workers and, last, calls `open`.
 """
 
 import sys
