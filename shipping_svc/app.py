@@ -38,7 +38,12 @@ from shipping_svc.wire import events_out
 
 
 class Operations:
-    """The operations of the service over one database."""
+    """The operations of the service over one database.
+
+    It has three Writers, because a Writer writes records of one kind: shipments, closed orders and
+    cancelled fulfilments. The closing of an order or a fulfilment is stored also where it has no
+    shipment yet, so that a late event ships nothing.
+    """
 
     def __init__(
         self, database: Database, orders: Orders, carrier: Carrier, timeouts: Timeouts
