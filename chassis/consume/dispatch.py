@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from chassis.broker.event_payload import unknown_values, unreadable
 from chassis.consume.delivery import Delivery, Received, storable
-from chassis.consume.failed_event_records import FailedEvent, Name
+from chassis.consume.failed_event_records import ConsumerEvent, Name
 from chassis.observe import telemetry
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import (
@@ -87,7 +87,7 @@ class Dispatcher:
             "inbox_event_age_seconds", "From an event's publication to its effect", "event"
         )
 
-    async def again(self, events: Sequence[FailedEvent]) -> Mapping[Name, Outcome[Any]]:
+    async def again(self, events: Sequence[ConsumerEvent]) -> Mapping[Name, Outcome[Any]]:
         """Returns the outcomes of stored events that are handled again."""
         outcomes: dict[Name, Outcome[Any]] = {}
         for group in await self.groups([Received(event) for event in events]):
@@ -146,7 +146,7 @@ class Dispatcher:
                 ]
         return [outcome for received in group for outcome in await self._handle_group([received])]
 
-    def report(self, event: FailedEvent, outcome: Outcome[Any], state: FailedState) -> None:
+    def report(self, event: ConsumerEvent, outcome: Outcome[Any], state: FailedState) -> None:
         """Counts the event's outcome, and logs a failure. `state` is the state of an event that is
         not done.
         """
@@ -206,7 +206,7 @@ def group_by_type(batch: Sequence[Received]) -> Iterator[list[Received]]:
     yield from ([received] for received in batch if received.delivery is None)
 
 
-def failed_with(event: FailedEvent, failure: Failure) -> FailedEvent:
+def failed_with(event: ConsumerEvent, failure: Failure) -> ConsumerEvent:
     """Returns the event with its failure. It is deferred if a later try may succeed: the failure is
     Deferred, or a record that it concerns does not exist yet.
     """
