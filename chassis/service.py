@@ -12,7 +12,7 @@ each service's app.py:
             operations = Operations(context.database, Warehouse(channel))
             context.tasks.start("watches", operations.reading.watches.run())
             service = partial(add_OrderServiceServicer_to_server, OrderService(operations))
-            await context.open([service], Consumers(operations).handlers)
+            await context.open([service], handlers(operations))
             yield context.tasks
 """
 

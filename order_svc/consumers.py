@@ -28,27 +28,20 @@ from order_svc.operations.payments import PaymentOperations
 from order_svc.wire import events_in
 
 
-class Consumers:
-    """The handlers of the events that the order service consumes."""
-
-    def __init__(self, payments: PaymentOperations, writer: Writer[Order]) -> None:
-        self.payments, self.writer = payments, writer
-
-    @property
-    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        """The handler of each event: its conversion to a command, and the operation or write."""
-        payments, write = self.payments, self.writer.write
-        return {
-            PaymentConfirmed: handler(events_in.confirm_payment, payments.confirm_payments),
-            PaymentFailed: handler(events_in.fail_payment, payments.fail_payments),
-            RefundCompleted: handler(events_in.apply_refund, write),
-            RefundFailed: handler(events_in.apply_refund, write),
-            FulfillmentStatusChanged: handler(events_in.apply_fulfillment, write),
-            FulfillmentLinesChanged: handler(events_in.apply_fulfillment, write),
-            ShipmentCreated: handler(events_in.apply_shipment, write),
-            ShipmentStatusChanged: handler(events_in.apply_shipment_outcome, write),
-            DeliveryConfirmed: handler(events_in.apply_shipment, write),
-            ReservationStatusChanged: handler(
-                events_in.apply_reservation, payments.apply_reservations
-            ),
-        }
+def handlers(
+    payments: PaymentOperations, writer: Writer[Order]
+) -> Mapping[type[Message], Handler[Any]]:
+    """Returns the handler of each event that the order service consumes."""
+    write = writer.write
+    return {
+        PaymentConfirmed: handler(events_in.confirm_payment, payments.confirm_payments),
+        PaymentFailed: handler(events_in.fail_payment, payments.fail_payments),
+        RefundCompleted: handler(events_in.apply_refund, write),
+        RefundFailed: handler(events_in.apply_refund, write),
+        FulfillmentStatusChanged: handler(events_in.apply_fulfillment, write),
+        FulfillmentLinesChanged: handler(events_in.apply_fulfillment, write),
+        ShipmentCreated: handler(events_in.apply_shipment, write),
+        ShipmentStatusChanged: handler(events_in.apply_shipment_outcome, write),
+        DeliveryConfirmed: handler(events_in.apply_shipment, write),
+        ReservationStatusChanged: handler(events_in.apply_reservation, payments.apply_reservations),
+    }
