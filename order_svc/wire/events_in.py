@@ -85,7 +85,7 @@ def apply_fulfillment(
     | fulfillment_events_pb2.FulfillmentLinesChanged,
     source: EventSource,
 ) -> Envelope[ApplyFulfillmentStatus]:
-    """The fulfilment of each event has the status that it had at that step."""
+    """Returns the command with the status that the fulfilment had at the event's step."""
     fulfillment = event.fulfillment
     command = ApplyFulfillmentStatus(
         attempt=fulfillment.attempt,

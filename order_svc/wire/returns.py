@@ -65,7 +65,7 @@ def create_return(
     request: return_service_pb2.CreateReturnRequest,
     context: RequestContext,
 ) -> Envelope[CreateReturn | RefundWithoutGoods]:
-    """The id of the return is made of the order's id and the request's key.
+    """Returns the command. The id of its return is made of the order's id and the request's key.
 
     So a repeat names the same return after its idempotency key was deleted.
     """
@@ -90,7 +90,7 @@ def create_return(
 
 
 def move_return(request: MoveRequest, context: RequestContext) -> Envelope[MoveReturn]:
-    """A rejection may have a reason of its own."""
+    """Returns the command that changes the return's status. A rejection may have its own reason."""
     to, reason = MOVES[type(request)]
     own_reason: str = getattr(request, "reason", "")
     command = MoveReturn(
@@ -197,7 +197,7 @@ def return_transition(step: ReturnStep) -> return_pb2.ReturnTransition:
 
 
 def _cause_id(step: ReturnStep) -> str:
-    """The event's id, or the request_id at the end of a call's key (see
+    """Returns the event's id, or the request_id at the end of a call's key (see
     chassis/values/request_context.py).
     """
     return step.cause.rpartition(":")[2] if step.cause.startswith("/") else step.cause
