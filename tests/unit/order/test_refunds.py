@@ -88,7 +88,7 @@ def test_free_order_is_never_refunded() -> None:
 @pytest.mark.parametrize("refund_first", [False, True])
 def test_late_payment_of_a_cancelled_order_is_a_late_event(refund_first: bool) -> None:
     """A capture after the cancellation: the order stays cancelled, and is paid, then refunded. Its
-    history has the capture once, whichever event comes first and however often.
+    history has the capture once, in either order of the events and however often they come.
     """
     order = at(Status.PENDING)
     cancelled = after(order, cancel(order))
