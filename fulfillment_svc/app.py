@@ -15,7 +15,7 @@ from chassis.write.database import Database
 from chassis.write.writer import Writer
 from fulfillment_svc import tables
 from fulfillment_svc.config import Config
-from fulfillment_svc.consumers import Consumers
+from fulfillment_svc.consumers import handlers
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.model.inspection import InspectionPolicy
 from fulfillment_svc.operations.commits import CommitOperations
@@ -78,6 +78,6 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         service = FulfillmentService(operations.staff, operations.inspections, operations.reading)
         await context.open(
             [partial(add_FulfillmentServiceServicer_to_server, service)],
-            Consumers(operations.orders, operations.writer).handlers,
+            handlers(operations.orders, operations.writer),
         )
         yield context.tasks

@@ -18,19 +18,15 @@ from fulfillment_svc.operations.orders import OrderOperations
 from fulfillment_svc.wire import events_in
 
 
-class Consumers:
-    """The handlers of the events of orders and shipments."""
-
-    def __init__(self, orders: OrderOperations, writer: Writer[OrderFulfillments]) -> None:
-        self.orders, self.writer = orders, writer
-
-    @property
-    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        apply, write = self.orders.apply_order_events, self.writer.write
-        return {
-            OrderStatusChanged: handler(events_in.order_status_changed, apply),
-            OrderItemsCancelled: handler(events_in.order_items_cancelled, apply),
-            ShipmentCreated: handler(events_in.shipment_created, write),
-            ShipmentStatusChanged: handler(events_in.shipment_status_changed, write),
-            DeliveryConfirmed: handler(events_in.delivery_confirmed, write),
-        }
+def handlers(
+    orders: OrderOperations, writer: Writer[OrderFulfillments]
+) -> Mapping[type[Message], Handler[Any]]:
+    """Returns the handler of each event that the fulfilment service consumes."""
+    apply, write = orders.apply_order_events, writer.write
+    return {
+        OrderStatusChanged: handler(events_in.order_status_changed, apply),
+        OrderItemsCancelled: handler(events_in.order_items_cancelled, apply),
+        ShipmentCreated: handler(events_in.shipment_created, write),
+        ShipmentStatusChanged: handler(events_in.shipment_status_changed, write),
+        DeliveryConfirmed: handler(events_in.delivery_confirmed, write),
+    }

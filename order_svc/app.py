@@ -14,7 +14,7 @@ from chassis.write.database import Database
 from chassis.write.writer import Writer
 from order_svc import tables
 from order_svc.config import Config
-from order_svc.consumers import Consumers
+from order_svc.consumers import handlers
 from order_svc.decisions.deciders import decide
 from order_svc.operations.cancellation import CancellationOperations
 from order_svc.operations.creation import CreationOperations
@@ -65,6 +65,5 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             partial(add_OrderServiceServicer_to_server, orders),
             partial(add_ReturnServiceServicer_to_server, ReturnService(operations.returns)),
         ]
-        consumers = Consumers(operations.payments, operations.writer)
-        await context.open(services, consumers.handlers)
+        await context.open(services, handlers(operations.payments, operations.writer))
         yield context.tasks

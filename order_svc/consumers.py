@@ -1,7 +1,7 @@
 """Events in: wire -> operation or write, for all events that a pull returned."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
@@ -21,53 +21,27 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import (
 )
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 
-from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler
-from chassis.values.decision import Outcome
-from chassis.values.envelope import Envelope, EventSource
+from chassis.consume.dispatch import Handler, handler
 from chassis.write.writer import Writer
 from order_svc.model.records import Order
 from order_svc.operations.payments import PaymentOperations
 from order_svc.wire import events_in
 
-M = TypeVar("M", bound=Message)
-C = TypeVar("C")
-Outcomes = Sequence[Outcome[Any]]
 
-
-class Consumers:
-    """The handlers of the events that the order service consumes."""
-
-    def __init__(self, payments: PaymentOperations, writer: Writer[Order]) -> None:
-        self.payments, self.writer = payments, writer
-
-    @property
-    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        """The handler of each event: its conversion to a command, and the operation or write."""
-        payments, write = self.payments, self.writer.write
-        return {
-            PaymentConfirmed: handler(events_in.confirm_payment, payments.confirm_payments),
-            PaymentFailed: handler(events_in.fail_payment, payments.fail_payments),
-            RefundCompleted: handler(events_in.apply_refund, write),
-            RefundFailed: handler(events_in.apply_refund, write),
-            FulfillmentStatusChanged: handler(events_in.apply_fulfillment, write),
-            FulfillmentLinesChanged: handler(events_in.apply_fulfillment, write),
-            ShipmentCreated: handler(events_in.apply_shipment, write),
-            ShipmentStatusChanged: handler(events_in.apply_shipment_outcome, write),
-            DeliveryConfirmed: handler(events_in.apply_shipment, write),
-            ReservationStatusChanged: handler(
-                events_in.apply_reservation, payments.apply_reservations
-            ),
-        }
-
-
-def handler(
-    convert: Callable[[M, EventSource], Envelope[C]],
-    operation: Callable[[Sequence[Envelope[C]]], Awaitable[Outcomes]],
-) -> Handler[M]:
-    """Returns the handler that hands all events of a pull to the operation, as commands."""
-
-    async def handle(deliveries: Sequence[Delivery[M]]) -> Outcomes:
-        return await operation([convert(d.message, d) for d in deliveries])
-
-    return handle
+def handlers(
+    payments: PaymentOperations, writer: Writer[Order]
+) -> Mapping[type[Message], Handler[Any]]:
+    """Returns the handler of each event that the order service consumes."""
+    write = writer.write
+    return {
+        PaymentConfirmed: handler(events_in.confirm_payment, payments.confirm_payments),
+        PaymentFailed: handler(events_in.fail_payment, payments.fail_payments),
+        RefundCompleted: handler(events_in.apply_refund, write),
+        RefundFailed: handler(events_in.apply_refund, write),
+        FulfillmentStatusChanged: handler(events_in.apply_fulfillment, write),
+        FulfillmentLinesChanged: handler(events_in.apply_fulfillment, write),
+        ShipmentCreated: handler(events_in.apply_shipment, write),
+        ShipmentStatusChanged: handler(events_in.apply_shipment_outcome, write),
+        DeliveryConfirmed: handler(events_in.apply_shipment, write),
+        ReservationStatusChanged: handler(events_in.apply_reservation, payments.apply_reservations),
+    }

@@ -14,7 +14,7 @@ from chassis.write.database import Database, connect
 from chassis.write.writer import Writer
 from payment_svc import tables
 from payment_svc.config import Config
-from payment_svc.consumers import Consumers
+from payment_svc.consumers import handlers
 from payment_svc.decisions.deciders import decide
 from payment_svc.operations.orders import OrderOperations
 from payment_svc.operations.payments import PaymentOperations
@@ -99,6 +99,6 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         service = PaymentService(operations.payments, operations.settlement, operations.reading)
         await context.open(
             [partial(add_PaymentServiceServicer_to_server, service)],
-            Consumers(operations.writer).handlers,
+            handlers(operations.writer),
         )
         yield context.tasks

@@ -13,7 +13,7 @@ from chassis.write.database import Database
 from chassis.write.writer import Writer
 from shipping_svc import tables
 from shipping_svc.config import Config
-from shipping_svc.consumers import Consumers
+from shipping_svc.consumers import handlers
 from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
 from shipping_svc.operations.carrier_calls import CarrierCalls, Timeouts
 from shipping_svc.operations.closing import ClosingOperations
@@ -105,8 +105,8 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         service = ShippingService(
             operations.creation, operations.recalls, operations.reports, operations.reading
         )
-        consumers = Consumers(operations.creation, operations.recalls, operations.closing)
         await context.open(
-            [partial(add_ShippingServiceServicer_to_server, service)], consumers.handlers
+            [partial(add_ShippingServiceServicer_to_server, service)],
+            handlers(operations.creation, operations.recalls, operations.closing),
         )
         yield context.tasks

@@ -1,6 +1,6 @@
 """Events in: wire -> operation, for all events that a pull returned."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -24,64 +24,51 @@ E = TypeVar("E", FulfillmentStatusChanged, FulfillmentLinesChanged)
 Outcomes = Sequence[Outcome[Any]]
 
 
-class Consumers:
-    """The handlers of the events that the shipping service consumes."""
+def handlers(
+    creation: CreationOperations, recalls: RecallOperations, closing: ClosingOperations
+) -> Mapping[type[Message], Handler[Any]]:
+    """Returns the handler of each event that the shipping service consumes."""
 
-    def __init__(
-        self, creation: CreationOperations, recalls: RecallOperations, closing: ClosingOperations
-    ) -> None:
-        self.creation, self.recalls, self.closing = creation, recalls, closing
-
-    @property
-    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        return {
-            FulfillmentStatusChanged: self.fulfillment_status_changed,
-            FulfillmentLinesChanged: self.fulfillment_lines_changed,
-            OrderStatusChanged: handler(events_in.close_order, self.closing.close_orders),
-        }
-
-    async def fulfillment_status_changed(
-        self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
-    ) -> Sequence[Outcome[Any]]:
-        return await self._of_existing_orders(
-            deliveries,
-            lambda event: event.new_status in events_in.HANDLED_STATUSES,
-            self._handle_status,
-        )
-
-    async def _handle_status(
-        self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
-    ) -> Sequence[Outcome[Any]]:
+    async def handle_status(deliveries: Sequence[Delivery[FulfillmentStatusChanged]]) -> Outcomes:
         cancelled = [events_in.close_fulfillment(d.message, d) for d in deliveries]
         ready = [events_in.ready_fulfillment(d.message, d) for d in deliveries]
-        closed = await run_handler(cancelled, self.closing.close_fulfillments)
-        created = await run_handler(ready, self.creation.create_shipments)
+        closed = await run_handler(cancelled, closing.close_fulfillments)
+        created = await run_handler(ready, creation.create_shipments)
         return [
-            closing if isinstance(closing, Failure) else creation
-            for closing, creation in zip(closed, created, strict=True)
+            closed_outcome if isinstance(closed_outcome, Failure) else created_outcome
+            for closed_outcome, created_outcome in zip(closed, created, strict=True)
         ]
 
-    async def fulfillment_lines_changed(
-        self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
-    ) -> Sequence[Outcome[Any]]:
-        return await self._of_existing_orders(
-            deliveries,
+    return {
+        FulfillmentStatusChanged: _of_existing_orders(
+            creation,
+            lambda event: event.new_status in events_in.HANDLED_STATUSES,
+            handle_status,
+        ),
+        FulfillmentLinesChanged: _of_existing_orders(
+            creation,
             lambda event: event.fulfillment.HasField("withdraw_reason"),
-            handler(events_in.withdrawn_fulfillment, self.recalls.withdraw_shipments),
-        )
+            handler(events_in.withdrawn_fulfillment, recalls.withdraw_shipments),
+        ),
+        OrderStatusChanged: handler(events_in.close_order, closing.close_orders),
+    }
 
-    async def _of_existing_orders(
-        self,
-        deliveries: Sequence[Delivery[E]],
-        is_relevant: Callable[[E], bool],
-        handle: Callable[[Sequence[Delivery[E]]], Awaitable[Outcomes]],
-    ) -> Outcomes:
-        """Handles the events. A relevant one fails where its order does not exist."""
-        refused = await self.creation.find_missing_orders(
+
+def _of_existing_orders(
+    creation: CreationOperations, is_relevant: Callable[[E], bool], handle: Handler[E]
+) -> Handler[E]:
+    """Returns the handler with a check before it: a relevant event fails where its order does not
+    exist.
+    """
+
+    async def handle_existing(deliveries: Sequence[Delivery[E]]) -> Outcomes:
+        refused = await creation.find_missing_orders(
             {_order_id(d) for d in deliveries if is_relevant(d.message)}
         )
         outcomes = iter(await handle([d for d in deliveries if _order_id(d) not in refused]))
         return [refused.get(_order_id(d)) or next(outcomes) for d in deliveries]
+
+    return handle_existing
 
 
 def _order_id(delivery: Delivery[E]) -> UUID:

@@ -151,10 +151,10 @@ def architecture() -> str:
 
 def consumed_events(service: str) -> list[type[Message]]:
     """Returns the events that a service consumes."""
-    consumers: Any = import_module(f"{service}_svc.consumers").Consumers
+    handlers: Any = import_module(f"{service}_svc.consumers").handlers
     # Only the table of handlers is read: no handler calls these operations.
-    operations = [Mock() for _ in signature(consumers).parameters]
-    return list(consumers(*operations).handlers)
+    operations = [Mock() for _ in signature(handlers).parameters]
+    return list(handlers(*operations))
 
 
 EVENT = re.compile(

@@ -15,7 +15,7 @@ from chassis.write.database import Database
 from chassis.write.writer import Writer
 from warehouse_svc import tables
 from warehouse_svc.config import Config
-from warehouse_svc.consumers import Consumers
+from warehouse_svc.consumers import handlers
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.operations.reservations import ReservationOperations
 from warehouse_svc.operations.stock import StockOperations
@@ -49,5 +49,5 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             partial(add_InventoryServiceServicer_to_server, inventory),
             partial(add_ReservationServiceServicer_to_server, reservations),
         ]
-        await context.open(services, Consumers(operations.writer).handlers)
+        await context.open(services, handlers(operations.writer))
         yield context.tasks

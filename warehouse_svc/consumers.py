@@ -20,19 +20,13 @@ from warehouse_svc.model.records import OrderStock
 from warehouse_svc.wire import events_in
 
 
-class Consumers:
-    """The handlers of the events that the warehouse service consumes."""
-
-    def __init__(self, writer: Writer[OrderStock]) -> None:
-        self.writer = writer
-
-    @property
-    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        write = self.writer.write
-        return {
-            OrderStatusChanged: handler(events_in.order_status_changed, write),
-            OrderItemsCancelled: handler(events_in.order_items_cancelled, write),
-            ReturnStatusChanged: handler(events_in.return_status_changed, write),
-            FulfillmentStatusChanged: handler(events_in.fulfillment_changed, write),
-            FulfillmentLinesChanged: handler(events_in.fulfillment_changed, write),
-        }
+def handlers(writer: Writer[OrderStock]) -> Mapping[type[Message], Handler[Any]]:
+    """Returns the handler of each event that the warehouse service consumes."""
+    write = writer.write
+    return {
+        OrderStatusChanged: handler(events_in.order_status_changed, write),
+        OrderItemsCancelled: handler(events_in.order_items_cancelled, write),
+        ReturnStatusChanged: handler(events_in.return_status_changed, write),
+        FulfillmentStatusChanged: handler(events_in.fulfillment_changed, write),
+        FulfillmentLinesChanged: handler(events_in.fulfillment_changed, write),
+    }

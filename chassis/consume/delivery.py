@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from nats.aio.msg import Msg
 
 from chassis.broker.event_payload import parse_event, wrong_type
-from chassis.consume.failed_event_records import FailedEvent, digest_of
+from chassis.consume.failed_event_records import ConsumerEvent, digest_of
 from chassis.values.errors import Defect, Deferred, Failure
 from chassis.values.event_subjects import subject_of
 from chassis.write.tables import FailedState
@@ -53,7 +53,7 @@ class Received:
     its delivery from `parse`. An event that cannot be read has no delivery: `fault` says why.
     """
 
-    event: FailedEvent
+    event: ConsumerEvent
     raw: Msg | None = None
     state: FailedState | None = None
     delivery: Delivery[Any] | None = None
@@ -86,15 +86,15 @@ class Received:
             )
 
 
-def received_event(raw: Msg, consumer: str) -> FailedEvent:
-    """Returns a message of the stream as a row of failed events, without an error yet.
+def received_event(raw: Msg, consumer: str) -> ConsumerEvent:
+    """Returns a message of the stream as its consumer received it, without a failure.
 
-    It reads the headers alone, so the row is stored even for a payload that ends the process.
+    It reads the headers alone, so the event can be stored even if its payload ends the process.
     """
     place, headers = raw.metadata, raw.headers or {}
     fallback = uuid5(NAMESPACE_URL, f"{place.stream}/{place.sequence.stream}")
     subject, kind = storable(raw.subject), storable(headers.get("ce-type", ""))
-    return FailedEvent(
+    return ConsumerEvent(
         consumer=consumer,
         event_id=_uuid(headers.get("ce-id") or headers.get("Nats-Msg-Id") or "") or fallback,
         digest=digest_of(subject, kind, raw.data),
@@ -113,7 +113,7 @@ def received_event(raw: Msg, consumer: str) -> FailedEvent:
     )
 
 
-def _kind_of(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> type[Message]:
+def _kind_of(event: ConsumerEvent, kinds: Mapping[str, type[Message]]) -> type[Message]:
     """Returns the event's message. Raises Invalid where its subject has another one.
 
     Raises Deferred where this process did not subscribe to its subject: a newer replica that shares

@@ -1,6 +1,4 @@
-"""The records of failed events: an event that a consumer could not handle, its row, and a filter of
-rows. Pure.
-"""
+"""An event as a consumer received it, its row in failed_events, and a filter of rows. Pure."""
 
 import hashlib
 from collections.abc import Collection
@@ -23,8 +21,10 @@ def digest_of(subject: str, kind: str, payload: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedEvent:
-    """An event with its error, and all that a replay needs."""
+class ConsumerEvent:
+    """An event as one consumer received it, with its last failure. `reason` and `error` are empty
+    before the first one.
+    """
 
     consumer: str
     event_id: UUID
@@ -55,7 +55,7 @@ class FailedEventRow:
     event is tried again.
     """
 
-    event: FailedEvent
+    event: ConsumerEvent
     first_time: datetime
     update_time: datetime
     next_try_time: datetime | None

@@ -37,7 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.consume.failed_event_records import (
     OPEN,
-    FailedEvent,
+    ConsumerEvent,
     FailedEventFilter,
     FailedEventRow,
     Name,
@@ -54,7 +54,7 @@ DISCARD_RETENTION = timedelta(days=30)
 GIVEN_UP = (FailedState.FAILED, FailedState.DISCARDED)
 KEY = ("consumer", "event_id", "digest")
 TRIED = (*KEY, "state", "reason", "error", "waits_for")
-FIELDS = tuple(field.name for field in fields(FailedEvent))
+FIELDS = tuple(field.name for field in fields(ConsumerEvent))
 
 
 class FailedEvents:
@@ -66,7 +66,7 @@ class FailedEvents:
 
     def __init__(self, engine: AsyncEngine, table: Table) -> None:
         self._engine, self._table, t = engine, table, table.c
-        self._events = RecordRows(FailedEvent, (t[name] for name in FIELDS))
+        self._events = RecordRows(ConsumerEvent, (t[name] for name in FIELDS))
         self._rows = RecordRows(FailedEventRow, t)
         now = func.clock_timestamp()
         self._now, self._end = now, t.first_time + literal(DEFERRAL_LIMIT, INTERVAL)
@@ -195,7 +195,7 @@ class FailedEvents:
             )
         )
 
-    async def record(self, events: Sequence[FailedEvent]) -> Mapping[Name, FailedState]:
+    async def record(self, events: Sequence[ConsumerEvent]) -> Mapping[Name, FailedState]:
         """Stores the events with their errors; returns the state of each row. An event that is
         deferred for too long has failed.
 
@@ -211,7 +211,7 @@ class FailedEvents:
         [(found, now)] = await self._fetch(self._parked)
         return found, now
 
-    async def claim_due(self, most: int, *, fewest_tries: bool) -> list[FailedEvent]:
+    async def claim_due(self, most: int, *, fewest_tries: bool) -> list[ConsumerEvent]:
         """Takes events whose next try is due: those with the fewest tries, or those that have been
         due for longest.
 
@@ -223,14 +223,14 @@ class FailedEvents:
 
     async def claim_waiting(
         self, records: Collection[UUID], before: datetime, most: int
-    ) -> list[FailedEvent]:
+    ) -> list[ConsumerEvent]:
         """Takes events that wait for one of these records, due or not, unless they were tried at
         `before` or later.
         """
         which = column_arrays(waits_for=records)
         return await self._claimed(self._waiting, which | {"before": before, "most": most})
 
-    async def _claimed(self, claim: Update, parameters: dict[str, Any]) -> list[FailedEvent]:
+    async def _claimed(self, claim: Update, parameters: dict[str, Any]) -> list[ConsumerEvent]:
         found = map(self._events.record, await self._fetch(claim, parameters))
         return sorted(found, key=attrgetter("event_time", "stream_seq"))
 
@@ -241,7 +241,7 @@ class FailedEvents:
         async with self._engine.begin() as connection:
             return (await connection.execute(statement, parameters)).all()
 
-    async def record_tries(self, events: Sequence[FailedEvent]) -> None:
+    async def record_tries(self, events: Sequence[ConsumerEvent]) -> None:
         """Stores the results of tries of claimed events."""
         async with self._engine.begin() as connection:
             await connection.execute(self._tried, self._events.arrays(events, TRIED))
@@ -283,7 +283,7 @@ class FailedEvents:
         async with self._engine.begin() as connection:
             await connection.execute(self._settle, _named(names) | settled)
 
-    async def record_failed_replays(self, events: Sequence[FailedEvent]) -> None:
+    async def record_failed_replays(self, events: Sequence[ConsumerEvent]) -> None:
         """Stores the new error of events whose replay failed. Each row keeps its state, and one
         that was replayed meanwhile does not change.
         """

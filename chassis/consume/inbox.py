@@ -187,7 +187,7 @@ class Consumer:
         isolated = [r for r in left if r.may_be_poison]
         together = [r for r in left if not r.may_be_poison]
         for group in await self._handlers.groups(together):
-            await self._settle(group, await self._handlers.ask(group))
+            await self._settle(group, await self._handlers.handle_group(group))
         for received in isolated:
             await self._isolate(received)
 
@@ -212,7 +212,7 @@ class Consumer:
         )
         await self._record([received], [Defect(error)])
         [group] = await self._handlers.groups([received])
-        outcomes = await self._handlers.ask(group)
+        outcomes = await self._handlers.handle_group(group)
         await self._retry_outages(lambda: self._failed.delete_failed(received.event.name))
         received.state = None
         await self._settle(group, outcomes)

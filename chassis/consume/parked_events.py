@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 from uuid import UUID
 
 from chassis.consume.dispatch import Dispatcher, failed_with
-from chassis.consume.failed_event_records import FailedEvent
+from chassis.consume.failed_event_records import ConsumerEvent
 from chassis.consume.failed_events import FailedEvents
 from chassis.consume.turns import Turns
 from chassis.values.decision import Done
@@ -88,7 +88,7 @@ class ParkedEvents:
         self._rest_until = time.monotonic() + rest_s
         return rest_s if tried == BATCH else POLL_S
 
-    async def _try(self, events: Sequence[FailedEvent]) -> int:
+    async def _try(self, events: Sequence[ConsumerEvent]) -> int:
         """Hands claimed events to their handlers, and stores the results. Returns the number of
         events.
         """

@@ -95,7 +95,7 @@ class Envelope(Generic[C_co]):
 
     @staticmethod
     def of_request(
-        request: RequestContext,
+        context: RequestContext,
         command: C,
         *,
         target: UUID,
@@ -107,25 +107,25 @@ class Envelope(Generic[C_co]):
         `cause` is what the service's history stores for a request: its request_id, or its key.
         """
         return Envelope(
-            key=request.key,
-            request_hash=request.request_hash,
+            key=context.key,
+            request_hash=context.request_hash,
             target=target,
             actor=actor,
             cause=cause,
             command=command,
-            claimed_actor=request.claimed_actor,
-            note=request.note,
+            claimed_actor=context.claimed_actor,
+            note=context.note,
         )
 
     @staticmethod
-    def of_event(event: EventSource, command: C, *, target: UUID, actor: str) -> "Envelope[C]":
+    def of_event(source: EventSource, command: C, *, target: UUID, actor: str) -> "Envelope[C]":
         """Returns the envelope of an event's command. `actor` is the service that published it."""
         return Envelope(
-            key=event.key,
-            request_hash=event.request_hash,
+            key=source.key,
+            request_hash=source.request_hash,
             target=target,
             actor=actor,
-            cause=event.cause,
+            cause=source.cause,
             command=command,
         )
 

@@ -84,12 +84,14 @@ def _order_event(
 def shipment_created(
     event: shipping_events_pb2.ShipmentCreated, source: EventSource
 ) -> Envelope[Ship]:
+    """Returns the command for a bought label."""
     return _ship(event.shipment, source, shipped=False)
 
 
 def delivery_confirmed(
     event: shipping_events_pb2.DeliveryConfirmed, source: EventSource
 ) -> Envelope[Complete]:
+    """Returns the command for a delivered shipment."""
     shipment = event.shipment
     command = Complete(
         shipment_id=UUID(shipment.shipment_id),

@@ -33,27 +33,27 @@ WITHOUT_PARCEL = (shipping_pb2.SHIPMENT_STATUS_VOIDED, shipping_pb2.SHIPMENT_STA
 
 def confirm_payment(
     event: payment_events_pb2.PaymentConfirmed,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ConfirmPayment]:
     command = ConfirmPayment(
         attempt=event.attempt,
         captured=money(event.captured_amount, "captured_amount"),
         not_required=event.not_required,
     )
-    return Envelope.of_event(of, command, target=UUID(event.order_id), actor="payment")
+    return Envelope.of_event(source, command, target=UUID(event.order_id), actor="payment")
 
 
 def fail_payment(
     event: payment_events_pb2.PaymentFailed,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[FailPayment]:
     fail = FailPayment(attempt=event.attempt)
-    return Envelope.of_event(of, fail, target=UUID(event.order_id), actor="payment")
+    return Envelope.of_event(source, fail, target=UUID(event.order_id), actor="payment")
 
 
 def apply_refund(
     event: payment_events_pb2.RefundCompleted | payment_events_pb2.RefundFailed,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ApplyRefund]:
     refund = event.refund
     failed = isinstance(event, payment_events_pb2.RefundFailed)
@@ -67,7 +67,7 @@ def apply_refund(
         amount=money(refund.amount, "refund.amount").minor,
         failure_code=refund.failure_code or "unknown" if failed else None,
     )
-    return Envelope.of_event(of, command, target=UUID(refund.order_id), actor="payment")
+    return Envelope.of_event(source, command, target=UUID(refund.order_id), actor="payment")
 
 
 def _refunded_return_id(refund: payment_pb2.Refund) -> UUID:
@@ -83,9 +83,9 @@ def _refunded_return_id(refund: payment_pb2.Refund) -> UUID:
 def apply_fulfillment(
     event: fulfillment_events_pb2.FulfillmentStatusChanged
     | fulfillment_events_pb2.FulfillmentLinesChanged,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ApplyFulfillmentStatus]:
-    """The fulfilment of each event has the status that it had at that step."""
+    """Returns the command with the status that the fulfilment had at the event's step."""
     fulfillment = event.fulfillment
     command = ApplyFulfillmentStatus(
         attempt=fulfillment.attempt,
@@ -97,12 +97,14 @@ def apply_fulfillment(
         units={line.line_number: line.quantity for line in fulfillment.picklist},
         committed=fulfillment.stock_committed,
     )
-    return Envelope.of_event(of, command, target=UUID(fulfillment.order_id), actor="fulfillment")
+    return Envelope.of_event(
+        source, command, target=UUID(fulfillment.order_id), actor="fulfillment"
+    )
 
 
 def apply_shipment(
     event: shipping_events_pb2.ShipmentCreated | shipping_events_pb2.DeliveryConfirmed,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ApplyShipment]:
     shipment = event.shipment
     deliver_time = None
@@ -116,12 +118,12 @@ def apply_shipment(
         deliver_time=deliver_time,
         fulfillment_version=shipment.fulfillment_version,
     )
-    return Envelope.of_event(of, command, target=UUID(shipment.order_id), actor="shipping")
+    return Envelope.of_event(source, command, target=UUID(shipment.order_id), actor="shipping")
 
 
 def apply_shipment_outcome(
     event: shipping_events_pb2.ShipmentStatusChanged,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ApplyShipmentOutcome]:
     shipment = event.shipment
     void = event.new_status == shipping_pb2.SHIPMENT_STATUS_VOIDED
@@ -137,7 +139,7 @@ def apply_shipment_outcome(
         withdrawn=withdrawn,
         withdraw_version=shipment.withdraw_version if event.new_status in WITHOUT_PARCEL else 0,
     )
-    return Envelope.of_event(of, command, target=UUID(shipment.order_id), actor="shipping")
+    return Envelope.of_event(source, command, target=UUID(shipment.order_id), actor="shipping")
 
 
 def _shipment_outcome(
@@ -154,7 +156,7 @@ def _shipment_outcome(
 
 def apply_reservation(
     event: warehouse_events_pb2.ReservationStatusChanged,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ApplyReservation]:
     reservation, attempt_reservations = event.reservation, event.attempt_reservations
     confirmed = warehouse_pb2.RESERVATION_STATUS_CONFIRMED
@@ -169,7 +171,7 @@ def apply_reservation(
         refused=optional_field(event, "confirm_refused_reason"),
         freed=freed and bool(attempt_reservations),
     )
-    return Envelope.of_event(of, command, target=UUID(reservation.order_id), actor="warehouse")
+    return Envelope.of_event(source, command, target=UUID(reservation.order_id), actor="warehouse")
 
 
 def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocations:

@@ -33,8 +33,10 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
     if request.unique_external_reference and not request.HasField("external_reference"):
         raise invalid_field("unique_external_reference", "needs an external_reference")
 
-    def minor(of: Message, name: str, path: str = "") -> int:
-        return money(getattr(of, name), path + name, currency).minor if of.HasField(name) else 0
+    def minor(message: Message, name: str, path: str = "") -> int:
+        if not message.HasField(name):
+            return 0
+        return money(getattr(message, name), path + name, currency).minor
 
     lines = tuple(
         CheckoutLine(
@@ -57,40 +59,40 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
 
 def place_order(
     request: order_service_pb2.CreateOrderRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[PlaceOrder]:
     """The command has no stock yet; the target is the request's id until the order has one."""
     request_id = UUID(request.request_id)
-    command = PlaceOrder(checkout_key=of.key, checkout=checkout(request), allocations={})
-    return requested(of, request_id, str(request_id), command)
+    command = PlaceOrder(checkout_key=context.key, checkout=checkout(request), allocations={})
+    return requested(context, request_id, str(request_id), command)
 
 
 def cancel_order(
     request: order_service_pb2.CancelOrderRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[CancelOrder]:
     command = CancelOrder(
         expected_version=optional_field(request, "expected_version"),
         reason=optional_field(request, "reason") or Reason.CUSTOMER_REQUEST,
     )
-    return requested(of, UUID(request.order_id), request.request_id, command)
+    return requested(context, UUID(request.order_id), request.request_id, command)
 
 
 def cancel_items(
     request: order_service_pb2.CancelOrderItemsRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[CancelItems]:
     command = CancelItems(
         expected_version=optional_field(request, "expected_version"),
         units={line.line_number: line.quantity for line in request.lines},
         reason=optional_field(request, "reason") or Reason.CUSTOMER_REQUEST,
     )
-    return requested(of, UUID(request.order_id), request.request_id, command)
+    return requested(context, UUID(request.order_id), request.request_id, command)
 
 
 def retry_order(
     request: order_service_pb2.RetryOrderRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[RetryOrder]:
     """The command has neither the number of the new attempt yet nor its stock."""
     command = RetryOrder(
@@ -98,14 +100,14 @@ def retry_order(
         attempt=0,
         allocations=None,
     )
-    return requested(of, UUID(request.order_id), request.request_id, command)
+    return requested(context, UUID(request.order_id), request.request_id, command)
 
 
-def requested(of: RequestContext, target: UUID, cause: str, command: C) -> Envelope[C]:
+def requested(context: RequestContext, target: UUID, cause: str, command: C) -> Envelope[C]:
     """Returns the envelope of a call. This service is the actor; the caller's claimed actor comes
     from the context. See order_svc.model.history.Step for the cause.
     """
-    return Envelope.of_request(of, command, target=target, actor="order", cause=cause)
+    return Envelope.of_request(context, command, target=target, actor="order", cause=cause)
 
 
 def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:

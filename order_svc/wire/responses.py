@@ -22,7 +22,7 @@ from order_svc.wire.enums import FULFILLMENT_STATE, PAYMENT, PROGRESS, RETURNS, 
 
 
 def order(record: Order, view: View.ValueType = VIEW_FULL) -> order_pb2.Order:
-    """The order, in VIEW_SUMMARY without its items and late events."""
+    """Returns the order, in VIEW_SUMMARY without its items and late events."""
     full = view != VIEW_SUMMARY
     return order_pb2.Order(
         order_id=str(record.id),

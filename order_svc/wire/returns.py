@@ -63,21 +63,21 @@ MOVES: Mapping[type[MoveRequest], tuple[ReturnStatus, ReturnReason]] = {
 
 def create_return(
     request: return_service_pb2.CreateReturnRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[CreateReturn | RefundWithoutGoods]:
-    """The id of the return is made of the order's id and the request's key.
+    """Returns the command. The id of its return is made of the order's id and the request's key.
 
     So a repeat names the same return after its idempotency key was deleted.
     """
     order_id = UUID(request.order_id)
     about: dict[str, Any] = {
-        "return_id": uuid5(order_id, of.key),
+        "return_id": uuid5(order_id, context.key),
         "expected_version": optional_field(request, "expected_version"),
         "reason": optional_field(request, "reason") or "",
     }
     if not request.without_goods:
         announced = {line.line_number: line.quantity for line in request.lines}
-        return requested(of, order_id, of.key, CreateReturn(**about, lines=announced))
+        return requested(context, order_id, context.key, CreateReturn(**about, lines=announced))
     command = RefundWithoutGoods(
         **about,
         lines={
@@ -86,11 +86,11 @@ def create_return(
         },
         warehouse_id=optional_field(request, "warehouse_id"),
     )
-    return requested(of, order_id, of.key, command)
+    return requested(context, order_id, context.key, command)
 
 
-def move_return(request: MoveRequest, of: RequestContext) -> Envelope[MoveReturn]:
-    """A rejection may have a reason of its own."""
+def move_return(request: MoveRequest, context: RequestContext) -> Envelope[MoveReturn]:
+    """Returns the command that changes the return's status. A rejection may have its own reason."""
     to, reason = MOVES[type(request)]
     own_reason: str = getattr(request, "reason", "")
     command = MoveReturn(
@@ -99,12 +99,12 @@ def move_return(request: MoveRequest, of: RequestContext) -> Envelope[MoveReturn
         to=to,
         reason=own_reason or reason,
     )
-    return requested(of, command.return_id, of.key, command)
+    return requested(context, command.return_id, context.key, command)
 
 
 def receive_return(
     request: return_service_pb2.ReceiveReturnRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[ReceiveReturn]:
     command = ReceiveReturn(
         return_id=UUID(request.return_id),
@@ -112,12 +112,12 @@ def receive_return(
         warehouse_id=request.warehouse_id,
         lines={line.line_number: line.quantity for line in request.lines},
     )
-    return requested(of, command.return_id, of.key, command)
+    return requested(context, command.return_id, context.key, command)
 
 
 def inspect_return(
     request: return_service_pb2.InspectReturnRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[InspectReturn]:
     command = InspectReturn(
         return_id=UUID(request.return_id),
@@ -129,7 +129,7 @@ def inspect_return(
             for line in request.lines
         },
     )
-    return requested(of, command.return_id, of.key, command)
+    return requested(context, command.return_id, context.key, command)
 
 
 def return_filter(request: return_service_pb2.ListReturnsRequest) -> ReturnFilter:
@@ -197,7 +197,7 @@ def return_transition(step: ReturnStep) -> return_pb2.ReturnTransition:
 
 
 def _cause_id(step: ReturnStep) -> str:
-    """The event's id, or the request_id at the end of a call's key (see
+    """Returns the event's id, or the request_id at the end of a call's key (see
     chassis/values/request_context.py).
     """
     return step.cause.rpartition(":")[2] if step.cause.startswith("/") else step.cause

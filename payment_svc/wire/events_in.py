@@ -16,8 +16,8 @@ OrderEvent = order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCa
 
 
 def order_of_event(event: OrderEvent) -> Order:
-    """The order as it stands after the event: both kinds of events share one sequence of versions,
-    and have the order's total.
+    """Returns the order as it stands after the event. Both kinds of events share one sequence of
+    versions, and have the order's total.
     """
     status = (
         event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
@@ -44,7 +44,9 @@ def order_of_response(order: order_pb2.Order) -> Order:
 def apply_order_version(
     event: OrderEvent, source: EventSource, payment_id: UUID
 ) -> Envelope[ApplyOrderVersion]:
-    """`payment_id` is for the payment of an order of total zero, which needs no request."""
+    """Returns the command. `payment_id` is for the payment of an order of total zero, which needs
+    no request.
+    """
     command = ApplyOrderVersion(order=order_of_event(event), payment_id=payment_id)
     return Envelope.of_event(source, command, target=command.order.id, actor="order")
 
@@ -53,7 +55,9 @@ def refund_return(
     event: order_events_pb2.ReturnStatusChanged,
     source: EventSource,
 ) -> Envelope[RefundReturn] | None:
-    """An inspected return whose units are worth money; None for other steps of a return."""
+    """Returns the command that refunds an inspected return; None for another step of a return, and
+    where its units are worth nothing.
+    """
     order_return = event.order_return
     if event.new_status != return_pb2.RETURN_STATUS_INSPECTED:
         return None

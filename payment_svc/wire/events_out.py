@@ -23,13 +23,13 @@ from payment_svc.wire.responses import refund
 
 
 def outgoing_event(event: DomainEvent) -> OutgoingEvent:
-    """The published form of a domain event; its aggregate is the payment."""
+    """Returns the published form of a domain event; its aggregate is the payment."""
     payment = event.payment
     return OutgoingEvent(aggregate=payment.id, order_id=payment.order_id, message=_message(event))
 
 
 def _message(event: DomainEvent) -> Message:
-    """The note of the change is left out: it is for the history alone."""
+    """Returns the message without the note of the change, which only the history has."""
     payment, transition = event.payment, event.transition
     reason_fields: dict[str, Any] = {
         "reason": transition.reason,

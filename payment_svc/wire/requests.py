@@ -79,7 +79,7 @@ def resolve_contradiction(
 
 
 def _request_envelope(context: RequestContext, target: UUID, command: C) -> Envelope[C]:
-    """The envelope of a caller's request, with its request_id as the cause.
+    """Returns the envelope of a caller's request, with its request_id as the cause.
 
     Where the request names a payment, `target` is the payment until an operation has its order.
     """
@@ -88,7 +88,7 @@ def _request_envelope(context: RequestContext, target: UUID, command: C) -> Enve
 
 
 def optional_amount(request: Message, field: str) -> Money | None:
-    """The amount in the field; None where it is not set.
+    """Returns the amount in the field; None where it is not set.
 
     Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency.
     """

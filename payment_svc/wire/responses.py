@@ -51,7 +51,7 @@ def refund(refund: Refund) -> payment_pb2.Refund:
 
 
 def transition(transition: Transition, kind: Kind | None) -> payment_pb2.PaymentTransition:
-    """A row of history; `kind` is the kind of the operation."""
+    """Returns the row of history; `kind` is the kind of the operation."""
     no_outcome = payment_pb2.PAYMENT_OPERATION_OUTCOME_UNSPECIFIED
     return payment_pb2.PaymentTransition(
         payment_id=str(transition.payment_id),

@@ -175,19 +175,19 @@ class World:
         }
         for name, door in self.doors.items():
             self._wire.serve(name, door)
-        consumers: dict[str, Any] = {
-            "order": order_svc.consumers.Consumers(order.payments, order.writer),
-            "warehouse": warehouse_svc.consumers.Consumers(warehouse.writer),
-            "payment": payment_svc.consumers.Consumers(payment.writer),
-            "fulfillment": fulfillment_svc.consumers.Consumers(
+        tables: dict[str, Any] = {
+            "order": order_svc.consumers.handlers(order.payments, order.writer),
+            "warehouse": warehouse_svc.consumers.handlers(warehouse.writer),
+            "payment": payment_svc.consumers.handlers(payment.writer),
+            "fulfillment": fulfillment_svc.consumers.handlers(
                 fulfillment.orders, fulfillment.writer
             ),
-            "shipping": shipping_svc.consumers.Consumers(
+            "shipping": shipping_svc.consumers.handlers(
                 shipping.creation, shipping.recalls, shipping.closing
             ),
         }
-        for service, item in consumers.items():
-            self.network.subscribe(service, dict(item.handlers))
+        for service, handlers in tables.items():
+            self.network.subscribe(service, dict(handlers))
 
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {

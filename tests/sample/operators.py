@@ -13,7 +13,7 @@ from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, Outbox
 from sqlalchemy import update
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.failed_event_records import FailedEvent, digest_of
+from chassis.consume.failed_event_records import ConsumerEvent, digest_of
 from chassis.consume.failed_events import FailedEvents
 from chassis.rpc.client import ask, connect, pages
 from chassis.service import ServiceContext, service_context
@@ -132,7 +132,7 @@ class Sample:
         )
         return await ask(self.failed_events.BatchReplayFailedEvents, request)
 
-    async def fail(self, event: FailedEvent, minutes: int = 0) -> UUID:
+    async def fail(self, event: ConsumerEvent, minutes: int = 0) -> UUID:
         """Stores the event as failed, so many minutes after nine in the morning. A deferred one is
         not due soon.
         """
@@ -165,11 +165,11 @@ async def operated(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
             yield Sample(ground, paying, channel)
 
 
-def event(state: FailedState = FailedState.FAILED, order: str = "", **fields: Any) -> FailedEvent:
+def event(state: FailedState = FailedState.FAILED, order: str = "", **fields: Any) -> ConsumerEvent:
     body = SamplePaid(order_id=order).SerializeToString()
     name, subject = SamplePaid.DESCRIPTOR.full_name, "payments.sample.paid"
     digest = digest_of(subject, name, body)
-    made = FailedEvent(
+    made = ConsumerEvent(
         consumer=CONSUMER,
         event_id=uuid4(),
         digest=digest,

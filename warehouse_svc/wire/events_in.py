@@ -21,7 +21,7 @@ from warehouse_svc.model.commands import (
 
 def order_status_changed(
     event: order_events_pb2.OrderStatusChanged,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ConfirmReservations | ApplyAllocations | CloseAttempt] | None:
     """Returns the command that an order's new status needs; None where it needs none."""
     target = UUID(event.order_id)
@@ -29,28 +29,28 @@ def order_status_changed(
         if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
             # The commit may have included units that were cancelled before it. No fulfilment will
             # report those.
-            return _apply_allocations(event, of, while_pending=True)
+            return _apply_allocations(event, source, while_pending=True)
         commit = ConfirmReservations(attempt=event.attempt, by_event=True)
-        return Envelope.of_event(of, commit, target=target, actor="order")
+        return Envelope.of_event(source, commit, target=target, actor="order")
     if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):
         while_pending = event.old_status == order_pb2.ORDER_STATUS_PENDING
         close = CloseAttempt(attempt=event.attempt, while_pending=while_pending)
-        return Envelope.of_event(of, close, target=target, actor="order")
+        return Envelope.of_event(source, close, target=target, actor="order")
     return None
 
 
 def order_items_cancelled(
     event: order_events_pb2.OrderItemsCancelled,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ApplyAllocations]:
     return _apply_allocations(
-        event, of, while_pending=event.status == order_pb2.ORDER_STATUS_PENDING
+        event, source, while_pending=event.status == order_pb2.ORDER_STATUS_PENDING
     )
 
 
 def _apply_allocations(
     event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled,
-    of: EventSource,
+    source: EventSource,
     *,
     while_pending: bool,
 ) -> Envelope[ApplyAllocations]:
@@ -63,13 +63,13 @@ def _apply_allocations(
     command = ApplyAllocations(
         attempt=event.attempt, allocated=allocated, while_pending=while_pending
     )
-    return Envelope.of_event(of, command, target=UUID(event.order_id), actor="order")
+    return Envelope.of_event(source, command, target=UUID(event.order_id), actor="order")
 
 
 def fulfillment_changed(
     event: fulfillment_events_pb2.FulfillmentStatusChanged
     | fulfillment_events_pb2.FulfillmentLinesChanged,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[ApplyFulfillment | CloseAttempt] | None:
     """Returns the command that a fulfilment's picklist needs; None where it changes no stock.
 
@@ -82,7 +82,7 @@ def fulfillment_changed(
     target = UUID(fulfillment.order_id)
     if event.attempt_never_started:
         close = CloseAttempt(attempt=fulfillment.attempt, while_pending=True, by_order=False)
-        return Envelope.of_event(of, close, target=target, actor="fulfillment")
+        return Envelope.of_event(source, close, target=target, actor="fulfillment")
     cancelled = fulfillment.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
     shipped = fulfillment.status in (
         fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
@@ -112,7 +112,7 @@ def fulfillment_changed(
         shipped=shipped,
         shipped_after_void=left,
     )
-    return Envelope.of_event(of, command, target=target, actor="fulfillment")
+    return Envelope.of_event(source, command, target=target, actor="fulfillment")
 
 
 def _shipped_after_void(
@@ -131,7 +131,7 @@ def _shipped_after_void(
 
 def return_status_changed(
     event: order_events_pb2.ReturnStatusChanged,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[PostReturn] | None:
     """Returns the command that posts a return's inspected units; None where there are none."""
     order_return = event.order_return
@@ -153,4 +153,4 @@ def return_status_changed(
         restocked=passed,
         damaged=failed,
     )
-    return Envelope.of_event(of, command, target=UUID(order_return.order_id), actor="order")
+    return Envelope.of_event(source, command, target=UUID(order_return.order_id), actor="order")

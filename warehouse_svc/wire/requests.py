@@ -35,15 +35,15 @@ class ChangeRequest(Protocol):
 
 
 def receive_stock(
-    request: inventory.ReceiveStockRequest, of: RequestContext
+    request: inventory.ReceiveStockRequest, context: RequestContext
 ) -> Envelope[ReceiveStock]:
     quantities = {line.sku: line.quantity for line in request.lines}
     command = ReceiveStock(warehouse_id=request.warehouse_id, quantities=quantities)
-    return _envelope(request, of, request.request_id, command)
+    return _envelope(request, context, request.request_id, command)
 
 
 def adjust_stock(
-    request: inventory.AdjustStockRequest, of: RequestContext
+    request: inventory.AdjustStockRequest, context: RequestContext
 ) -> Envelope[AdjustStock]:
     command = AdjustStock(
         warehouse_id=request.warehouse_id,
@@ -51,25 +51,29 @@ def adjust_stock(
         delta=request.delta,
         expected_version=optional_field(request, "expected_version"),
     )
-    return _envelope(request, of, request.request_id, command)
+    return _envelope(request, context, request.request_id, command)
 
 
-def restock_item(request: inventory.RestockItemRequest, of: RequestContext) -> Envelope[PostReturn]:
+def restock_item(
+    request: inventory.RestockItemRequest, context: RequestContext
+) -> Envelope[PostReturn]:
     command = PostReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
         restocked={request.line_number: request.restocked_quantity},
     )
-    return _envelope(request, of, request.order_id, command)
+    return _envelope(request, context, request.order_id, command)
 
 
-def mark_damaged(request: inventory.MarkDamagedRequest, of: RequestContext) -> Envelope[PostReturn]:
+def mark_damaged(
+    request: inventory.MarkDamagedRequest, context: RequestContext
+) -> Envelope[PostReturn]:
     command = PostReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
         damaged={request.line_number: request.damaged_quantity},
     )
-    return _envelope(request, of, request.order_id, command)
+    return _envelope(request, context, request.order_id, command)
 
 
 def requested_units(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
@@ -101,55 +105,57 @@ def movement_filter(request: inventory.ListStockMovementsRequest) -> MovementFil
 
 
 def reserve_stock(
-    request: reserving.ReserveStockRequest, of: RequestContext
+    request: reserving.ReserveStockRequest, context: RequestContext
 ) -> Envelope[ReserveStock]:
     lines = tuple(WantedLine(line.line_number, line.sku, line.quantity) for line in request.lines)
     ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else TTL_DEFAULT
     command = ReserveStock(attempt=request.attempt, lines=lines, ttl=ttl)
-    return _envelope(request, of, request.order_id, command)
+    return _envelope(request, context, request.order_id, command)
 
 
 def confirm(
     request: reserving.ConfirmReservationRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[ConfirmReservations]:
     order_id, attempt = request.order_attempt.order_id, request.order_attempt.attempt
-    return _envelope(request, of, order_id, ConfirmReservations(attempt=attempt))
+    return _envelope(request, context, order_id, ConfirmReservations(attempt=attempt))
 
 
 def batch_confirm(
     request: reserving.BatchConfirmReservationsRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> list[Envelope[ConfirmReservations]]:
     return [
-        _batch_envelope(request, of, each, ConfirmReservations(attempt=each.attempt))
+        _batch_envelope(request, context, each, ConfirmReservations(attempt=each.attempt))
         for each in request.order_attempts
     ]
 
 
 def release(
     request: reserving.ReleaseReservationRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[ReleaseReservations]:
     order_attempt = request.order_attempt
     released = {line.line_number: line.released_quantity for line in request.lines}
     command = ReleaseReservations(attempt=order_attempt.attempt, released=released)
-    return _envelope(request, of, order_attempt.order_id, command)
+    return _envelope(request, context, order_attempt.order_id, command)
 
 
 def batch_release(
     request: reserving.BatchReleaseReservationsRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> list[Envelope[ReleaseReservations]]:
     return [
-        _batch_envelope(request, of, each, ReleaseReservations(attempt=each.attempt, released={}))
+        _batch_envelope(
+            request, context, each, ReleaseReservations(attempt=each.attempt, released={})
+        )
         for each in request.order_attempts
     ]
 
 
 def replace_spoiled(
     request: reserving.ReplaceSpoiledUnitsRequest,
-    of: RequestContext,
+    context: RequestContext,
 ) -> Envelope[ReplaceSpoiled]:
     order_attempt = request.order_attempt
     lines = tuple(
@@ -159,21 +165,25 @@ def replace_spoiled(
     command = ReplaceSpoiled(
         attempt=order_attempt.attempt, warehouse_id=request.warehouse_id, lines=lines
     )
-    return _envelope(request, of, order_attempt.order_id, command)
+    return _envelope(request, context, order_attempt.order_id, command)
 
 
-def _envelope(request: ChangeRequest, of: RequestContext, target: str, command: C) -> Envelope[C]:
+def _envelope(
+    request: ChangeRequest, context: RequestContext, target: str, command: C
+) -> Envelope[C]:
     """Returns the envelope of a caller's command, with the request_id as the cause.
 
     `target` is the order; of a receipt or a count it is the request_id.
     """
     cause = request.request_id
-    return Envelope.of_request(of, command, target=UUID(target), actor="warehouse", cause=cause)
+    return Envelope.of_request(
+        context, command, target=UUID(target), actor="warehouse", cause=cause
+    )
 
 
 def _batch_envelope(
     request: ChangeRequest,
-    of: RequestContext,
+    context: RequestContext,
     order_attempt: reserving.OrderAttempt,
     command: C,
 ) -> Envelope[C]:
@@ -182,7 +192,7 @@ def _batch_envelope(
     The order's id is the step of its key.
     """
     order_id = order_attempt.order_id
-    return _envelope(request, of, order_id, command).step(order_id, command)
+    return _envelope(request, context, order_id, command).step(order_id, command)
 
 
 def reservation_filter(request: reserving.ListReservationsRequest) -> ReservationFilter:

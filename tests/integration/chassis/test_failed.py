@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.consume.failed_event_records import FailedEvent
+from chassis.consume.failed_event_records import ConsumerEvent
 from chassis.consume.failed_events import FailedEvents
 from chassis.write.tables import FailedState
 from tests.sample.inbox import failed
@@ -18,9 +18,9 @@ DEFERRED, FAILED, REPLAYED, DISCARDED = FailedState
 LIMIT = timedelta(minutes=15)
 
 
-def event(state: FailedState, consumer: str = "sample-orders", attempts: int = 1) -> FailedEvent:
+def event(state: FailedState, consumer: str = "sample-orders", attempts: int = 1) -> ConsumerEvent:
     time = datetime(2026, 11, 22, tzinfo=UTC)
-    return FailedEvent(
+    return ConsumerEvent(
         consumer=consumer,
         event_id=uuid4(),
         digest=b"digest",

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import Broker
-from chassis.consume.failed_event_records import FailedEvent
+from chassis.consume.failed_event_records import ConsumerEvent
 from chassis.consume.failed_events import WAIT_MAX, WAIT_MIN, FailedEvents
 from chassis.consume.inbox import PARK_AT
 from chassis.values.decision import Done
@@ -45,7 +45,7 @@ async def changed(engine: AsyncEngine, *event_ids: UUID, **values: Any) -> None:
         await connection.execute(update(store.failed_events).where(condition).values(**values))
 
 
-async def parked(table: FailedEvents, number: int = 1, **fields: Any) -> list[FailedEvent]:
+async def parked(table: FailedEvents, number: int = 1, **fields: Any) -> list[ConsumerEvent]:
     """Returns this number of parked events."""
     events = [event(FailedState.DEFERRED, **fields) for _ in range(number)]
     await table.record(events)

@@ -18,9 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.decision import Done, unwrap
 from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
-from fulfillment_svc import tables
+from fulfillment_svc import consumers, tables
 from fulfillment_svc.app import Operations
-from fulfillment_svc.consumers import Consumers
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model.commands import OrderEvent, StartPicking
 from fulfillment_svc.model.records import Fulfillment, Line
@@ -145,7 +144,7 @@ async def test_other_order_events_change_nothing(
     ]
     events = [order_changed(order_id, new=s, old=confirmed_status) for s in others]
     events.append(order_changed(order_id, new=cancelled_status, old=pending))
-    handlers = Consumers(operations.orders, operations.writer).handlers
+    handlers = consumers.handlers(operations.orders, operations.writer)
     outcomes = await handlers[order_events_pb2.OrderStatusChanged](
         [delivery(event) for event in events]
     )

@@ -10,9 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.consume.delivery import Delivery
 from chassis.values.decision import Done
 from chassis.values.errors import Failure
-from fulfillment_svc import tables
+from fulfillment_svc import consumers, tables
 from fulfillment_svc.app import Operations
-from fulfillment_svc.consumers import Consumers
 from tests.integration.fulfillment.events import (
     ONE_PLACE,
     TWO_PLACES,
@@ -45,7 +44,7 @@ async def test_refused_event_stores_nothing_and_calls_no_peer(
 
     The second body comes under the id of another order's event.
     """
-    handlers = Consumers(operations.orders, operations.writer).handlers
+    handlers = consumers.handlers(operations.orders, operations.writer)
     first, other = uuid4(), uuid4()
     genuine = confirmed(first)
     assert isinstance(await consume(handlers, genuine), Done)

@@ -18,9 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.consume.delivery import Delivery
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Deferred, NotFound, Refused
-from order_svc import tables
+from order_svc import consumers, tables
 from order_svc.app import Operations
-from order_svc.consumers import Consumers
 from order_svc.lifecycle import FulfillmentState, PaymentStatus, Status, StockStatus
 from order_svc.model.commands import Unavailable
 from order_svc.model.records import Order
@@ -62,7 +61,7 @@ async def deliver(
     """Hands over a batch as the inbox does: each event type as one set, one type after the
     other.
     """
-    handlers = Consumers(operations.payments, operations.writer).handlers
+    handlers = consumers.handlers(operations.payments, operations.writer)
     outcomes: dict[int, Outcome[Any]] = {}
     for kind, handler in handlers.items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:

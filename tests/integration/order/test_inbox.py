@@ -17,9 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.broker import stream
 from chassis.broker.stream import Broker
 from chassis.consume.inbox import Inbox
-from order_svc import tables
+from order_svc import consumers, tables
 from order_svc.app import Operations
-from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status
 from order_svc.model.records import Order
 from tests.integration.order.events import (
@@ -56,7 +55,7 @@ async def running_inbox(
         engine,
         tables.failed_events,
         service="order",
-        handlers=Consumers(operations.payments, operations.writer).handlers,
+        handlers=consumers.handlers(operations.payments, operations.writer),
     )
     operations.reading.database.on_change.append(inbox.parking.changed)
     async with cancelled_at_end(inbox.run()):
@@ -255,7 +254,7 @@ async def test_empty_and_negative_events_change_nothing(
     [negative] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
     nothing = with_units(negative, {1: 1})
     nothing.new_status = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
-    kinds = list(Consumers(operations.payments, operations.writer).handlers)
+    kinds = list(consumers.handlers(operations.payments, operations.writer))
     done = handled("done") + handled("skipped")
     async with running_inbox(broker, engine, operations) as inbox:
         await consume(

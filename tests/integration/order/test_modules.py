@@ -24,8 +24,8 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 
 from chassis.values.decision import Done
 from chassis.write.database import Database
+from order_svc import consumers
 from order_svc.app import Operations
-from order_svc.consumers import Consumers
 from order_svc.lifecycle import StockStatus
 from order_svc.peers import Warehouse
 from order_svc.rpc import OrderService
@@ -96,7 +96,7 @@ async def test_one_order_runs_few_modules(database: Database) -> None:
             with modules_run() as creation:
                 placed = await OrderServiceStub(channel).CreateOrder(request, timeout=30)
         [order] = await operations.reading.get_orders([UUID(placed.order.order_id)])
-        handler = Consumers(operations.payments, operations.writer).handlers[PaymentConfirmed]
+        handler = consumers.handlers(operations.payments, operations.writer)[PaymentConfirmed]
         with modules_run() as confirmation:
             [outcome] = await handler([delivery(paid(order))])
     assert isinstance(outcome, Done)

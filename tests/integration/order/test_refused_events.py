@@ -9,9 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.consume.delivery import Delivery
 from chassis.values.decision import Done
 from chassis.values.errors import Failure
-from order_svc import tables
+from order_svc import consumers, tables
 from order_svc.app import Operations
-from order_svc.consumers import Consumers
 from order_svc.model.records import Order
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import delivery, not_paid, paid, working
@@ -57,7 +56,7 @@ async def test_refused_event_stores_nothing_and_calls_no_peer(
 
     The wrong amount is more than the order costs.
     """
-    handlers = Consumers(operations.payments, operations.writer).handlers
+    handlers = consumers.handlers(operations.payments, operations.writer)
     first, other = [await place(orders, operations, "london") for _ in range(2)]
     genuine = delivery(paid(first))
     assert isinstance(await consume(handlers, genuine), Done)
@@ -77,7 +76,7 @@ async def test_second_payment_of_a_set_commits_no_stock(
     first, other = [await place(orders, operations, "london") for _ in range(2)]
     genuine = delivery(paid(first))
     both: list[Delivery[Any]] = [genuine, second_body(delivery(paid(other)), genuine)]
-    handlers = Consumers(operations.payments, operations.writer).handlers
+    handlers = consumers.handlers(operations.payments, operations.writer)
     done, failed = await handlers[PaymentConfirmed](both)
     assert isinstance(done, Done)
     assert isinstance(failed, Failure)

@@ -25,9 +25,8 @@ from chassis.publish.relay import Relay
 from chassis.rpc.client import ask
 from chassis.values.decision import Outcome
 from chassis.write.outbox import shard_of
-from order_svc import tables
+from order_svc import consumers, tables
 from order_svc.app import Operations
-from order_svc.consumers import Consumers
 from order_svc.lifecycle import Status
 from tests.integration.order.events import committed, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders
@@ -58,7 +57,7 @@ class Counting:
     """The order service's handler of payments; it records the order of each event in turn."""
 
     def __init__(self, operations: Operations) -> None:
-        self._handlers = Consumers(operations.payments, operations.writer).handlers
+        self._handlers = consumers.handlers(operations.payments, operations.writer)
         self.orders = list[str]()
 
     async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
@@ -137,7 +136,7 @@ class Events:
     """The order service's handlers, which count the events that they get."""
 
     def __init__(self, operations: Operations) -> None:
-        self._handlers, self.begun = Consumers(operations.payments, operations.writer).handlers, 0
+        self._handlers, self.begun = consumers.handlers(operations.payments, operations.writer), 0
 
     def of(self, kind: type[Message]) -> Handler[Any]:
         async def handle(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.consume.delivery import Delivery
 from chassis.values.decision import Done
 from chassis.values.errors import Failure
-from payment_svc import tables
-from payment_svc.consumers import Consumers
+from payment_svc import consumers, tables
 from tests.integration.payment.world import (
     World,
     create_payment,
@@ -50,7 +49,7 @@ async def test_refused_event_makes_no_write_and_no_call(
     """The order is paid. The forged version is 2^60. The second body comes under the id of another
     order's event.
     """
-    handlers = Consumers(world.operations.writer).handlers
+    handlers = consumers.handlers(world.operations.writer)
     first = world.orders.place(pounds(50))
     genuine = replace(delivery(status_changed(first)), request_hash=b"first")
     assert isinstance(await consume(handlers, genuine), Done)

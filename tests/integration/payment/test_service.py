@@ -8,8 +8,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from google.protobuf.message import Message
-from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
+from ordermesh.order.events.v1.order_events_pb2 import (
+    OrderItemsCancelled,
+    OrderStatusChanged,
+    ReturnStatusChanged,
+)
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.events.v1.payment_events_pb2 import (
     PaymentConfirmed,
@@ -28,9 +31,9 @@ from chassis.rpc import client
 from chassis.rpc.client import ask
 from chassis.values.decision import Done
 from devstack.ports import free_ports
+from payment_svc import consumers
 from payment_svc.app import running
 from payment_svc.config import Config
-from payment_svc.consumers import Consumers
 from tests.integration.payment.world import (
     Books,
     FakeOrders,
@@ -212,7 +215,7 @@ async def test_order_events_in_any_order_leave_the_same_account(
     """All 24 orders of delivery, each event twice, in sets of any size: the account has the last
     version, and no other change.
     """
-    consumers = Consumers(world.operations.writer)
+    handlers = consumers.handlers(world.operations.writer)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
         its = life(str(UUID(int=number + 1)))
         events: list[OrderStatusChanged] = [
@@ -220,7 +223,7 @@ async def test_order_events_in_any_order_leave_the_same_account(
         ]
         size = number % 8 + 1
         for start in range(0, len(events), size):
-            outcomes = await consumers.order_changed(deliveries(events[start : start + size]))
+            outcomes = await handlers[OrderStatusChanged](deliveries(events[start : start + size]))
             assert all(isinstance(outcome, Done) for outcome in outcomes)
     async with engine.connect() as connection:
         rows = (
@@ -240,12 +243,12 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
     closed, other = life(str(uuid4()))[:2], life(str(uuid4()))[0]
     for order in (*attempts, *closed, other):
         order.total_amount.CopyFrom(pounds(0))
-    events: list[Message] = [
+    events: list[OrderStatusChanged] = [
         status_changed(order)
         for order in (*attempts, closed[1], closed[0], other, *attempts, other)
     ]
-    # they are
-    await Consumers(world.operations.writer).order_changed(deliveries(events))  # type: ignore[arg-type]
+    handlers = consumers.handlers(world.operations.writer)
+    await handlers[OrderStatusChanged](deliveries(events))
     paid = [(event.order_id, event.attempt) for event in await world.books.events()]
     assert sorted(paid) == sorted(
         [(attempts[0].order_id, 1), (attempts[0].order_id, 2), (other.order_id, 1)]
@@ -260,7 +263,7 @@ async def test_repeated_and_reordered_events_refund_the_same(
 
     Each cause refunds the same amount, and the sandbox has refunded exactly these.
     """
-    consumers = Consumers(world.operations.writer)
+    handlers = consumers.handlers(world.operations.writer)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
         placed = await world.order(pounds(42, 50))
         await world.pay(create_payment(placed))
@@ -282,7 +285,7 @@ async def test_repeated_and_reordered_events_refund_the_same(
         for start in range(0, len(arriving), size):
             some = arriving[start : start + size]
             outcomes = [
-                *await consumers.order_changed(
+                *await handlers[OrderStatusChanged](
                     deliveries([events[step] for step in some if step < 3])
                 )
             ]
@@ -294,7 +297,7 @@ async def test_repeated_and_reordered_events_refund_the_same(
                 message=back,
                 time=back.occur_time.ToDatetime(),
             )
-            outcomes += await consumers.return_status_changed([of_return] * some.count(3))
+            outcomes += await handlers[ReturnStatusChanged]([of_return] * some.count(3))
             assert all(isinstance(outcome, Done) for outcome in outcomes)
 
     async with world.books.engine.connect() as connection:
@@ -344,5 +347,5 @@ async def test_return_without_money_is_done_and_stores_nothing(world: World) -> 
         )
         for event in events
     ]
-    outcomes = await Consumers(world.operations.writer).return_status_changed(incoming)
+    outcomes = await consumers.handlers(world.operations.writer)[ReturnStatusChanged](incoming)
     assert [isinstance(outcome, Done) for outcome in outcomes] == [True] * 4

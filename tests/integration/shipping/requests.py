@@ -1,6 +1,6 @@
 """Requests, events and database reads for the tests of this folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID, uuid4
@@ -13,11 +13,11 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.consume.dispatch import Handler
 from chassis.rpc.client import ask
 from chassis.values.envelope import Envelope
-from shipping_svc import tables
+from shipping_svc import consumers, tables
 from shipping_svc.app import Operations
-from shipping_svc.consumers import Consumers
 from shipping_svc.model.commands import CloseFulfillment, CloseOrder
 from shipping_svc.model.records import ShipmentRequest
 from shipping_svc.rpc import ShippingService
@@ -148,9 +148,9 @@ async def published_types(engine: AsyncEngine) -> list[str]:
     return [event.DESCRIPTOR.name for event in await published_events(engine)]
 
 
-def consumers_of(operations: Operations) -> Consumers:
-    """The consumers over these operations."""
-    return Consumers(operations.creation, operations.recalls, operations.closing)
+def handlers_of(operations: Operations) -> Mapping[type[Message], Handler[Any]]:
+    """Returns the handlers of the shipping service over these operations."""
+    return consumers.handlers(operations.creation, operations.recalls, operations.closing)
 
 
 def service_of(operations: Operations) -> ShippingService:

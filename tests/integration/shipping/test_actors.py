@@ -29,8 +29,8 @@ from tests.integration.shipping.creations import fulfillment_event
 from tests.integration.shipping.requests import (
     Shipping,
     cancel,
-    consumers_of,
     create,
+    handlers_of,
     published_events,
     report,
     rows,
@@ -226,15 +226,15 @@ async def test_withdrawal_with_forged_version_is_refused(
     It stores nothing; the true withdrawal after it counts.
     """
     request, unknown = create(), create()
-    consumers = consumers_of(operations)
-    await consumers.fulfillment_status_changed([fulfillment_event(request, "READY")])
+    handlers = handlers_of(operations)
+    await handlers[FulfillmentStatusChanged]([fulfillment_event(request, "READY")])
     before = await rows(engine, "select * from shipments")
     for of in (request, unknown):
-        [outcome] = await consumers.fulfillment_lines_changed([withdrawal(of, 2**60)])
+        [outcome] = await handlers[FulfillmentLinesChanged]([withdrawal(of, 2**60)])
         assert isinstance(outcome, Refused)
         assert outcome.reason == "VERSION_JUMP"
     assert await rows(engine, "select * from shipments") == before
-    await consumers.fulfillment_lines_changed([withdrawal(request, 9)])
+    await handlers[FulfillmentLinesChanged]([withdrawal(request, 9)])
     assert [row.withdraw_version for row in await rows(engine, "select * from shipments")] == [9]
 
 
@@ -247,12 +247,12 @@ async def test_fulfilment_scanned_10_001_times_gets_its_shipment(
     A forged 2^60 of another fulfilment fails as VERSION_JUMP, and stores nothing.
     """
     scanned, withdrawn, forged = create(), create(), create()
-    consumers = consumers_of(operations)
-    [outcome] = await consumers.fulfillment_status_changed([ready(scanned, 10_003)])
+    handlers = handlers_of(operations)
+    [outcome] = await handlers[FulfillmentStatusChanged]([ready(scanned, 10_003)])
     assert isinstance(outcome, Done)
-    [outcome] = await consumers.fulfillment_lines_changed([withdrawal(withdrawn, 10_004)])
+    [outcome] = await handlers[FulfillmentLinesChanged]([withdrawal(withdrawn, 10_004)])
     assert isinstance(outcome, Done)
-    [outcome] = await consumers.fulfillment_status_changed([ready(forged, 2**60)])
+    [outcome] = await handlers[FulfillmentStatusChanged]([ready(forged, 2**60)])
     assert isinstance(outcome, Refused)
     assert outcome.reason == "VERSION_JUMP"
     stored = await rows(engine, "select fulfillment_version, withdraw_version from shipments")
@@ -264,11 +264,11 @@ async def test_successor_with_version_jump_is_refused(
 ) -> None:
     """A shipment that follows a withdrawn one may be at most 10,000 versions above it."""
     request = create()
-    consumers = consumers_of(operations)
-    await consumers.fulfillment_status_changed([ready(request, 20_000)])
-    await consumers.fulfillment_lines_changed([withdrawal(request, 20_001)])
+    handlers = handlers_of(operations)
+    await handlers[FulfillmentStatusChanged]([ready(request, 20_000)])
+    await handlers[FulfillmentLinesChanged]([withdrawal(request, 20_001)])
     for version, reason in ((2**60, "VERSION_JUMP"), (30_002, "VERSION_JUMP"), (30_001, None)):
-        [outcome] = await consumers.fulfillment_status_changed([ready(request, version)])
+        [outcome] = await handlers[FulfillmentStatusChanged]([ready(request, version)])
         assert (outcome.reason if isinstance(outcome, Refused) else None) == reason
     stored = await rows(
         engine, "select status::text, fulfillment_version from shipments order by id"

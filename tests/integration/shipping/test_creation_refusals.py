@@ -4,7 +4,10 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,9 +23,9 @@ from tests.integration.shipping.creations import fulfillment_event
 from tests.integration.shipping.peers import AWAY, CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import (
     Shipping,
-    consumers_of,
     create,
     fulfillment_ready,
+    handlers_of,
     order_closed,
     published_types,
     rows,
@@ -228,14 +231,14 @@ async def test_event_of_missing_order_leaves_no_record(
     """
     forged, cancelled, true = create(), create(), create()
     orders.missing = {UUID(forged.order_id), UUID(cancelled.order_id)}
-    consumers = consumers_of(operations)
+    handlers = handlers_of(operations)
     events = [
         fulfillment_event(forged, "READY"),
         fulfillment_event(cancelled, "CANCELLED"),
         fulfillment_event(true, "READY"),
         fulfillment_event(forged, "PICKING"),
     ]
-    outcomes = await consumers.fulfillment_status_changed(events)
+    outcomes = await handlers[FulfillmentStatusChanged](events)
     assert [
         outcome.reason if isinstance(outcome, NotFound) else type(outcome) for outcome in outcomes
     ] == [
@@ -247,7 +250,7 @@ async def test_event_of_missing_order_leaves_no_record(
     assert await stored(engine) == [1, 0]
     assert orders.asked_for == [{UUID(each.order_id) for each in (forged, cancelled, true)}]
     assert isinstance(
-        (await consumers.fulfillment_status_changed([fulfillment_event(true, "CANCELLED")]))[0],
+        (await handlers[FulfillmentStatusChanged]([fulfillment_event(true, "CANCELLED")]))[0],
         Done,
     )
     assert len(orders.asked_for) == 1
@@ -273,7 +276,7 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
                 time=of.time,
             )
         )
-    refused, done = await consumers_of(operations).fulfillment_lines_changed(events)
+    refused, done = await handlers_of(operations)[FulfillmentLinesChanged](events)
     assert isinstance(refused, NotFound)
     assert refused.reason == "ORDER_NOT_FOUND"
     assert isinstance(done, Done)
@@ -288,14 +291,14 @@ async def test_event_waits_while_order_service_is_down(
     """
     request, other = create(), create()
     orders.failure = Deferred("DEPENDENCY_UNAVAILABLE")
-    consumers = consumers_of(operations)
-    waiting, done = await consumers.fulfillment_status_changed(
+    handlers = handlers_of(operations)
+    waiting, done = await handlers[FulfillmentStatusChanged](
         [fulfillment_event(request, "READY"), fulfillment_event(other, "PICKING")]
     )
     assert isinstance(waiting, Deferred)
     assert isinstance(done, Done)
     assert await stored(engine) == [0, 0]
     orders.failure = None
-    [after] = await consumers.fulfillment_status_changed([fulfillment_event(request, "READY")])
+    [after] = await handlers[FulfillmentStatusChanged]([fulfillment_event(request, "READY")])
     assert isinstance(after, Done)
     assert await stored(engine) == [1, 0]

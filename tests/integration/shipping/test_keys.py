@@ -6,6 +6,10 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
 from sqlalchemy import select, text
@@ -23,8 +27,8 @@ from tests.integration.shipping.requests import (
     PARCEL,
     Shipping,
     cancel,
-    consumers_of,
     create,
+    handlers_of,
     report,
     rows,
 )
@@ -161,10 +165,10 @@ async def test_ready_and_cancelled_fulfilments_are_stored_under_keys(
     engine: AsyncEngine,
 ) -> None:
     """An event has its own key; a cancellation has a step for the fulfilment's shipment."""
-    request, consumers = create(), consumers_of(operations)
+    request, handlers = create(), handlers_of(operations)
     is_ready, is_cancelled = ready(request, 7), fulfillment_event(request, "CANCELLED")
-    await consumers.fulfillment_status_changed([is_ready])
-    await consumers.fulfillment_status_changed([is_cancelled])
+    await handlers[FulfillmentStatusChanged]([is_ready])
+    await handlers[FulfillmentStatusChanged]([is_cancelled])
     target = await the_id(engine, request.fulfillment_id)
     assert await stored(engine, is_ready.key) == {(is_ready.key, is_ready.request_hash, target)}
     assert await stored(engine, is_cancelled.key) == {
@@ -178,10 +182,10 @@ async def test_withdrawal_is_stored_under_its_key_and_one_step(
     engine: AsyncEngine,
 ) -> None:
     """The step creates the shipment of a fulfilment without one; a void label has a key too."""
-    known, unknown, consumers = create(), create(), consumers_of(operations)
-    await consumers.fulfillment_status_changed([ready(known, 7)])
+    known, unknown, handlers = create(), create(), handlers_of(operations)
+    await handlers[FulfillmentStatusChanged]([ready(known, 7)])
     events = [withdrawal(known, 9), withdrawal(unknown, 9)]
-    await consumers.fulfillment_lines_changed(events)
+    await handlers[FulfillmentLinesChanged](events)
     ids = [await the_id(engine, each.fulfillment_id) for each in (known, unknown)]
     for event, target in zip(events, ids, strict=True):
         step = f"{event.key}:create"
@@ -221,7 +225,7 @@ async def test_order_event_is_stored_with_a_step_for_each_shipment(
         message=message,
         time=datetime.now(UTC),
     )
-    await consumers_of(operations).handlers[OrderStatusChanged]([delivery])
+    await handlers_of(operations)[OrderStatusChanged]([delivery])
     assert await stored(engine, key) == {
         (key, event_id.bytes, UUID(order_id)),
         *((f"{key}:{shipment_id}", event_id.bytes, shipment_id) for shipment_id in ids),

@@ -21,7 +21,7 @@ from shipping_svc import tables
 from shipping_svc.app import Operations
 from tests.integration.shipping.creations import fulfillment_event
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
-from tests.integration.shipping.requests import consumers_of, create
+from tests.integration.shipping.requests import create, handlers_of
 from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
 
 Event = Callable[[api.CreateShipmentRequest, int], Delivery[Any]]
@@ -73,7 +73,7 @@ async def test_refused_event_stores_nothing_and_calls_no_peer(
     """The forged version is 2^60. The second body comes under the id of the event that cancelled
     another order's fulfilment.
     """
-    handlers = consumers_of(operations).handlers
+    handlers = handlers_of(operations)
     first, other = create(), create()
     genuine = cancelled(first, 3)
     for each in (ready(first), ready(other), genuine):
@@ -96,7 +96,7 @@ async def test_version_far_above_the_shipments_is_refused(
 
     An event of version 10,002 is accepted.
     """
-    handlers = consumers_of(operations).handlers
+    handlers = handlers_of(operations)
     request = create()
     await consume(handlers, ready(request))
     before = await contents(engine, tables.metadata)
@@ -112,7 +112,7 @@ async def test_refused_withdrawal_makes_no_shipment(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """An event under a used id makes no shipment for a new fulfilment."""
-    handlers = consumers_of(operations).handlers
+    handlers = handlers_of(operations)
     first = create()
     genuine = cancelled(first, 3)
     for each in (ready(first), genuine):

@@ -26,9 +26,8 @@ from tests.integration.warehouse.events import (
     order_status_changed,
 )
 from tests.integration.warehouse.requests import attempt, confirm, receive, receive_all, reserve
-from warehouse_svc import tables
+from warehouse_svc import consumers, tables
 from warehouse_svc.app import Operations
-from warehouse_svc.consumers import Consumers
 
 ReservationStatusChanged = warehouse_events_pb2.ReservationStatusChanged
 StockChanged = warehouse_events_pb2.StockChanged
@@ -71,7 +70,7 @@ async def request_of(clients: Clients, operations: Operations, method: str) -> A
         left = fulfillment_status_changed(
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
-        await Consumers(operations.writer).handlers[type(left)]([delivery(left)])
+        await consumers.handlers(operations.writer)[type(left)]([delivery(left)])
     back = {
         "warehouse_id": "london",
         "source_id": str(uuid4()),
@@ -237,8 +236,8 @@ async def test_event_of_a_peer_is_recorded_with_its_service(
     left = delivery(
         fulfillment_status_changed(UUID(second), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 1})
     )
-    await Consumers(operations.writer).handlers[type(cancelled.message)]([cancelled])
-    await Consumers(operations.writer).handlers[type(left.message)]([left])
+    await consumers.handlers(operations.writer)[type(cancelled.message)]([cancelled])
+    await consumers.handlers(operations.writer)[type(left.message)]([left])
     for event, actor in ((cancelled, "order"), (left, "fulfillment")):
         rows = await ledger(clients, str(event.event_id))
         assert rows

@@ -39,8 +39,8 @@ from tests.integration.warehouse.events import (
 from tests.integration.warehouse.requests import as_stored, count
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
+from warehouse_svc import consumers
 from warehouse_svc.app import Operations
-from warehouse_svc.consumers import Consumers
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model.records import Reservation
 from warehouse_svc.tables import idempotency_keys, movements, outbox
@@ -54,7 +54,7 @@ async def consume(operations: Operations, *deliveries: Delivery[Message]) -> lis
     other.
     """
     outcomes: dict[int, Outcome[Any]] = {}
-    for kind, handler in Consumers(operations.writer).handlers.items():
+    for kind, handler in consumers.handlers(operations.writer).items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
             outcomes |= {
                 id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)

@@ -25,8 +25,8 @@ from tests.integration.warehouse.events import (
     order_status_changed,
 )
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, receive, reserve
+from warehouse_svc import consumers
 from warehouse_svc.app import Operations
-from warehouse_svc.consumers import Consumers
 from warehouse_svc.tables import idempotency_keys, movements
 
 Row = tuple[str, bytes, UUID]
@@ -57,7 +57,7 @@ async def sent(clients: Clients, operations: Operations) -> str:
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
     )
-    await Consumers(operations.writer).handlers[FulfillmentStatusChanged]([left])
+    await consumers.handlers(operations.writer)[FulfillmentStatusChanged]([left])
     return order_id
 
 
@@ -184,7 +184,7 @@ async def test_event_is_stored_under_its_consumer_and_id(
         inspected(order_id, uuid4(), "london", {1: (1, 1)}),
     ]
     deliveries = [delivery(each) for each in events]
-    handlers = Consumers(operations.writer).handlers
+    handlers = consumers.handlers(operations.writer)
     for each in deliveries:
         await handlers[type(each.message)]([each])
     assert await stored(engine, "warehouse-test:") == {

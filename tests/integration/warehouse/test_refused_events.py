@@ -25,9 +25,8 @@ from tests.integration.warehouse.events import (
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.refused_events import REUSED, consume, contents, second_body
 from tests.unit.warehouse.world import confirm
-from warehouse_svc import tables
+from warehouse_svc import consumers, tables
 from warehouse_svc.app import Operations
-from warehouse_svc.consumers import Consumers
 
 
 def event(name: str, order_id: UUID) -> Delivery[Any]:
@@ -51,7 +50,7 @@ async def test_refused_event_stores_nothing(
     operations: Operations, engine: AsyncEngine, name: str
 ) -> None:
     """The second body comes under the id of the event that cancelled another order."""
-    handlers = Consumers(operations.writer).handlers
+    handlers = consumers.handlers(operations.writer)
     await stocked(operations, tea=9)
     first, other = [await reserved(operations, ("tea", 2)) for _ in range(2)]
     await operations.writer.write([confirm(order=other)])

@@ -21,8 +21,8 @@ from tests.integration.warehouse.conftest import Clients, serving
 from tests.integration.warehouse.events import delivery, inspected
 from tests.integration.warehouse.requests import as_stored, attempt, count, receive
 from tests.unit.warehouse import world
+from warehouse_svc import consumers
 from warehouse_svc.app import Operations
-from warehouse_svc.consumers import Consumers
 from warehouse_svc.tables import idempotency_keys, movements, outbox
 
 Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
@@ -139,7 +139,7 @@ async def test_call_and_event_post_once(
     """In either order, and at once, the event posts the units that the call has not posted, with
     both dispositions together.
     """
-    consume = Consumers(operations.writer).handlers[ReturnStatusChanged]
+    consume = consumers.handlers(operations.writer)[ReturnStatusChanged]
     for order in ("call, event", "event, call", "at once"):
         order_id, source = await sent(operations), uuid4()
         before = await balances(engine)
@@ -208,13 +208,13 @@ async def test_return_before_its_shipment_waits(
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
     before = await count(engine, idempotency_keys, movements, outbox)
     early = await refusal(restock(clients, order_id, source, 3))
-    [outcome] = await Consumers(operations.writer).handlers[ReturnStatusChanged]([event])
+    [outcome] = await consumers.handlers(operations.writer)[ReturnStatusChanged]([event])
     assert isinstance(early, Deferred)
     assert isinstance(outcome, Deferred)
     assert outcome.reason == "EVENT_AHEAD"
     assert await count(engine, idempotency_keys, movements, outbox) == before
     await operations.writer.write([world.ship("london", {1: 3}, order_id)])
-    await Consumers(operations.writer).handlers[ReturnStatusChanged]([event])
+    await consumers.handlers(operations.writer)[ReturnStatusChanged]([event])
     assert (await restock(clients, order_id, source, 3)).available == 5
 
 
