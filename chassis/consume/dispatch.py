@@ -87,11 +87,11 @@ class Dispatcher:
             "inbox_event_age_seconds", "From an event's publication to its effect", "event"
         )
 
-    async def again(self, events: Sequence[ConsumerEvent]) -> Mapping[Name, Outcome[Any]]:
+    async def dispatch_stored(self, events: Sequence[ConsumerEvent]) -> Mapping[Name, Outcome[Any]]:
         """Returns the outcomes of stored events that are handled again."""
         outcomes: dict[Name, Outcome[Any]] = {}
         for group in await self.groups([Received(event) for event in events]):
-            for received, outcome in zip(group, await self.handle_group(group), strict=True):
+            for received, outcome in zip(group, await self.dispatch(group), strict=True):
                 outcomes[received.event.name] = outcome
         return outcomes
 
@@ -102,7 +102,7 @@ class Dispatcher:
             await asyncio.sleep(0)  # a call waits for one event at most
         return list(group_by_type(batch))
 
-    async def handle_group(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
+    async def dispatch(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
         """Returns the outcome of each of these events, all of one kind. It raises only an exception
         that ends the process.
 
@@ -115,9 +115,9 @@ class Dispatcher:
         for delivery in deliveries:
             for field in unknown_values(delivery.message):
                 self._unknown.labels(delivery.message.DESCRIPTOR.name, field).inc()
-        return await self._handle_group(group)
+        return await self._dispatch(group)
 
-    async def _handle_group(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
+    async def _dispatch(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
         deliveries = [received.delivery for received in group if received.delivery]
         kind = type(deliveries[0].message)
         try:
@@ -144,7 +144,7 @@ class Dispatcher:
                     if isinstance(error, Refused)
                     else Defect(error)
                 ]
-        return [outcome for received in group for outcome in await self._handle_group([received])]
+        return [outcome for received in group for outcome in await self._dispatch([received])]
 
     def report(self, event: ConsumerEvent, outcome: Outcome[Any], state: FailedState) -> None:
         """Counts the event's outcome, and logs a failure. `state` is the state of an event that is

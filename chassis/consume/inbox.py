@@ -69,9 +69,9 @@ class Inbox:
         subjects: dict[str, list[str]] = defaultdict(list)
         for kind in handlers:
             subjects[stream_of(subject_of(kind))].append(subject_of(kind))
-        self.handlers, self.failed = Dispatcher(handlers), FailedEvents(engine, failed_events)
+        self.dispatcher, self.failed = Dispatcher(handlers), FailedEvents(engine, failed_events)
         turns = Turns()
-        self.parking = ParkedEvents(self.failed, self.handlers, turns)
+        self.parking = ParkedEvents(self.failed, self.dispatcher, turns)
         self._consumers = [
             Consumer(
                 pull=Pull(
@@ -82,7 +82,7 @@ class Inbox:
                     batch_size_max=batch_size_max,
                     linger_s=linger_s,
                 ),
-                handlers=self.handlers,
+                dispatcher=self.dispatcher,
                 failed=self.failed,
                 parking=self.parking,
                 turns=turns,
@@ -118,7 +118,9 @@ class Inbox:
         replayed: dict[Name, Outcome[Any]] = {
             e.name: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED
         }
-        outcomes = await self.handlers.again([e for e in events if e.name not in replayed])
+        outcomes = await self.dispatcher.dispatch_stored(
+            [e for e in events if e.name not in replayed]
+        )
         await self.failed.replayed(
             [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]
         )
@@ -139,16 +141,16 @@ class Consumer:
     def __init__(
         self,
         pull: Pull,
-        handlers: Dispatcher,
+        dispatcher: Dispatcher,
         failed: FailedEvents,
         parking: ParkedEvents,
         turns: Turns,
     ) -> None:
-        self.name, self.stream, self._pull, self._handlers = (
+        self.name, self.stream, self._pull, self._dispatcher = (
             pull.consumer,
             pull.stream,
             pull,
-            handlers,
+            dispatcher,
         )
         self._failed, self._parking, self._turns = failed, parking, turns
         self._unsettled: dict[int, Msg] = {}  # messages in hand that are not settled
@@ -186,8 +188,8 @@ class Consumer:
         left = [r for r in batch if not is_rejected(r)]
         isolated = [r for r in left if r.may_be_poison]
         together = [r for r in left if not r.may_be_poison]
-        for group in await self._handlers.groups(together):
-            await self._settle(group, await self._handlers.handle_group(group))
+        for group in await self._dispatcher.groups(together):
+            await self._settle(group, await self._dispatcher.dispatch(group))
         for received in isolated:
             await self._isolate(received)
 
@@ -211,8 +213,8 @@ class Consumer:
             f"delivered {times} times without an outcome: does it end its consumer?"
         )
         await self._record([received], [Defect(error)])
-        [group] = await self._handlers.groups([received])
-        outcomes = await self._handlers.handle_group(group)
+        [group] = await self._dispatcher.groups([received])
+        outcomes = await self._dispatcher.dispatch(group)
         await self._retry_outages(lambda: self._failed.delete_failed(received.event.name))
         received.state = None
         await self._settle(group, outcomes)
@@ -230,7 +232,7 @@ class Consumer:
             [(received, outcome) for received, outcome in pairs if isinstance(outcome, Failure)]
         )
         for received, outcome in pairs:
-            self._handlers.report(received.event, outcome, received.state or FailedState.DEFERRED)
+            self._dispatcher.report(received.event, outcome, received.state or FailedState.DEFERRED)
 
     async def _defer_or_store(self, failures: Sequence[tuple[Received, Failure]]) -> None:
         """Lets events that were not done come again from the stream soon, or stores them: parked if

@@ -37,8 +37,8 @@ CHANGED_MAX: Final = 10_000
 class ParkedEvents:
     """Tries the parked events of one service again."""
 
-    def __init__(self, failed: FailedEvents, handlers: Dispatcher, turns: Turns) -> None:
-        self._failed, self._handlers, self._turns = failed, handlers, turns
+    def __init__(self, failed: FailedEvents, dispatcher: Dispatcher, turns: Turns) -> None:
+        self._failed, self._dispatcher, self._turns = failed, dispatcher, turns
         self._changed: set[UUID] = set()
         self._any, self._wake = True, asyncio.Event()
         self._rest_until = 0.0
@@ -92,7 +92,7 @@ class ParkedEvents:
         """Hands claimed events to their handlers, and stores the results. Returns the number of
         events.
         """
-        outcomes = await self._turns.take(self._handlers.again(events))
+        outcomes = await self._turns.take(self._dispatcher.dispatch_stored(events))
         if done := [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]:
             await self._failed.resolve(done)
         tried = []
@@ -103,7 +103,7 @@ class ParkedEvents:
                 if after.state is FailedState.FAILED:
                     state = FailedState.FAILED
                 tried.append(after)
-            self._handlers.report(event, outcome, state)
+            self._dispatcher.report(event, outcome, state)
         if tried:
             await self._failed.record_tries(tried)
         return len(events)

@@ -64,7 +64,7 @@ class FailedEventService(FailedEventServiceServicer):
     ) -> api.GetFailedEventResponse:
         entry = await self._entry(await self._replays.only(wire.named(request)))
         return api.GetFailedEventResponse(
-            failed_event=wire.with_payload(entry, self._inbox.handlers.kinds)
+            failed_event=wire.with_payload(entry, self._inbox.dispatcher.kinds)
         )
 
     async def ReplayFailedEvent(

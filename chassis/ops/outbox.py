@@ -65,7 +65,7 @@ class OutboxService(OutboxServiceServicer):
         )
         if request.dry_run:
             return api.RepublishEventsResponse(event_count=await self._republish.count(events))
-        number = await self._republish.again(
+        number = await self._republish.republish_events(
             events, IdempotencyKey.of(request_context(request), events.aggregate or NO_TARGET)
         )
         return api.RepublishEventsResponse(event_count=number)

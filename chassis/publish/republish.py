@@ -114,7 +114,7 @@ class Republish:
         async with self._transaction() as connection:
             return await self._counted(connection, events, waiting=False)
 
-    async def again(self, events: Events, command: IdempotencyKey) -> int:
+    async def republish_events(self, events: Events, command: IdempotencyKey) -> int:
         """Sets the published ones of the events to wait again: all or none, and once for each
         command. Returns how many wait.
 

@@ -114,7 +114,9 @@ async def test_each_publication_of_a_row_has_the_same_headers(
         first = [message.headers for message in await published(broker)]
         await broker.streams.delete_stream("ORDERS")
         await ensure_streams(broker)
-        await Republish(database).again(Events(aggregate=order), IdempotencyKey(key=key()))
+        await Republish(database).republish_events(
+            Events(aggregate=order), IdempotencyKey(key=key())
+        )
         await eventually(lambda: none_waits(engine))
     again = [message.headers for message in await published(broker)]
     assert [headers and headers["ce-sequence"] for headers in first] == [f"{1:019}", f"{2:019}"]

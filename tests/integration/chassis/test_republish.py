@@ -86,7 +86,7 @@ async def test_events_of_an_aggregate_are_republished_in_order(
         assert await Republish(database).count(Events(aggregate=one)) == 4
         assert len(await stream_events(broker, one)) == 4  # a count publishes nothing
         await window_over()
-        assert await Republish(database).again(Events(aggregate=one), command(one)) == 4
+        assert await Republish(database).republish_events(Events(aggregate=one), command(one)) == 4
         await eventually(lambda: none_waits(engine))
     assert [version for _, version in first] == [1, 2, 3, 4]
     assert await stream_events(broker, one) == first * 2
@@ -136,15 +136,15 @@ async def test_repeated_republication_is_done_once(
     async with running(relay(database, broker)):
         [order] = await placed(database)
         await eventually(lambda: none_waits(engine))
-    assert await republish.again(Events(aggregate=order), same) == 1
-    assert await republish.again(Events(aggregate=order), same) == 1
+    assert await republish.republish_events(Events(aggregate=order), same) == 1
+    assert await republish.republish_events(Events(aggregate=order), same) == 1
     assert await waiting(engine) == 1
     async with running(relay(database, broker)):
         await eventually(lambda: none_waits(engine))
-    assert await republish.again(Events(aggregate=order), same) == 0
+    assert await republish.republish_events(Events(aggregate=order), same) == 0
     assert await waiting(engine) == 0
     with pytest.raises(Invalid, match="request_id stands for another request"):
-        await republish.again(
+        await republish.republish_events(
             Events(), IdempotencyKey(key=same.key, request_hash=b"other", target=same.target)
         )
 
@@ -179,7 +179,7 @@ async def test_republication_outlasts_the_statement_timeout(
         for statement in SLOW:
             await connection.execute(text(statement))
     assert (
-        await Republish(hasty).again(
+        await Republish(hasty).republish_events(
             Events(since=datetime.now(UTC) - timedelta(hours=1)), command()
         )
         == 3
@@ -224,7 +224,7 @@ async def test_interrupted_republication_is_done_by_its_repeat(
     async with engine.begin() as connection:
         for statement in SLOW:
             await connection.execute(text(statement.replace("pg_sleep(0.5)", "pg_sleep(30)")))
-    asking = asyncio.create_task(republish.again(all_, same))
+    asking = asyncio.create_task(republish.republish_events(all_, same))
     await eventually(lambda: query_waits(engine, "Timeout"))
     async with engine.begin() as connection:
         await connection.execute(text(END_SESSION))
@@ -236,7 +236,7 @@ async def test_interrupted_republication_is_done_by_its_repeat(
     ) == (0, 0)
     async with engine.begin() as connection:
         await connection.execute(text("drop trigger slow on outbox"))
-    assert await republish.again(all_, same) == 3
+    assert await republish.republish_events(all_, same) == 3
     assert await waiting(engine) == 3
 
 
@@ -257,7 +257,10 @@ async def test_an_old_partition_stays_until_its_events_are_published(
     with monkeypatch.context() as longer:
         longer.setattr(partitions, "KEPT_DAYS", 60)
         await maintain(engine, outbox)  # the day gets its partition
-    assert await Republish(database).again(Events(since=old - timedelta(days=1)), command()) == 3
+    assert (
+        await Republish(database).republish_events(Events(since=old - timedelta(days=1)), command())
+        == 3
+    )
     assert (await maintain(engine, outbox)).drop == ()
     async with running(relay(database, broker)):
         await eventually(lambda: none_waits(engine))
@@ -285,7 +288,7 @@ async def test_republication_repeats_no_effect(
         for times in (2, 3):
             await window_over()
             assert (
-                await Republish(database).again(
+                await Republish(database).republish_events(
                     Events(since=datetime.now(UTC) - timedelta(hours=1)), command()
                 )
                 == 20
@@ -321,7 +324,7 @@ async def test_a_rollback_after_a_republication_loses_nothing(
         later = await placed(database, 3)
         await eventually(lambda: none_waits(engine), timeout_s=20)
         await own_broker.streams.purge_stream("ORDERS", keep=1)
-        await Republish(database).again(Events(aggregate=one), command(one))
+        await Republish(database).republish_events(Events(aggregate=one), command(one))
         await eventually(lambda: _stand(own_broker, engine, 7), timeout_s=20)
         own_nats.kill()
         shutil.rmtree(own_nats.store)

@@ -68,7 +68,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
         received = Received(received_event(raw, "sample-orders"))
         received.parse(handlers.kinds)
         group.append(received)
-    outcomes = await handlers.handle_group(group)
+    outcomes = await handlers.dispatch(group)
     assert [outcome.reason if isinstance(outcome, Failure) else "done" for outcome in outcomes] == [
         "done",
         "EVENT_UNREADABLE",
