@@ -224,6 +224,11 @@ DOC = '"""What lives here."""\n'
             "f has 51 lines, and may have 50",
         ),
         (
+            "tests/x.py",
+            "def f():\n" + "    x = 1\n" * 51,
+            "f has 51 lines, and may have 50",
+        ),
+        (
             "chassis/rpc/__init__.py",
             "from chassis.rpc.client import ask",
             "an __init__.py holds at most a docstring",
