@@ -139,9 +139,9 @@ def fresh_database(databases: Databases) -> Iterator[FreshDatabase]:
 @pytest.fixture(scope="session")
 def templates(databases: Databases) -> Iterator[dict[str, str]]:
     """Migrated databases by service, to be copied; see `migrated_database`."""
-    made: dict[str, str] = {}
-    yield made
-    for url in made.values():
+    urls: dict[str, str] = {}
+    yield urls
+    for url in urls.values():
         databases.drop(url)
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-ASKED, ANSWERED = "asked", "answered"  # the two ways that bytes go
+ASKED, ANSWERED = "asked", "answered"  # the two directions of bytes
 BOTH = frozenset({ASKED, ANSWERED})
 
 
@@ -108,21 +108,21 @@ class Proxy:
 
     async def _forward(
         self,
-        way: str,
+        direction: str,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         back: asyncio.StreamWriter,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if not await self._passes(way, writer):
+                if not await self._passes(direction, writer):
                     back.transport.abort()
                     break
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
 
-    async def _passes(self, way: str, writer: asyncio.StreamWriter) -> bool:
+    async def _passes(self, direction: str, writer: asyncio.StreamWriter) -> bool:
         """Applies the present faults to a portion; returns whether to forward it."""
         if self.delay_s:
             self.struck.delayed += 1
@@ -133,7 +133,7 @@ class Proxy:
         if writer in self._frozen:
             self.struck.stranded += 1
             await self._over.wait()
-        if way in self.losing:
+        if direction in self.losing:
             self.struck.lost += 1
             return False
         return True

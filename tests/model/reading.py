@@ -83,18 +83,18 @@ def carried_off(world: World) -> Counter[tuple[str, str, int]]:
                 )
     units: Counter[tuple[str, str, int]] = Counter()
     for id in {row.shipment_id for row in world.parcels.reports}:
-        its = world.parcels.shipments[id]
+        shipment = world.parcels.shipments[id]
         ready = max(
             version
             for work, version in packed
-            if work == str(its.fulfillment_id) and version <= its.fulfillment_version
+            if work == str(shipment.fulfillment_id) and version <= shipment.fulfillment_version
         )
         for item in (
             item
-            for package in packed[str(its.fulfillment_id), ready].packages
+            for package in packed[str(shipment.fulfillment_id), ready].packages
             for item in package.items
         ):
-            units[str(its.order_id), its.warehouse_id, item.line_number] += item.quantity
+            units[str(shipment.order_id), shipment.warehouse_id, item.line_number] += item.quantity
     return units
 
 

@@ -21,7 +21,7 @@ from omctl.audit.audit import STUCK_AFTER, differences
 from order_svc.lifecycle import MOVES, Status
 from tests.model.outside import DECLINED
 from tests.model.reading import carried_off, posted_shipments, read_facts
-from tests.model.world import COMING, World
+from tests.model.world import OPEN_RETURNS, World
 
 ORDERS_MAX = 3
 
@@ -29,10 +29,10 @@ ORDERS_MAX = 3
 RESTING = {Status.CANCELLED, Status.DELIVERED, Status.REFUNDED, Status.FAILED}
 
 
-seldom = st.sampled_from([True, False, False, False])
+mostly_false = st.sampled_from([True, False, False, False])
 
 
-which = st.integers(0, 99)  # an index: the number is taken modulo the count of records
+indexes = st.integers(0, 99)  # the index is taken modulo the count of records
 
 
 class Shop(RuleBasedStateMachine):
@@ -45,7 +45,7 @@ class Shop(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self._rests()
+            self._check_at_rest()
         finally:
             self.world.__exit__()
 
@@ -57,7 +57,7 @@ class Shop(RuleBasedStateMachine):
         self.world.receive("london", lamp=3, bulb=2)
         self.world.receive("paris", lamp=2)
         self.place(lamps=lamps, bulbs=1)
-        self.pay(n=0, token="tok_ok")
+        self.pay(index=0, token="tok_ok")
         self.a_quiet_day(rounds=rounds)
 
     @precondition(lambda self: len(self.world.orders.orders) < ORDERS_MAX)
@@ -66,38 +66,40 @@ class Shop(RuleBasedStateMachine):
         self._send(self.world.checkout(("lamp", lamps), *([("bulb", bulbs)] if bulbs else [])))
 
     @precondition(lambda self: self.world.orders.orders)
-    @rule(n=which, token=st.sampled_from(["tok_ok", "tok_ok", "tok_ok", DECLINED]))
-    def pay(self, n: int, token: str) -> None:
-        self._send(self.world.payment(self._order(n), token))
+    @rule(index=indexes, token=st.sampled_from(["tok_ok", "tok_ok", "tok_ok", DECLINED]))
+    def pay(self, index: int, token: str) -> None:
+        self._send(self.world.payment(self._order(index), token))
 
     @precondition(lambda self: self.world.orders.orders)
-    @rule(n=which, really=seldom)
-    def cancel(self, n: int, really: bool) -> None:
+    @rule(index=indexes, really=mostly_false)
+    def cancel(self, index: int, really: bool) -> None:
         if really:
             self._send(
                 order_service_pb2.CancelOrderRequest(
-                    request_id=self.world.request_id(), order_id=str(self._order(n))
+                    request_id=self.world.request_id(), order_id=str(self._order(index))
                 )
             )
 
     @precondition(lambda self: self.world.orders.orders)
-    @rule(n=which, units=st.integers(1, 2))
-    def cancel_items(self, n: int, units: int) -> None:
+    @rule(index=indexes, units=st.integers(1, 2))
+    def cancel_items(self, index: int, units: int) -> None:
         line = order_service_pb2.CancelledLine(line_number=1, quantity=units)
         self._send(
             order_service_pb2.CancelOrderItemsRequest(
-                request_id=self.world.request_id(), order_id=str(self._order(n)), lines=[line]
+                request_id=self.world.request_id(), order_id=str(self._order(index)), lines=[line]
             )
         )
 
     @precondition(lambda self: self.world.orders.orders)
-    @rule(n=which, really=seldom)
-    def take_its_stock_away(self, n: int, really: bool) -> None:
+    @rule(index=indexes, really=mostly_false)
+    def take_its_stock_away(self, index: int, really: bool) -> None:
         """An operator releases the order's reserved units at the warehouse: a payment then fails
         the order.
         """
         if really:
-            attempt = reservation_service_pb2.OrderAttempt(order_id=str(self._order(n)), attempt=1)
+            attempt = reservation_service_pb2.OrderAttempt(
+                order_id=str(self._order(index)), attempt=1
+            )
             self._send(
                 reservation_service_pb2.ReleaseReservationRequest(
                     request_id=self.world.request_id(), order_attempt=attempt
@@ -109,27 +111,27 @@ class Shop(RuleBasedStateMachine):
             order.status is Status.FAILED for order in self.world.orders.orders.values()
         )
     )
-    @rule(n=which)
-    def retry(self, n: int) -> None:
+    @rule(index=indexes)
+    def retry(self, index: int) -> None:
         self._send(
             order_service_pb2.RetryOrderRequest(
-                request_id=self.world.request_id(), order_id=str(self._order(n))
+                request_id=self.world.request_id(), order_id=str(self._order(index))
             )
         )
 
     @precondition(lambda self: self.world.fulfillments.by_id)
-    @rule(n=which)
-    def work(self, n: int) -> None:
-        self._sound(self.world.step(self._work(n)))
+    @rule(index=indexes)
+    def work(self, index: int) -> None:
+        self._sound(self.world.step(self._work(index)))
 
     @precondition(
         lambda self: any(
             w.status is WorkStatus.PICKING for w in self.world.fulfillments.by_id.values()
         )
     )
-    @rule(n=which)
-    def close_short(self, n: int) -> None:
-        item = self.world.fulfillments.by_id[self._work(n)]
+    @rule(index=indexes)
+    def close_short(self, index: int) -> None:
+        item = self.world.fulfillments.by_id[self._work(index)]
         request = fulfillment_service_pb2.CompletePickingRequest(
             request_id=self.world.request_id(),
             fulfillment_id=str(item.id),
@@ -142,45 +144,45 @@ class Shop(RuleBasedStateMachine):
             w.status is WorkStatus.PACKED for w in self.world.fulfillments.by_id.values()
         )
     )
-    @rule(n=which)
-    def spoil(self, n: int) -> None:
+    @rule(index=indexes)
+    def spoil(self, index: int) -> None:
         spoiled = [fulfillment_service_pb2.SpoiledUnits(line_number=1, quantity=1)]
         request = fulfillment_service_pb2.RecordInspectionRequest(
             request_id=self.world.request_id(),
-            fulfillment_id=str(self._work(n)),
+            fulfillment_id=str(self._work(index)),
             passed=False,
             spoiled=spoiled,
         )
         self._send(request)
 
     @precondition(lambda self: self.world.fulfillments.by_id)
-    @rule(n=which, really=seldom)
-    def give_work_up(self, n: int, really: bool) -> None:
+    @rule(index=indexes, really=mostly_false)
+    def give_work_up(self, index: int, really: bool) -> None:
         if really:
             self._send(
                 fulfillment_service_pb2.CancelFulfillmentRequest(
-                    request_id=self.world.request_id(), fulfillment_id=str(self._work(n))
+                    request_id=self.world.request_id(), fulfillment_id=str(self._work(index))
                 )
             )
 
     @precondition(lambda self: self.world.parcels.shipments)
     @rule(
-        n=which,
+        index=indexes,
         status=st.sampled_from(
             ["IN_TRANSIT", "DELIVERED", "DELIVERED", "LOST", "RETURNED_TO_SENDER"]
         ),
     )
-    def report(self, n: int, status: str) -> None:
-        shipment = self._shipment(n)
+    def report(self, index: int, status: str) -> None:
+        shipment = self._shipment(index)
         if self.world.parcels.shipments[shipment].tracking_number:
             self._sound(self.world.report(shipment, status))
 
     @precondition(lambda self: self.world.parcels.shipments)
-    @rule(n=which)
-    def recall(self, n: int) -> None:
+    @rule(index=indexes)
+    def recall(self, index: int) -> None:
         self._send(
             shipping_service_pb2.CancelShipmentRequest(
-                request_id=self.world.request_id(), shipment_id=str(self._shipment(n))
+                request_id=self.world.request_id(), shipment_id=str(self._shipment(index))
             )
         )
 
@@ -189,8 +191,8 @@ class Shop(RuleBasedStateMachine):
             order.status is Status.DELIVERED for order in self.world.orders.orders.values()
         )
     )
-    @rule(n=which, units=st.integers(1, 2), without_goods=st.booleans())
-    def send_back(self, n: int, units: int, without_goods: bool) -> None:
+    @rule(index=indexes, units=st.integers(1, 2), without_goods=st.booleans())
+    def send_back(self, index: int, units: int, without_goods: bool) -> None:
         disposition = (
             return_pb2.STOCK_DISPOSITION_NONE
             if without_goods
@@ -201,52 +203,52 @@ class Shop(RuleBasedStateMachine):
         )
         request = return_service_pb2.CreateReturnRequest(
             request_id=self.world.request_id(),
-            order_id=str(self._order(n)),
+            order_id=str(self._order(index)),
             lines=[line],
             without_goods=without_goods,
         )
         self._send(request)
 
     @precondition(lambda self: any(order.returns for order in self.world.orders.orders.values()))
-    @rule(n=which)
-    def advance_return(self, n: int) -> None:
+    @rule(index=indexes)
+    def advance_return(self, index: int) -> None:
         returns = [
             order_svc.wire.returns.order_return(each)
             for order in self.world.orders.orders.values()
             for each in order.returns
         ]
-        item = returns[n % len(returns)]
-        if item.status in COMING:
+        item = returns[index % len(returns)]
+        if item.status in OPEN_RETURNS:
             self.world.advance_return(item)
 
     @precondition(
         lambda self: any(account.payments for account in self.world.accounts.accounts.values())
     )
-    @rule(n=which, units=st.sampled_from([None, 1, 2]))
-    def refund(self, n: int, units: int | None) -> None:
+    @rule(index=indexes, units=st.sampled_from([None, 1, 2]))
+    def refund(self, index: int, units: int | None) -> None:
         payments = [
             p for account in self.world.accounts.accounts.values() for p in account.payments
         ]
         request = payment_service_pb2.RefundPaymentRequest(
-            request_id=self.world.request_id(), payment_id=str(payments[n % len(payments)].id)
+            request_id=self.world.request_id(), payment_id=str(payments[index % len(payments)].id)
         )
         if units:
             request.amount.currency_code, request.amount.units = "GBP", units
         self._send(request)
 
     @precondition(lambda self: self.sent)
-    @rule(n=which)
-    def repeat(self, n: int) -> None:
+    @rule(index=indexes)
+    def repeat(self, index: int) -> None:
         """A request is repeated, as after a lost answer."""
-        self._sound(self.world.call(self.sent[n % len(self.sent)]))
+        self._sound(self.world.call(self.sent[index % len(self.sent)]))
 
     # --- automatic work
 
     @precondition(lambda self: self.world.network.waiting)
-    @rule(n=which, keep=st.booleans())
-    def deliver(self, n: int, keep: bool) -> None:
+    @rule(index=indexes, keep=st.booleans())
+    def deliver(self, index: int, keep: bool) -> None:
         """A message is delivered out of order; with `keep` it will come again."""
-        self.world.deliver(n % len(self.world.network.waiting), keep=keep)
+        self.world.deliver(index % len(self.world.network.waiting), keep=keep)
 
     @precondition(lambda self: self.world.orders.orders)
     @rule(rounds=st.integers(1, 6))
@@ -324,20 +326,20 @@ class Shop(RuleBasedStateMachine):
 
     # --- rest
 
-    def _rests(self) -> None:
+    def _check_at_rest(self) -> None:
         world = self.world
         world.come_to_rest()
         found = differences(read_facts(world))
         assert found == [], found
         statuses = {order.status for order in world.orders.orders.values()}
         assert statuses <= RESTING, statuses
-        taken = sum(world.bank.taken.values()) - sum(world.bank.given.values())
-        kept = sum(
+        net_taken = sum(world.bank.taken.values()) - sum(world.bank.given.values())
+        net_captured = sum(
             p.captured - p.refunded
             for account in world.accounts.accounts.values()
             for p in account.payments
         )
-        assert taken == kept, (taken, kept)
+        assert net_taken == net_captured, (net_taken, net_captured)
         carried, posted = carried_off(world), posted_shipments(world)
         assert carried <= posted, (carried, posted)
         labels = {
@@ -352,16 +354,16 @@ class Shop(RuleBasedStateMachine):
                 item,
             )
 
-    # --- which one
+    # --- records by their index
 
-    def _order(self, n: int) -> UUID:
-        return sorted(self.world.orders.orders)[n % len(self.world.orders.orders)]
+    def _order(self, index: int) -> UUID:
+        return sorted(self.world.orders.orders)[index % len(self.world.orders.orders)]
 
-    def _work(self, n: int) -> UUID:
-        return sorted(self.world.fulfillments.by_id)[n % len(self.world.fulfillments.by_id)]
+    def _work(self, index: int) -> UUID:
+        return sorted(self.world.fulfillments.by_id)[index % len(self.world.fulfillments.by_id)]
 
-    def _shipment(self, n: int) -> UUID:
-        return sorted(self.world.parcels.shipments)[n % len(self.world.parcels.shipments)]
+    def _shipment(self, index: int) -> UUID:
+        return sorted(self.world.parcels.shipments)[index % len(self.world.parcels.shipments)]
 
     def _send(self, request: Any) -> None:
         self.sent.append(request)

@@ -21,53 +21,33 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-import fulfillment_svc.app
-import fulfillment_svc.consumers
 import fulfillment_svc.operations.commits
 import fulfillment_svc.operations.orders
-import fulfillment_svc.peers
-import fulfillment_svc.rpc
-import fulfillment_svc.wire.events_out
 import fulfillment_svc.wire.responses
-import order_svc.app
-import order_svc.consumers
 import order_svc.operations.cancellation
 import order_svc.operations.creation
 import order_svc.operations.payments
 import order_svc.operations.releasing
-import order_svc.peers
-import order_svc.rpc
-import order_svc.wire.events_out
-import order_svc.wire.responses
 import order_svc.wire.returns
-import payment_svc.app
 import payment_svc.consumers
 import payment_svc.operations.payments
 import payment_svc.operations.settlement
-import payment_svc.peers
-import payment_svc.rpc
-import payment_svc.wire.events_out
-import shipping_svc.app
-import shipping_svc.consumers
 import shipping_svc.operations.creation
 import shipping_svc.operations.recalls
-import shipping_svc.peers
-import shipping_svc.rpc
-import shipping_svc.wire.events_out
-import shipping_svc.wire.responses
-import warehouse_svc.app
-import warehouse_svc.consumers
 import warehouse_svc.operations.reservations
-import warehouse_svc.rpc
-import warehouse_svc.wire.events_out
 from chassis.values.errors import Failure
-from fulfillment_svc.model.inspection import InspectionPolicy
 from omctl.names import method_name
-from shipping_svc.operations.carrier_calls import Timeouts
 from simulator.staff import next_step
 from tests.model.memory import Crash, Memory, MemoryWriter, Wire
 from tests.model.network import Network
 from tests.model.outside import Bank, Carrier
+from tests.model.services import (
+    WIRES,
+    build_operations,
+    handlers,
+    servicers,
+    workers,
+)
 from tests.model.stores import Accounts, Fulfillments, Orders, Parcels, Stock
 
 RECIPIENT = order_pb2.Recipient(
@@ -75,7 +55,6 @@ RECIPIENT = order_pb2.Recipient(
 )
 PRICE = Money(currency_code="GBP", units=2, nanos=500_000_000)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-INSPECTED = "lamp"  # packages with this SKU are inspected before they ship
 
 
 class World:
@@ -109,7 +88,9 @@ class World:
 
     def _build(self) -> None:
         channel: Any = self._wire
-        memory = {
+        bank: Any = self.bank
+        carrier: Any = self.carrier
+        memory: dict[str, Any] = {
             name: Memory(
                 encode=wire.outgoing_event,
                 clock=self.clock,
@@ -118,76 +99,13 @@ class World:
             )
             for name, wire in WIRES.items()
         }
-        of: dict[str, Any] = dict(memory)
-        order = order_svc.app.Operations(of["order"], order_svc.peers.Warehouse(channel))
-        warehouse = warehouse_svc.app.Operations(of["warehouse"])
-        bank: Any = self.bank
-        payment = payment_svc.app.Operations(
-            of["payment"],
-            payment_svc.peers.Orders(channel),
-            {"bank": bank},
-            processor="bank",
-            answer_timeout_s=8.0,
-            settle_after_s=10.0,
-        )
-        warehouse_peer, shipping_peer = (
-            fulfillment_svc.peers.Warehouse(channel),
-            fulfillment_svc.peers.Shipping(channel),
-        )
-        policy = InspectionPolicy(skus=frozenset({INSPECTED}))
-        fulfillment = fulfillment_svc.app.Operations(
-            of["fulfillment"], warehouse_peer, shipping_peer, policy, commit_batch=100
-        )
-        carrier: Any = self.carrier
-        shipping = shipping_svc.app.Operations(
-            of["shipping"], shipping_svc.peers.Orders(channel), carrier, Timeouts()
-        )
-        self.workers = {
-            "expire orders": order.cancellation.expire_orders,
-            "expire reservations": warehouse.reservations.expire_reservations,
-            "settle": payment.settlement.settle_due,
-            "commit pending stock": fulfillment.commits.commit_pending_stock,
-            "buy labels": shipping.labels.buy_pending_labels,
-            "recall": shipping.recalls.retry_open_recalls,
-        }
-        self.doors: dict[str, Any] = {
-            "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(
-                order.creation, order.cancellation, order.reading
-            ),
-            "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(order.returns),
-            "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(
-                warehouse.stock
-            ),
-            "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(
-                warehouse.reservations
-            ),
-            "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(
-                payment.payments,
-                payment.settlement,
-                payment.reading,
-            ),
-            "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
-                fulfillment.staff, fulfillment.inspections, fulfillment.reading
-            ),
-            "ordermesh.shipping.v1.ShippingService": shipping_svc.rpc.ShippingService(
-                shipping.creation, shipping.recalls, shipping.reports, shipping.reading
-            ),
-        }
-        for name, door in self.doors.items():
-            self._wire.serve(name, door)
-        tables: dict[str, Any] = {
-            "order": order_svc.consumers.handlers(order.payments, order.writer),
-            "warehouse": warehouse_svc.consumers.handlers(warehouse.writer),
-            "payment": payment_svc.consumers.handlers(payment.writer),
-            "fulfillment": fulfillment_svc.consumers.handlers(
-                fulfillment.orders, fulfillment.writer
-            ),
-            "shipping": shipping_svc.consumers.handlers(
-                shipping.creation, shipping.recalls, shipping.closing
-            ),
-        }
-        for service, handlers in tables.items():
-            self.network.subscribe(service, dict(handlers))
+        operations = build_operations(memory, channel, bank, carrier)
+        self.workers = workers(operations)
+        self.servicers = servicers(operations)
+        for name, servicer in self.servicers.items():
+            self._wire.serve(name, servicer)
+        for service, table in handlers(operations).items():
+            self.network.subscribe(service, table)
 
     def __enter__(self) -> Self:
         stores: dict[ModuleType, Any] = {
@@ -289,8 +207,8 @@ class World:
     def call(self, request: Any) -> Any:
         """Calls the method that takes this request."""
         method = method_name(request)
-        door = next(door for name, door in self.doors.items() if method in vars(type(door)))
-        return self.run(getattr(door, method)(request, None))
+        servicer = next(each for each in self.servicers.values() if method in vars(type(each)))
+        return self.run(getattr(servicer, method)(request, None))
 
     def request_id(self) -> str:
         return str(UUID(int=next(self._ids) | 4 << 76 | 0b10 << 62))
@@ -414,7 +332,7 @@ class World:
         for order in list(self.orders.orders.values()):
             for each in order.returns:
                 item = order_svc.wire.returns.order_return(each)
-                if item.status in COMING:
+                if item.status in OPEN_RETURNS:
                     self.advance_return(item)
 
     def advance_return(self, item: return_pb2.Return) -> None:
@@ -426,7 +344,7 @@ class World:
                 )
             )
         elif item.status == return_pb2.RETURN_STATUS_RECEIVED:
-            left = [
+            uninspected = [
                 (
                     line.line_number,
                     line.received_quantity - line.passed_quantity - line.failed_quantity,
@@ -437,7 +355,7 @@ class World:
                 return_service_pb2.InspectedReturnLine(
                     line_number=n, **{"passed_quantity" if n == 1 else "failed_quantity": units}
                 )
-                for n, units in left
+                for n, units in uninspected
                 if units
             ]
             self.call(
@@ -471,14 +389,7 @@ class World:
         )
 
 
-WIRES: dict[str, Any] = {
-    "order": order_svc.wire.events_out,
-    "warehouse": warehouse_svc.wire.events_out,
-    "payment": payment_svc.wire.events_out,
-    "fulfillment": fulfillment_svc.wire.events_out,
-    "shipping": shipping_svc.wire.events_out,
-}
-COMING = frozenset(
+OPEN_RETURNS = frozenset(
     {
         return_pb2.RETURN_STATUS_REQUESTED,
         return_pb2.RETURN_STATUS_APPROVED,

@@ -36,8 +36,8 @@ def test_units_cancelled_after_expiry_return_to_the_shelf() -> None:
     shop.place(bulbs=0, lamps=3)
     shop.time_passes(minutes=40)
     shop.worker(worker="expire reservations")
-    shop.cancel_items(n=1, units=1)
-    shop.pay(n=1, token="tok_ok")
+    shop.cancel_items(index=1, units=1)
+    shop.pay(index=1, token="tok_ok")
     shop.teardown()
 
 
@@ -74,9 +74,9 @@ def test_report_before_void_ships_all_units_of_label() -> None:
     shelf that is with the customer.
     """
     shop = _shop_with_label()
-    shop.cancel_items(n=0, units=1)
+    shop.cancel_items(index=0, units=1)
     _go_on_without(shop, "ShipmentCreated", "FulfillmentLinesChanged")
-    shop.report(n=0, status="DELIVERED")
+    shop.report(index=0, status="DELIVERED")
     _go_on_without(shop)
     [order] = shop.world.orders.orders.values()
     [work] = shop.world.fulfillments.by_id.values()
@@ -92,7 +92,7 @@ def test_confirmed_void_unpacks_and_ships_what_stays() -> None:
     anew and goes by another label.
     """
     shop = _shop_with_label()
-    shop.cancel_items(n=0, units=1)
+    shop.cancel_items(index=0, units=1)
     _go_on_without(shop, "ShipmentCreated")
     _go_on_without(shop)
     first, second = shop.world.parcels.shipments.values()
@@ -108,11 +108,11 @@ def test_report_after_void_takes_units_off_shelf() -> None:
     left the shelf, once, and the rest of the order ships with another label.
     """
     shop = _shop_with_label()
-    shop.cancel_items(n=0, units=1)
+    shop.cancel_items(index=0, units=1)
     _go_on_without(shop, "ShipmentCreated")
     _go_on_without(shop)
-    shop.report(n=0, status="IN_TRANSIT")
-    shop.report(n=0, status="DELIVERED")
+    shop.report(index=0, status="IN_TRANSIT")
+    shop.report(index=0, status="DELIVERED")
     _go_on_without(shop)
     assert shop.world.parcels.shipments[shop._shipment(0)].contradict_time
     off = Counter(
@@ -131,10 +131,10 @@ def test_report_after_void_names_shortage_of_shelf() -> None:
     """
     shop = _shop_with_label()
     shop.place(lamps=2, bulbs=1)
-    shop.cancel_items(n=0, units=1)
+    shop.cancel_items(index=0, units=1)
     _go_on_without(shop, "ShipmentCreated")
     _go_on_without(shop)
-    shop.report(n=0, status="DELIVERED")
+    shop.report(index=0, status="DELIVERED")
     _go_on_without(shop)
     [(_, failure)] = shop.world.network.failed
     assert failure.reason == "SHELF_SHORTAGE"
@@ -160,9 +160,9 @@ def test_withdrawn_work_ends_once_nothing_leaves(how: str, reported: str) -> Non
     """
     shop = _shop_with_label()
     if how == "order":
-        shop.cancel(n=0, really=True)
+        shop.cancel(index=0, really=True)
     else:
-        shop.give_work_up(n=0, really=True)
+        shop.give_work_up(index=0, really=True)
     _go_on_without(
         shop,
         "ShipmentCreated",
@@ -170,10 +170,10 @@ def test_withdrawn_work_ends_once_nothing_leaves(how: str, reported: str) -> Non
         "OrderStatusChanged" if reported == "before" else "",
     )
     if reported == "before":
-        shop.report(n=0, status="DELIVERED")
+        shop.report(index=0, status="DELIVERED")
     _go_on_without(shop)
     if reported == "after":
-        shop.report(n=0, status="DELIVERED")
+        shop.report(index=0, status="DELIVERED")
     _go_on_without(shop)
     [work] = shop.world.fulfillments.by_id.values()
     assert work.status is (WorkStatus.COMPLETED if reported == "before" else WorkStatus.CANCELLED)

@@ -141,6 +141,18 @@ def test_order_and_fulfilment_keep_the_same_units(
     } == {at: n for at, n in cut.items() if n}
 
 
+# A kind is as frequent as its number of entries.
+COMMAND_KINDS = [
+    "cancel",
+    *["cancel items"] * 2,
+    "pay",
+    *["ship"] * 4,
+    "end",
+    *["refund"] * 2,
+    *["work"] * 8,
+]
+
+
 @st.composite
 def commands(draw: st.DrawFn, order: Order, version: int) -> Envelope[Any]:
     """A request or an event of the order, possible or not."""
@@ -149,16 +161,7 @@ def commands(draw: st.DrawFn, order: Order, version: int) -> Envelope[Any]:
         uuid5(order.id, f"{what} {where}") for what in ("fulfillment", "shipment")
     )
     line = draw(st.sampled_from(order.lines))
-    kinds = [
-        "cancel",
-        *["cancel items"] * 2,
-        "pay",
-        *["ship"] * 4,
-        "end",
-        *["refund"] * 2,
-        *["work"] * 8,
-    ]
-    match draw(st.sampled_from(kinds)):
+    match draw(st.sampled_from(COMMAND_KINDS)):
         case "cancel":
             return cancel(order)
         case "cancel items":

@@ -98,11 +98,8 @@ def refund() -> payment_pb2.Refund:
     )
 
 
-def valid() -> dict[type[Message], Message]:
-    """Returns a new event of each type, all of one order."""
-    ready = fulfillment(fulfillment_pb2.FULFILLMENT_STATUS_READY)
-    money = {"captured_amount": POUND, "refunded_amount": POUND}
-    returned = return_pb2.Return(
+def order_return() -> return_pb2.Return:
+    return return_pb2.Return(
         return_id=RECORD,
         order_id=ORDER,
         attempt=1,
@@ -115,7 +112,10 @@ def valid() -> dict[type[Message], Message]:
         refund_amount=POUND,
         version=4,
     )
-    events: list[Message] = [
+
+
+def events_of_orders() -> list[Message]:
+    return [
         order_events.OrderStatusChanged(
             order_id=ORDER,
             attempt=1,
@@ -136,8 +136,14 @@ def valid() -> dict[type[Message], Message]:
             items=[order_line()],
         ),
         order_events.ReturnStatusChanged(
-            order_return=returned, new_status=return_pb2.RETURN_STATUS_INSPECTED
+            order_return=order_return(), new_status=return_pb2.RETURN_STATUS_INSPECTED
         ),
+    ]
+
+
+def events_of_payments() -> list[Message]:
+    money = {"captured_amount": POUND, "refunded_amount": POUND}
+    return [
         payment_events.PaymentConfirmed(
             payment_id=OTHER, order_id=ORDER, attempt=1, captured_amount=POUND, payment_version=3
         ),
@@ -146,13 +152,29 @@ def valid() -> dict[type[Message], Message]:
         ),
         payment_events.RefundCompleted(refund=refund(), payment_version=4, **money),
         payment_events.RefundFailed(refund=refund(), payment_version=4, **money),
+    ]
+
+
+def events_of_fulfillments() -> list[Message]:
+    ready = fulfillment(fulfillment_pb2.FULFILLMENT_STATUS_READY)
+    return [
         fulfillment_events.FulfillmentStatusChanged(fulfillment=ready, new_status=ready.status),
         fulfillment_events.FulfillmentLinesChanged(fulfillment=ready),
+    ]
+
+
+def events_of_shipments() -> list[Message]:
+    return [
         shipping_events.ShipmentCreated(shipment=shipment()),
         shipping_events.ShipmentStatusChanged(
             shipment=shipment(), new_status=shipping_pb2.SHIPMENT_STATUS_LOST
         ),
         shipping_events.DeliveryConfirmed(shipment=shipment(), deliver_time=NOON),
+    ]
+
+
+def events_of_stock() -> list[Message]:
+    return [
         warehouse_events.ReservationStatusChanged(
             reservation=reservation(), attempt_reservations=[reservation()], reservations_version=2
         ),
@@ -170,5 +192,16 @@ def valid() -> dict[type[Message], Message]:
                 stock_level_version=2,
             ),
         ),
+    ]
+
+
+def valid() -> dict[type[Message], Message]:
+    """Returns a new event of each type, all of one order."""
+    events = [
+        *events_of_orders(),
+        *events_of_payments(),
+        *events_of_fulfillments(),
+        *events_of_shipments(),
+        *events_of_stock(),
     ]
     return {type(event): event for event in events}

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import uuid
+from typing import Any
 
 import pytest
 from ordermesh.order.v1 import order_pb2
@@ -62,13 +63,11 @@ def omctl(stack: Stack) -> Omctl:
     return Omctl(stack)
 
 
-async def test_order_is_placed_and_watched_by_omctl(
-    omctl: Omctl, stack: Stack, eventually: Eventually
-) -> None:
-    """Stock is received, an order placed, and found by id and number. The same request_id places it
-    once. A watch from before the payment shows the order's life, and ends with its delivery.
+async def place_order(omctl: Omctl, request_id: str) -> dict[str, Any]:
+    """Receives five teapots and places an order of two, twice with the same request_id. Returns the
+    order. Checks that it exists once, and reserves its units.
     """
-    sku, request_id = f"teapot: {uuid.uuid4()}", str(uuid.uuid4())
+    sku = f"teapot: {uuid.uuid4()}"
     received = json.loads(
         await omctl("stock", "receive", "london-1", "--item", f"{sku}:5", "--json")
     )
@@ -85,7 +84,7 @@ async def test_order_is_placed_and_watched_by_omctl(
         request_id,
         "--json",
     )
-    order = json.loads(await omctl(*create))
+    order: dict[str, Any] = json.loads(await omctl(*create))
     assert (order["status"], order["totalAmount"]["units"], order["totalAmount"]["nanos"]) == (
         "ORDER_STATUS_PENDING",
         "41",
@@ -95,16 +94,15 @@ async def test_order_is_placed_and_watched_by_omctl(
     assert order["orderNumber"] in await omctl("order", "get", order["orderId"])
     [level] = map(json.loads, (await omctl("stock", "list", "--sku", sku, "--json")).splitlines())
     assert (level["available"], level["reserved"], level["sellable"]) == ("5", "2", "3")
+    return order
 
-    watching = await omctl.start(
-        "order", "watch", order["orderNumber"], "--json", "--timeout", str(RUN_TIMEOUT_S)
-    )
-    assert watching.stdout is not None
-    first = json.loads(await asyncio.wait_for(watching.stdout.readline(), RUN_TIMEOUT_S))
+
+async def pay_until_delivered(
+    stack: Stack, eventually: Eventually, order_id: str, request_id: str
+) -> None:
+    """Pays the order; the staff of a shop then deliver it."""
     async with open_shop(stack) as shop:
-        placed = order_pb2.Order(
-            order_id=order["orderId"], total_amount=requests.pence(4185), version=1
-        )
+        placed = order_pb2.Order(order_id=order_id, total_amount=requests.pence(4185), version=1)
         followed = shop.world.follow(placed)
         await shop.services.ask(
             shop.services.payments.CreatePayment, requests.payment(placed, uuid.UUID(request_id))
@@ -112,6 +110,22 @@ async def test_order_is_placed_and_watched_by_omctl(
         await eventually(
             followed.ended.is_set, timeout_s=RUN_TIMEOUT_S, what="the order is delivered"
         )
+
+
+async def test_order_is_placed_and_watched_by_omctl(
+    omctl: Omctl, stack: Stack, eventually: Eventually
+) -> None:
+    """Stock is received, an order placed, and found by id and number. The same request_id places it
+    once. A watch from before the payment shows the order's life, and ends with its delivery.
+    """
+    request_id = str(uuid.uuid4())
+    order = await place_order(omctl, request_id)
+    watching = await omctl.start(
+        "order", "watch", order["orderNumber"], "--json", "--timeout", str(RUN_TIMEOUT_S)
+    )
+    assert watching.stdout is not None
+    first = json.loads(await asyncio.wait_for(watching.stdout.readline(), RUN_TIMEOUT_S))
+    await pay_until_delivered(stack, eventually, order["orderId"], request_id)
     rest, _ = await asyncio.wait_for(watching.communicate(), RUN_TIMEOUT_S)
     steps = [first, *map(json.loads, rest.splitlines())]
     assert (

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from devstack.child import Child
@@ -68,6 +69,57 @@ async def test_commands_of_the_other_pages_work(
             assert await terminal.paste(moved(block.text, ports)), f"{block.place} prints nothing"
 
 
+def on_other_ports(environment: Mapping[str, str], chosen: dict[str, str]) -> dict[str, str]:
+    """Returns the variables of a terminal that reaches only a stack on the chosen ports."""
+    unset = ("DATABASE_URL", "NATS_URL", *(f"{name.upper()}_ADDRESS" for name in SERVICE_PORTS))
+    others = {name: value for name, value in environment.items() if name not in unset}
+    return others | chosen | {"PATH": f"{ROOT / 'build'}:{environment['PATH']}"}
+
+
+async def execute_readme(
+    environment: Mapping[str, str], ports: Mapping[int, int], folder: Path
+) -> None:
+    """Executes the blocks of README.md from top to bottom, except `make run` and `make test`, and
+    checks their outputs.
+    """
+    executed = 0
+    async with Terminal(folder, environment) as terminal:
+        for block, output in with_outputs(blocks(README)):
+            if not runs(block):
+                text = moved(block.text, ports)
+                await execute(block, text, output, terminal, folder, environment)
+                executed += 1
+    assert executed == 3
+
+
+async def check_second_start(
+    environment: Mapping[str, str], address: str, order: str, ready_to_paste: Sequence[str]
+) -> None:
+    """Checks that the order service at the address has the delivered order, and executes the
+    printed commands.
+    """
+    listed = await asyncio.to_thread(
+        subprocess.run,
+        LIST,
+        env={**environment, "ORDER_ADDRESS": address},
+        capture_output=True,
+        cwd=ROOT,
+    )
+    assert order.encode() in listed.stdout, listed
+    assert b"ORDER_STATUS_DELIVERED" in listed.stdout
+    for line in ready_to_paste:
+        if HAS_GRPCURL or not line.startswith("grpcurl"):
+            pasted = await asyncio.to_thread(
+                subprocess.run,
+                ["bash", "-c", line],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                cwd=ROOT,
+            )
+            assert pasted.returncode == 0, (line, pasted)
+
+
 async def test_make_run_and_readme_print_the_shown_outputs(
     environment: Mapping[str, str], tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -78,20 +130,8 @@ async def test_make_run_and_readme_print_the_shown_outputs(
     """
     chosen = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     ports = {default: int(chosen[name]) for name, default in PORTS.items()}
-    unset = ("DATABASE_URL", "NATS_URL", *(f"{name.upper()}_ADDRESS" for name in SERVICE_PORTS))
-    environment = {name: value for name, value in environment.items() if name not in unset} | chosen
-    environment["PATH"] = f"{ROOT / 'build'}:{environment['PATH']}"
+    environment = on_other_ports(environment, chosen)
     shown = next(block.text for block in blocks(README) if "ordermesh is up" in block.text)
-
-    async def paste() -> None:
-        executed = 0
-        async with Terminal(tmp_path, environment) as terminal:
-            for block, output in with_outputs(blocks(README)):
-                if not runs(block):
-                    text = moved(block.text, ports)
-                    await execute(block, text, output, terminal, tmp_path, environment)
-                    executed += 1
-        assert executed == 3
 
     with reachable_folder("ordermesh-readme-") as folder:
         data = folder / "data"
@@ -100,7 +140,7 @@ async def test_make_run_and_readme_print_the_shown_outputs(
             environment,
             folder / "first.log",
             eventually,
-            paste if HAS_GRPCURL else nothing,
+            partial(execute_readme, environment, ports, tmp_path) if HAS_GRPCURL else nothing,
         )
         order = re.search(r"\bOM(-[0-9A-Z]{5}){3}\b", output)
         assert order, output
@@ -108,31 +148,12 @@ async def test_make_run_and_readme_print_the_shown_outputs(
         printed, _, rest = output.partition("\nTry:\n")
         ready_to_paste = [line.strip() for line in rest.partition("\n\n")[0].splitlines()]
         assert len(ready_to_paste) == 4
-
-        async def look() -> None:
-            listed = await asyncio.to_thread(
-                subprocess.run,
-                LIST,
-                env=environment | {"ORDER_ADDRESS": address},
-                capture_output=True,
-                cwd=ROOT,
-            )
-            assert order[0].encode() in listed.stdout, listed
-            assert b"ORDER_STATUS_DELIVERED" in listed.stdout
-            for line in ready_to_paste:
-                if HAS_GRPCURL or not line.startswith("grpcurl"):
-                    pasted = await asyncio.to_thread(
-                        subprocess.run,
-                        ["bash", "-c", line],
-                        env=environment,
-                        stdin=subprocess.DEVNULL,
-                        capture_output=True,
-                        cwd=ROOT,
-                    )
-                    assert pasted.returncode == 0, (line, pasted)
-
         later, _ = await ran(
-            ("--no-demo", "--folder", data), environment, folder / "second.log", eventually, look
+            ("--no-demo", "--folder", data),
+            environment,
+            folder / "second.log",
+            eventually,
+            partial(check_second_start, environment, address, order[0], ready_to_paste),
         )
     assert (code, later) == (0, 0), output
     assert " delivered " in printed

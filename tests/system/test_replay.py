@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,19 +76,31 @@ async def orders_of(environment: Mapping[str, str], reference: str) -> list[dict
     return [json.loads(line) for line in finished.out.splitlines()]
 
 
-async def test_second_replay_of_a_file_changes_nothing(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    """Every valid invoice is delivered, its credits are returned to the unit and the penny, and
-    every other row is listed. A second replay orders, posts and refunds nothing again; under a
-    label it does.
+# The end of a replay's report: each label with its counts.
+SUMMARY = [
+    "  orders   3 delivered",
+    (
+        "  rows     13 in the file: 7 in orders, 4 in returns, 2 left out; 1 no earlier invoice"
+        " of its customer in the file has it; 1 a negative quantity outside a credit note"
+    ),
+    (
+        "  units    118 in the file's orders (and 3 of postage, as shipping): 118 ordered, 118"
+        " shipped"
+    ),
+    f"  money    {TOTAL} GBP in the file's orders: {TOTAL} GBP ordered, {TOTAL} GBP captured",
+    "  returns  3 closed",
+    "  units    51 in the file's credits: 51 returned, 51 restocked",
+    (
+        "  money    49.68 GBP in the file's credits (0.24 GBP of it was never paid, by"
+        f" discounts): {REFUNDED} GBP refunded"
+    ),
+]
+
+
+def check_first_lines(lines: Sequence[str]) -> None:
+    """Checks the report of a replay before its summary: the invoices, and the rows that cannot be
+    ordered.
     """
-    file = tmp_path / "invoices.csv"
-    before = await on_the_shelf(environment, "85123A")
-    file.write_text(INVOICES.format("77"))
-    first = await run(environment, "simulator", "replay", file)
-    assert first.code == 0, first.out + first.err
-    lines = first.out.splitlines()
     assert (
         lines[0]
         == "3 invoices can be ordered (credits to be returned: 3); 2 of 13 rows cannot (listed at"
@@ -107,30 +119,27 @@ async def test_second_replay_of_a_file_changes_nothing(
         ),
     ]
     assert re.fullmatch(r"3 of 3 orders delivered in \d+\.\d s", lines[7])
-    summary = [
-        "  orders   3 delivered",
-        (
-            "  rows     13 in the file: 7 in orders, 4 in returns, 2 left out; 1 no earlier invoice"
-            " of its customer in the file has it; 1 a negative quantity outside a credit note"
-        ),
-        (
-            "  units    118 in the file's orders (and 3 of postage, as shipping): 118 ordered, 118"
-            " shipped"
-        ),
-        f"  money    {TOTAL} GBP in the file's orders: {TOTAL} GBP ordered, {TOTAL} GBP captured",
-        "  returns  3 closed",
-        "  units    51 in the file's credits: 51 returned, 51 restocked",
-        (
-            "  money    49.68 GBP in the file's credits (0.24 GBP of it was never paid, by"
-            f" discounts): {REFUNDED} GBP refunded"
-        ),
-    ]
-    assert lines[8:] == summary
+
+
+async def test_second_replay_of_a_file_changes_nothing(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Every valid invoice is delivered, its credits are returned to the unit and the penny, and
+    every other row is listed. A second replay orders, posts and refunds nothing again; under a
+    label it does.
+    """
+    file = tmp_path / "invoices.csv"
+    before = await on_the_shelf(environment, "85123A")
+    file.write_text(INVOICES.format("77"))
+    first = await run(environment, "simulator", "replay", file)
+    assert first.code == 0, first.out + first.err
+    check_first_lines(first.out.splitlines()[:8])
+    assert first.out.splitlines()[8:] == SUMMARY
     [placed] = await orders_of(environment, "771")
 
     again = await run(environment, "simulator", "replay", file)
     assert again.code == 0, again.out + again.err
-    assert again.out.splitlines()[-3:] == summary[-3:]
+    assert again.out.splitlines()[-3:] == SUMMARY[-3:]
     assert again.out.splitlines()[-7:-6] == [
         "  again    3 of them were there from an earlier replay, and nothing was ordered twice"
         " (--again LABEL orders anew)"
@@ -142,7 +151,7 @@ async def test_second_replay_of_a_file_changes_nothing(
 
     anew = await run(environment, "simulator", "replay", file, "--again", "second")
     assert anew.code == 0, anew.out + anew.err
-    assert anew.out.splitlines()[-7:] == summary
+    assert anew.out.splitlines()[-7:] == SUMMARY
     assert len(await orders_of(environment, "771")) == 2
 
 

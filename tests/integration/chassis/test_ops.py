@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
@@ -150,10 +151,17 @@ async def test_a_discarded_event_is_not_delivered_again(
     assert (await sample.replay(event_id)).state == REPLAYED
 
 
-async def test_filters_are_combined(sample: Sample) -> None:
-    """Each condition leaves out an event, and all together leave one; the oldest come first, over
-    all pages. By default the list has open events.
-    """
+class FilteredEvents(NamedTuple):
+    """The events that the tests of filters list."""
+
+    one: UUID  # the only one that all conditions permit
+    old: UUID  # as `one`, but older
+    rest: list[UUID]
+    closed: list[UUID]
+
+
+async def fail_filtered_events(sample: Sample) -> FilteredEvents:
+    """Stores open events that differ in one condition each, and two closed ones."""
     one = await sample.fail(
         event(consumer="sample-orders", subject="a.b", reason="EVENT_AHEAD", aggregate="7"),
         minutes=5,
@@ -176,6 +184,14 @@ async def test_filters_are_combined(sample: Sample) -> None:
         await sample.fail(event(FailedState.REPLAYED), 6),
         await sample.fail(event(FailedState.DISCARDED), 7),
     ]
+    return FilteredEvents(one=one, old=old, rest=rest, closed=closed)
+
+
+async def test_each_filter_leaves_out_events(sample: Sample) -> None:
+    """Each condition leaves out an event; the oldest come first, over all pages. By default the
+    list has open events.
+    """
+    one, old, rest, closed = await fail_filtered_events(sample)
     assert await sample.listed() == [old, rest[2], rest[0], rest[1], one]
     assert await sample.listed(states=[DEFERRED]) == [rest[2], rest[0]]
     assert await sample.listed(states=[REPLAYED, DISCARDED]) == closed
@@ -191,6 +207,12 @@ async def test_filters_are_combined(sample: Sample) -> None:
     ]
     assert await sample.listed(reason="EVENT_AHEAD") == [old, rest[0], one]
     assert await sample.listed(aggregate_id="7") == [old, rest[1], one]
+    assert await sample.listed(consumer="unknown") == []
+
+
+async def test_filters_are_combined(sample: Sample) -> None:
+    """Each bound of a time leaves out events, and all conditions together leave one."""
+    one, old, rest, _ = await fail_filtered_events(sample)
     five = timestamp(MORNING + timedelta(minutes=5))
     assert await sample.listed(first_fail_time_from=five) == [one]
     updated = (await sample.read(rest[1])).update_time
@@ -212,7 +234,6 @@ async def test_filters_are_combined(sample: Sample) -> None:
         first_fail_time_before=Timestamp(seconds=2**33),
         **every,
     ) == [one]
-    assert await sample.listed(consumer="unknown") == []
 
 
 async def test_events_of_the_same_time_are_each_listed_once(sample: Sample) -> None:

@@ -209,19 +209,21 @@ async def test_stale_version_is_refused_with_both_versions(
     )
 
 
-async def test_refusals_name_reason_and_lines(
+async def refused(method: Any, request: object) -> Failure:
+    """Returns the failure that the method answers the request with."""
+    with pytest.raises(Failure) as caught:
+        await ask(method, request)
+    return caught.value
+
+
+async def test_picking_refusals_name_reason_and_lines(
     fulfillments: Fulfillments, planned: pb.Fulfillment
 ) -> None:
-    """Wrong scans, open lines and wrong packages each get a reason and the lines that it concerns;
-    no unit is counted.
+    """Wrong scans and open lines each get a reason and the lines that it concerns; no unit is
+    counted.
     """
     fulfillment_id = planned.fulfillment_id
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, fulfillment_id))
-
-    async def refused(method: Any, request: object) -> Failure:
-        with pytest.raises(Failure) as caught:
-            await ask(method, request)
-        return caught.value
 
     async def scanned(sku: str, quantity: int) -> Failure:
         scans = [api.Scan(sku="mug", quantity=1), api.Scan(sku=sku, quantity=quantity)]
@@ -247,6 +249,16 @@ async def test_refusals_name_reason_and_lines(
         ("line 2", "Lamp, blue: 0 of 1 picked"),
         ("line 4", "mug: 0 of 3 picked"),
     ]
+
+
+async def test_packing_refusals_name_reason_and_lines(
+    fulfillments: Fulfillments, planned: pb.Fulfillment
+) -> None:
+    """Wrong packages and an inspection that is not required each get a reason and the lines that it
+    concerns.
+    """
+    fulfillment_id = planned.fulfillment_id
+    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, fulfillment_id))
     await ask(
         fulfillments.ScanItem,
         asking(

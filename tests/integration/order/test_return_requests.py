@@ -41,10 +41,21 @@ async def order(orders: Orders, operations: Operations) -> Order:
     return await delivered(orders, operations)
 
 
+Refusal = tuple[type[Failure], str, Awaitable[Any]]
+
+
+async def check_refusals(*refusals: Refusal) -> None:
+    """Checks that each call fails with its kind and reason."""
+    for kind, reason, call in refusals:
+        with pytest.raises(kind) as refused:
+            await call
+        assert refused.value.reason == reason
+
+
 async def test_invalid_return_is_refused_with_its_reason(
     returns: Returns, orders: Orders, order: Order
 ) -> None:
-    """Unknown orders, lines and returns, units that the customer has not, stale versions and other
+    """Unknown orders, units that the customer has not, stale versions, illegal steps and other
     bodies each get their reason.
     """
     order_return = await made(returns, order, {1: 1})
@@ -52,8 +63,7 @@ async def test_invalid_return_is_refused_with_its_reason(
     await ask(returns.CreateReturn, create)
     create.lines[0].quantity = 2
     pending = (await orders.CreateOrder(create_order(), timeout=30)).order
-    unknown = return_pb2.Return(return_id=str(uuid4()))
-    cases: list[tuple[type[Failure], str, Awaitable[Any]]] = [
+    await check_refusals(
         (Invalid, "REQUEST_ID_REUSED", ask(returns.CreateReturn, create)),
         (
             NotFound,
@@ -88,6 +98,14 @@ async def test_invalid_return_is_refused_with_its_reason(
                 api.ApproveReturnRequest(**about(order_return), expected_version=2),
             ),
         ),
+        (Refused, "ILLEGAL_TRANSITION", ask(returns.ReceiveReturn, receipt(order_return, {1: 1}))),
+    )
+
+
+async def test_method_of_an_unknown_return_is_refused(returns: Returns) -> None:
+    """Each method of a return answers RETURN_NOT_FOUND for an id without a return."""
+    unknown = return_pb2.Return(return_id=str(uuid4()))
+    await check_refusals(
         (
             NotFound,
             "RETURN_NOT_FOUND",
@@ -119,12 +137,7 @@ async def test_invalid_return_is_refused_with_its_reason(
             "RETURN_NOT_FOUND",
             ask(returns.CancelReturn, api.CancelReturnRequest(**about(unknown))),
         ),
-        (Refused, "ILLEGAL_TRANSITION", ask(returns.ReceiveReturn, receipt(order_return, {1: 1}))),
-    ]
-    for kind, reason, call in cases:
-        with pytest.raises(kind) as refused:
-            await call
-        assert refused.value.reason == reason
+    )
 
 
 async def test_return_that_breaks_the_contract_is_refused(returns: Returns, order: Order) -> None:

@@ -47,12 +47,8 @@ async def order(orders: Orders, operations: Operations) -> Order:
     return await delivered(orders, operations)
 
 
-async def test_repeated_calls_of_a_return_have_one_effect_each(
-    returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
-) -> None:
-    """Each call makes one version and one event, also when it is repeated. The order shows the
-    returned units, and keeps its own version.
-    """
+async def created_twice(returns: Returns, order: Order) -> return_pb2.Return:
+    """Requests a return of two lamps, and repeats the request. Checks the answers."""
     create = wanted(order, {1: 2}, reason="WRONG_SIZE")
     order_return = (await ask(returns.CreateReturn, create)).order_return
     assert (await ask(returns.CreateReturn, create)).order_return == order_return
@@ -71,6 +67,15 @@ async def test_repeated_calls_of_a_return_have_one_effect_each(
         return_pb2.RETURN_KIND_CUSTOMER,
         False,
     )
+    return order_return
+
+
+async def inspected_by_repeated_calls(
+    returns: Returns, order_return: return_pb2.Return
+) -> return_pb2.Return:
+    """Takes each step of the return until its inspection twice. Checks that each makes one
+    version.
+    """
     steps: list[tuple[Any, Any]] = [
         (
             returns.ApproveReturn,
@@ -87,6 +92,17 @@ async def test_repeated_calls_of_a_return_have_one_effect_each(
         answer = (await ask(method, request)).order_return
         assert answer.version == version
         assert (await ask(method, request)).order_return == answer
+    return answer
+
+
+async def test_repeated_calls_of_a_return_have_one_effect_each(
+    returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
+) -> None:
+    """Each call makes one version and one event, also when it is repeated. The order shows the
+    returned units, and keeps its own version.
+    """
+    order_return = await created_twice(returns, order)
+    answer = await inspected_by_repeated_calls(returns, order_return)
     assert answer.status == STATUS.RETURN_STATUS_INSPECTED
     assert (
         await ask(returns.GetReturn, api.GetReturnRequest(return_id=order_return.return_id))

@@ -255,6 +255,48 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
     )
 
 
+def return_deliveries(event: ReturnStatusChanged, count: int) -> list[Delivery[Any]]:
+    """Returns the event as many times as the inbox delivers it."""
+    id = UUID(event.order_return.return_id)
+    delivery = Delivery(
+        event_id=id,
+        key=f"payment-orders:{id}",
+        request_hash=b"",
+        message=event,
+        time=event.occur_time.ToDatetime(),
+    )
+    return [delivery] * count
+
+
+async def settled_sums(world: World) -> tuple[list[Any], list[Any]]:
+    """Settles all operations. Returns the different sums of a payment's refunds by their causes,
+    and the different states of payments.
+    """
+    async with world.books.engine.connect() as connection:
+        while (
+            await connection.execute(
+                text("select count(*) from operations where next_lookup_time is not null")
+            )
+        ).scalar_one():
+            await world.operations.settlement.settle_due()
+        by_cause = "select payment_id, sum(amount) filter (where cause = 'order') as by_order, "
+        by_cause += (
+            "sum(amount) filter (where cause = 'return') as by_return from operations group by"
+            " payment_id"
+        )
+        sums = (
+            await connection.execute(
+                text(f"select distinct by_order, by_return from ({by_cause}) of_each")
+            )
+        ).all()
+        payments = (
+            await connection.execute(
+                text("select distinct status, captured, refunded, refund_pending from payments")
+            )
+        ).all()
+    return [tuple(row) for row in sums], [tuple(row) for row in payments]
+
+
 async def test_repeated_and_reordered_events_refund_the_same(
     world: World,
 ) -> None:
@@ -289,41 +331,12 @@ async def test_repeated_and_reordered_events_refund_the_same(
                     deliveries([events[step] for step in some if step < 3])
                 )
             ]
-            id = UUID(back.order_return.return_id)
-            of_return = Delivery(
-                event_id=id,
-                key=f"payment-orders:{id}",
-                request_hash=b"",
-                message=back,
-                time=back.occur_time.ToDatetime(),
-            )
-            outcomes += await handlers[ReturnStatusChanged]([of_return] * some.count(3))
+            outcomes += await handlers[ReturnStatusChanged](return_deliveries(back, some.count(3)))
             assert all(isinstance(outcome, Done) for outcome in outcomes)
 
-    async with world.books.engine.connect() as connection:
-        while (
-            await connection.execute(
-                text("select count(*) from operations where next_lookup_time is not null")
-            )
-        ).scalar_one():
-            await world.operations.settlement.settle_due()
-        by_cause = "select payment_id, sum(amount) filter (where cause = 'order') as by_order, "
-        by_cause += (
-            "sum(amount) filter (where cause = 'return') as by_return from operations group by"
-            " payment_id"
-        )
-        sums = (
-            await connection.execute(
-                text(f"select distinct by_order, by_return from ({by_cause}) of_each")
-            )
-        ).all()
-        payments = (
-            await connection.execute(
-                text("select distinct status, captured, refunded, refund_pending from payments")
-            )
-        ).all()
-    assert [tuple(row) for row in sums] == [(1_250, 1_000)]
-    assert [tuple(row) for row in payments] == [("partially_refunded", 4_250, 2_250, 0)]
+    sums, payments = await settled_sums(world)
+    assert sums == [(1_250, 1_000)]
+    assert payments == [("partially_refunded", 4_250, 2_250, 0)]
     assert await world.books.refunded_and_voided() == {"refund": 24 * 2_250}
 
 

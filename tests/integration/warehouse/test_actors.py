@@ -1,11 +1,13 @@
 """The ledger and the events of a mutation have its actor, claimed actor, cause and note."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.order.v1 import order_pb2
 from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
@@ -269,60 +271,57 @@ async def test_expiry_is_recorded_with_the_warehouse(
     assert (row.actor, row.kind) == ("warehouse", pb.STOCK_MOVEMENT_KIND_EXPIRE)
 
 
-async def test_lists_by_update_time_divide_at_the_bound(clients: Clients) -> None:
-    """The lower bound is inclusive, the upper one exclusive, and a nanosecond more rounds up.
-
-    A token belongs to its bounds.
-    """
+async def reserve_three_and_confirm_the_cup(clients: Clients) -> None:
+    """Stocks and reserves cup, jam and tea, in turn; then the cup is changed last."""
     for sku in ("cup", "jam", "tea"):
         await ask(clients.inventory.ReceiveStock, receive_all("london", {sku: 9}))
     orders = [
-        (
-            await ask(
-                clients.reservations.ReserveStock,
-                reserve((sku, 1)),
-            )
-        ).order_id
+        (await ask(clients.reservations.ReserveStock, reserve((sku, 1)))).order_id
         for sku in ("cup", "jam", "tea")
     ]
-    await ask(clients.reservations.ConfirmReservation, confirm(orders[0]))  # changed last now
+    await ask(clients.reservations.ConfirmReservation, confirm(orders[0]))
 
-    async def levels(**fields: Any) -> list[str]:
-        found = await ask(
-            clients.inventory.ListStockLevels,
-            inventory.ListStockLevelsRequest(**fields),
-        )
-        return [each.sku for each in found.stock_levels]
 
-    async def reservations(**fields: Any) -> list[str]:
-        found = await ask(
-            clients.reservations.ListReservations,
-            reserving.ListReservationsRequest(**fields),
-        )
-        return [each.lines[0].sku for each in found.reservations]
+UpdateTimes = list[tuple[str, Timestamp]]
 
-    found = (
-        await ask(
-            clients.inventory.ListStockLevels,
-            inventory.ListStockLevelsRequest(),
-        )
-    ).stock_levels
-    held = (
-        await ask(
-            clients.reservations.ListReservations,
-            reserving.ListReservationsRequest(),
-        )
-    ).reservations
-    for listed, bound in (
-        (levels, next(each.update_time for each in found if each.sku == "tea")),
-        (reservations, next(each.update_time for each in held if each.lines[0].sku == "tea")),
-    ):
-        above = timestamp(bound.ToDatetime())
-        above.nanos += 1
-        assert sorted(await listed(update_time_from=bound)) == ["cup", "tea"]
-        assert await listed(update_time_before=bound) == ["jam"]
-        assert await listed(update_time_from=above) == ["cup"]
-        assert sorted(await listed(update_time_before=above)) == ["jam", "tea"]
+
+async def listed_levels(clients: Clients, **fields: Any) -> UpdateTimes:
+    """Returns the update times of the listed stock levels, by SKU."""
+    request = inventory.ListStockLevelsRequest(**fields)
+    answer = await ask(clients.inventory.ListStockLevels, request)
+    return [(level.sku, level.update_time) for level in answer.stock_levels]
+
+
+async def listed_reservations(clients: Clients, **fields: Any) -> UpdateTimes:
+    """Returns the update times of the listed reservations, by the SKU of their line."""
+    request = reserving.ListReservationsRequest(**fields)
+    answer = await ask(clients.reservations.ListReservations, request)
+    return [(each.lines[0].sku, each.update_time) for each in answer.reservations]
+
+
+@pytest.mark.parametrize("listed", [listed_levels, listed_reservations])
+async def test_lists_by_update_time_divide_at_the_bound(
+    clients: Clients, listed: Callable[..., Awaitable[UpdateTimes]]
+) -> None:
+    """The lower bound is inclusive, the upper one exclusive, and a nanosecond more rounds up."""
+    await reserve_three_and_confirm_the_cup(clients)
+
+    async def skus(**bounds: Timestamp) -> list[str]:
+        return [sku for sku, _ in await listed(clients, **bounds)]
+
+    bound = dict(await listed(clients))["tea"]
+    above = timestamp(bound.ToDatetime())
+    above.nanos += 1
+    assert sorted(await skus(update_time_from=bound)) == ["cup", "tea"]
+    assert await skus(update_time_before=bound) == ["jam"]
+    assert await skus(update_time_from=above) == ["cup"]
+    assert sorted(await skus(update_time_before=above)) == ["jam", "tea"]
+
+
+async def test_page_token_of_other_bounds_is_refused(clients: Clients) -> None:
+    """A page token belongs to the bounds of the update time."""
+    await reserve_three_and_confirm_the_cup(clients)
+    bound = dict(await listed_reservations(clients))["tea"]
     first = inventory.ListStockLevelsRequest(update_time_from=bound, page_size=1)
     first.page_token = (await ask(clients.inventory.ListStockLevels, first)).next_page_token
     first.update_time_from.seconds -= 1

@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from uuid import uuid4
+from functools import partial
+from typing import NamedTuple
+from uuid import UUID, uuid4
 
 from google.protobuf.message import Message
 from nats.js.api import ConsumerConfig
@@ -78,13 +80,9 @@ async def done(assertions: Callable[[], Awaitable[None]]) -> bool:
     return True
 
 
-async def test_service_consumes_publishes_and_expires(
-    operations: Operations, engine: AsyncEngine, nats_url: str, eventually: Eventually
-) -> None:
-    """Over a real broker, an order's events and the passing of time move its stock, and each
-    movement is published in order.
-    """
-    config = Config(
+def service_config(engine: AsyncEngine, nats_url: str) -> Config:
+    """Returns the settings of a service that expires reservations at once."""
+    return Config(
         database_url=SecretStr(engine.url.render_as_string(hide_password=False)),
         nats_url=SecretStr(nats_url),
         listen_address="127.0.0.1:0",
@@ -92,6 +90,19 @@ async def test_service_consumes_publishes_and_expires(
         expiry_interval_s=0.1,
         drain_delay_s=0,
     )
+
+
+class ReservedOrders(NamedTuple):
+    """The orders whose events the test publishes."""
+
+    sold: UUID
+    never: UUID  # never paid: its reservation expires
+    picked: UUID
+    shrunk: UUID
+
+
+async def reserve_orders(operations: Operations) -> ReservedOrders:
+    """Stocks and reserves the units of each order; one is confirmed."""
     await stocked(operations, tea=1)
     sold = await reserved(operations, ("tea", 2))
     await stocked(operations, tea=1)
@@ -103,49 +114,68 @@ async def test_service_consumes_publishes_and_expires(
     await stocked(operations, jam=3)
     picked, shrunk = await reserved(operations, ("jam", 2)), await reserved(operations, ("jam", 3))
     await operations.writer.write([confirm(picked)])
+    return ReservedOrders(sold=sold, never=never, picked=picked, shrunk=shrunk)
 
-    async def settled() -> None:
-        stored = await as_stored(engine)
-        current = stored.attempt_reservations
-        assert ("leeds", "tea") in stored.levels
-        assert stored.balances("leeds", "tea") == (1, 0, 0, 1)
-        assert (
-            sum(line.units(Bucket.COMMITTED) for line in current(picked)[0].lines),
-            sum(line.units(Bucket.WRITTEN_OFF) for line in current(picked)[0].lines),
-        ) == (1, 1)
-        assert (
-            sum(sum(line.units(Bucket.RELEASED) for line in r.lines) for r in current(shrunk)) == 2
-        )
-        assert [r.status for r in current(sold)] == [Status.CLOSED] * 2
-        assert [r.status for r in current(never)] == [Status.EXPIRED]
-        async with engine.connect() as connection:
-            assert (
-                await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))
-            ).first() is None
 
-    [reservation] = (await as_stored(engine)).attempt_reservations(picked)
-    cancelled = items_cancelled(
-        shrunk, {1: 1}, (await as_stored(engine)).attempt_reservations(shrunk), PENDING
+async def check_settled(engine: AsyncEngine, orders: ReservedOrders) -> None:
+    """Checks the stock after all events, and that the outbox is published."""
+    stored = await as_stored(engine)
+    current = stored.attempt_reservations
+    assert ("leeds", "tea") in stored.levels
+    assert stored.balances("leeds", "tea") == (1, 0, 0, 1)
+    assert (
+        sum(line.units(Bucket.COMMITTED) for line in current(orders.picked)[0].lines),
+        sum(line.units(Bucket.WRITTEN_OFF) for line in current(orders.picked)[0].lines),
+    ) == (1, 1)
+    assert (
+        sum(sum(line.units(Bucket.RELEASED) for line in r.lines) for r in current(orders.shrunk))
+        == 2
     )
+    assert [r.status for r in current(orders.sold)] == [Status.CLOSED] * 2
+    assert [r.status for r in current(orders.never)] == [Status.EXPIRED]
+    async with engine.connect() as connection:
+        assert (
+            await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))
+        ).first() is None
+
+
+async def order_events(engine: AsyncEngine, orders: ReservedOrders) -> list[tuple[str, Message]]:
+    """Returns the events of the orders, each with its stream. Those of shipped units come before
+    their commit.
+    """
+    sold, _, picked, shrunk = orders
+    stored = await as_stored(engine)
+    [reservation] = stored.attempt_reservations(picked)
+    lines = lines_changed(picked, reservation.warehouse_id, {1: (1, 0, 1, 0)})
+    cancelled = items_cancelled(shrunk, {1: 1}, stored.attempt_reservations(shrunk), PENDING)
+    return [
+        ("ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)})),
+        ("ORDERS", cancelled),
+        ("FULFILLMENTS", lines),
+        # the shipments' events wait for the commit
+        ("FULFILLMENTS", fulfillment_status_changed(sold, "london", SHIPPED, {1: 1})),
+        ("FULFILLMENTS", fulfillment_status_changed(sold, "york", SHIPPED, {1: 1})),
+        ("ORDERS", order_status_changed(sold, PENDING, CONFIRMED)),
+    ]
+
+
+async def test_service_consumes_publishes_and_expires(
+    operations: Operations, engine: AsyncEngine, nats_url: str, eventually: Eventually
+) -> None:
+    """Over a real broker, an order's events and the passing of time move its stock, and each
+    movement is published in order.
+    """
+    config = service_config(engine, nats_url)
+    orders = await reserve_orders(operations)
+    incoming = await order_events(engine, orders)
     async with broker_at(nats_url) as broker, running(config):
-        # ahead of the shipped units
-        await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))
-        await publish(broker, "ORDERS", cancelled)
-        await publish(
-            broker,
-            "FULFILLMENTS",
-            lines_changed(picked, reservation.warehouse_id, {1: (1, 0, 1, 0)}),
-        )
-        for at in ("london", "york"):  # the shipment's event comes first, and waits for the commit
-            await publish(
-                broker, "FULFILLMENTS", fulfillment_status_changed(sold, at, SHIPPED, {1: 1})
-            )
-        await publish(broker, "ORDERS", order_status_changed(sold, PENDING, CONFIRMED))
-        await eventually(lambda: done(settled), timeout_s=30)
+        for stream, event in incoming:
+            await publish(broker, stream, event)
+        await eventually(lambda: done(partial(check_settled, engine, orders)), timeout_s=30)
         published = await stock_changes(broker)
     world = await as_stored(engine)
     world.check()
     for place, level in world.levels.items():
-        mine = [m for m in published if (m.stock_level.warehouse_id, m.stock_level.sku) == place]
-        assert [m.stock_level.version for m in mine] == list(range(1, level.version + 1))
-        assert mine[-1].stock_level.available == level.available
+        own = [m for m in published if (m.stock_level.warehouse_id, m.stock_level.sku) == place]
+        assert [m.stock_level.version for m in own] == list(range(1, level.version + 1))
+        assert own[-1].stock_level.available == level.available

@@ -46,118 +46,139 @@ def movement(
     )
 
 
+def delivered_order() -> order_pb2.Order:
+    """Three lamps, of which one is cancelled."""
+    return order_pb2.Order(
+        order_id="order",
+        status=order_pb2.ORDER_STATUS_DELIVERED,
+        attempt=1,
+        payment_status=order_pb2.PAYMENT_STATUS_PARTIALLY_REFUNDED,
+        stock_status=order_pb2.STOCK_STATUS_DEDUCTED,
+        items=[
+            order_pb2.OrderItem(
+                line_number=1,
+                sku="lamp",
+                quantity=3,
+                cancelled_quantity=1,
+                allocations=[
+                    order_pb2.Allocation(
+                        warehouse_id="london", reservation_id="reservation", quantity=2
+                    )
+                ],
+            )
+        ],
+        total_amount=pence(500),
+        refunded_amount=pence(500),
+        fulfillments=[
+            order_pb2.OrderFulfillment(
+                warehouse_id="london",
+                fulfillment_id="work",
+                status=order_pb2.ORDER_FULFILLMENT_STATUS_COMPLETED,
+                shipment_id="parcel",
+                deliver_time=at(50),
+            )
+        ],
+        update_time=at(600),
+    )
+
+
+def closed_return() -> return_pb2.Return:
+    """A return of one lamp, refunded."""
+    return return_pb2.Return(
+        return_id="rma",
+        order_id="order",
+        status=return_pb2.RETURN_STATUS_CLOSED,
+        lines=[
+            return_pb2.ReturnLine(
+                line_number=1, announced_quantity=1, received_quantity=1, passed_quantity=1
+            )
+        ],
+        refund_amount=pence(250),
+        refunded_amount=pence(250),
+        update_time=at(600),
+    )
+
+
+def ledger() -> list[warehouse_pb2.StockMovement]:
+    """The movements of the stock level, from its first receipt."""
+    return [
+        movement(KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 10, "receipt", None, available=10, outside=-10),
+        movement(KINDS.STOCK_MOVEMENT_KIND_RESERVE, 3, "reservation", reserved=3),
+        movement(
+            KINDS.STOCK_MOVEMENT_KIND_CONFIRM,
+            3,
+            "reservation",
+            available=-3,
+            reserved=-3,
+            committed=3,
+        ),
+        movement(KINDS.STOCK_MOVEMENT_KIND_UNCOMMIT, 1, "reservation", available=1, committed=-1),
+        movement(KINDS.STOCK_MOVEMENT_KIND_SHIP, 2, "reservation", committed=-2, outside=2),
+        movement(KINDS.STOCK_MOVEMENT_KIND_RESTOCK, 1, "rma", available=1, outside=-1),
+    ]
+
+
+def refunded_payment() -> payment_pb2.Payment:
+    """The captured payment, partially refunded."""
+    return payment_pb2.Payment(
+        payment_id="payment",
+        order_id="order",
+        attempt=1,
+        status=payment_pb2.PAYMENT_STATUS_PARTIALLY_REFUNDED,
+        amount=pence(750),
+        authorized_amount=pence(750),
+        captured_amount=pence(750),
+        refunded_amount=pence(500),
+        version=7,
+    )
+
+
+def completed_refunds() -> list[payment_pb2.Refund]:
+    """The refunds of the cancelled lamp and of the returned one."""
+    common = {
+        "payment_id": "payment",
+        "order_id": "order",
+        "attempt": 1,
+        "amount": pence(250),
+        "status": payment_pb2.REFUND_STATUS_COMPLETED,
+    }
+    return [
+        payment_pb2.Refund(
+            refund_id="1", cause=payment_pb2.REFUND_CAUSE_ORDER, cause_id="version:4", **common
+        ),
+        payment_pb2.Refund(
+            refund_id="2", cause=payment_pb2.REFUND_CAUSE_RETURN, return_id="rma", **common
+        ),
+    ]
+
+
 class World:
     """A delivered order of three lamps, one cancelled and one returned; the warehouse had received
     ten.
     """
 
     def __init__(self) -> None:
-        self.order = order_pb2.Order(
-            order_id="order",
-            status=order_pb2.ORDER_STATUS_DELIVERED,
-            attempt=1,
-            payment_status=order_pb2.PAYMENT_STATUS_PARTIALLY_REFUNDED,
-            stock_status=order_pb2.STOCK_STATUS_DEDUCTED,
-            items=[
-                order_pb2.OrderItem(
-                    line_number=1,
-                    sku="lamp",
-                    quantity=3,
-                    cancelled_quantity=1,
-                    allocations=[
-                        order_pb2.Allocation(
-                            warehouse_id="london", reservation_id="reservation", quantity=2
-                        )
-                    ],
-                )
-            ],
-            total_amount=pence(500),
-            refunded_amount=pence(500),
-            fulfillments=[
-                order_pb2.OrderFulfillment(
-                    warehouse_id="london",
-                    fulfillment_id="work",
-                    status=order_pb2.ORDER_FULFILLMENT_STATUS_COMPLETED,
-                    shipment_id="parcel",
-                    deliver_time=at(50),
-                )
-            ],
-            update_time=at(600),
-        )
-        self.rma = return_pb2.Return(
-            return_id="rma",
-            order_id="order",
-            status=return_pb2.RETURN_STATUS_CLOSED,
-            lines=[
-                return_pb2.ReturnLine(
-                    line_number=1, announced_quantity=1, received_quantity=1, passed_quantity=1
-                )
-            ],
-            refund_amount=pence(250),
-            refunded_amount=pence(250),
-            update_time=at(600),
-        )
+        self.order = delivered_order()
+        self.rma = closed_return()
         self.level = warehouse_pb2.StockLevel(
             warehouse_id="london", sku="lamp", available=9, reserved=0, committed=0, damaged=0
         )
-        self.movements = [
-            movement(
-                KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 10, "receipt", None, available=10, outside=-10
-            ),
-            movement(KINDS.STOCK_MOVEMENT_KIND_RESERVE, 3, "reservation", reserved=3),
-            movement(
-                KINDS.STOCK_MOVEMENT_KIND_CONFIRM,
-                3,
-                "reservation",
-                available=-3,
-                reserved=-3,
-                committed=3,
-            ),
-            movement(
-                KINDS.STOCK_MOVEMENT_KIND_UNCOMMIT, 1, "reservation", available=1, committed=-1
-            ),
-            movement(KINDS.STOCK_MOVEMENT_KIND_SHIP, 2, "reservation", committed=-2, outside=2),
-            movement(KINDS.STOCK_MOVEMENT_KIND_RESTOCK, 1, "rma", available=1, outside=-1),
-        ]
-        self.line = warehouse_pb2.ReservationLine(
-            line_number=1, sku="lamp", quantity=3, uncommitted=1, shipped=2
-        )
+        self.movements = ledger()
         self.reservation = warehouse_pb2.Reservation(
             reservation_id="reservation",
             order_id="order",
             attempt=1,
             warehouse_id="london",
-            lines=[self.line],
+            lines=[
+                warehouse_pb2.ReservationLine(
+                    line_number=1, sku="lamp", quantity=3, uncommitted=1, shipped=2
+                )
+            ],
         )
         self.line = self.reservation.lines[0]
-        self.payment = payment_pb2.Payment(
-            payment_id="payment",
-            order_id="order",
-            attempt=1,
-            status=payment_pb2.PAYMENT_STATUS_PARTIALLY_REFUNDED,
-            amount=pence(750),
-            authorized_amount=pence(750),
-            captured_amount=pence(750),
-            refunded_amount=pence(500),
-            version=7,
-        )
+        self.payment = refunded_payment()
         self.payments = [self.payment]
-        done = payment_pb2.REFUND_STATUS_COMPLETED
-        of = {
-            "payment_id": "payment",
-            "order_id": "order",
-            "attempt": 1,
-            "amount": pence(250),
-            "status": done,
-        }
-        self.refunds = [
-            payment_pb2.Refund(
-                refund_id="1", cause=payment_pb2.REFUND_CAUSE_ORDER, cause_id="version:4", **of
-            ),
-            payment_pb2.Refund(
-                refund_id="2", cause=payment_pb2.REFUND_CAUSE_RETURN, return_id="rma", **of
-            ),
-        ]
+        self.refunds = completed_refunds()
         self.work = fulfillment_pb2.Fulfillment(
             fulfillment_id="work",
             order_id="order",

@@ -305,22 +305,24 @@ def test_request_becomes_its_envelope(
     )
 
 
-@pytest.mark.parametrize("cause", Cause)
-@pytest.mark.parametrize("outcome", Outcome)
-def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
-    """Every field of the contract is set, and an absent one unset. Settled refunds become events
-    with the payment's cumulative amounts.
-    """
-    operations = (
+PARTIALLY_REFUNDED = payment(
+    Status.PARTIALLY_REFUNDED,
+    operations=(
         operation(Outcome.SUCCEEDED),
         refund_operation(1_000, Outcome.SUCCEEDED, cause_id="b2"),
         refund_operation(250, cause_id="b3"),
-    )
-    its = payment(Status.PARTIALLY_REFUNDED, operations=operations)
-    made = its.refund(refund_operation(1_000, outcome, cause, "b1"))
-    message = responses.refund(made)
+    ),
+)
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("outcome", Outcome)
+def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
+    """Every field of the contract is set, and an absent one unset."""
+    refund = PARTIALLY_REFUNDED.refund(refund_operation(1_000, outcome, cause, "b1"))
+    message = responses.refund(refund)
     assert (message.refund_id, message.payment_id, message.order_id, message.attempt) == (
-        str(made.id),
+        str(refund.id),
         str(PAYMENT),
         str(ORDER),
         1,
@@ -336,18 +338,23 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
         == f"REFUND_STATUS_{REFUND_STATUS[outcome].name}"
     )
     assert message.return_id == ("b1" if cause is Cause.RETURN else "")
-    assert (
-        responses.refund(its.refund(refund_operation(1_000, outcome, cause, "b1:2"))).return_id
-        == message.return_id
-    )
+    second = PARTIALLY_REFUNDED.refund(refund_operation(1_000, outcome, cause, "b1:2"))
+    assert responses.refund(second).return_id == message.return_id
     assert message.HasField("settle_time") == (outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
     assert message.HasField("failure_code") == (outcome is Outcome.FAILED)
     assert requests.refund_filter(api.ListRefundsRequest(statuses=[message.status])).statuses == (
         REFUND_STATUS[outcome],
     )
-    if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
-        return
-    outgoing = events_out.outgoing_event(RefundSettled(its, transition(), made))
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize(
+    "outcome", [o for o in Outcome if o not in (Outcome.REQUESTED, Outcome.UNKNOWN)]
+)
+def test_settled_refund_becomes_an_event(outcome: Outcome, cause: Cause) -> None:
+    """The event has the refund and the payment's cumulative amounts."""
+    refund = PARTIALLY_REFUNDED.refund(refund_operation(1_000, outcome, cause, "b1"))
+    outgoing = events_out.outgoing_event(RefundSettled(PARTIALLY_REFUNDED, transition(), refund))
     event = outgoing.message
     assert isinstance(
         event,
@@ -357,11 +364,12 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     )
     assert (outgoing.aggregate, event.refund, event.captured_amount, event.payment_version) == (
         PAYMENT,
-        message,
+        responses.refund(refund),
         POUNDS,
         2,
     )
-    assert (event.refunded_amount.units, responses.payment(its).refund_pending_amount.nanos) == (
+    whole = responses.payment(PARTIALLY_REFUNDED)
+    assert (event.refunded_amount.units, whole.refund_pending_amount.nanos) == (
         10,
         500_000_000,
     )

@@ -44,6 +44,44 @@ class SilentBroker:
         raise ConnectionError("no broker")
 
 
+def ordered_total(request: order_service_pb2.CreateOrderRequest) -> int:
+    """Returns the total of an order, in pence."""
+    total = sum(from_message(item.unit_price).minor * item.quantity for item in request.items)
+    total += (
+        from_message(request.shipping_amount).minor if request.HasField("shipping_amount") else 0
+    )
+    total -= (
+        from_message(request.discount_amount).minor if request.HasField("discount_amount") else 0
+    )
+    return total
+
+
+def ordered_items(
+    request: order_service_pb2.CreateOrderRequest,
+) -> list[order_pb2.OrderItem]:
+    """Returns the lines of an order. The first unit has all of the discount."""
+    items = [
+        order_pb2.OrderItem(
+            line_number=n,
+            sku=item.sku,
+            quantity=item.quantity,
+            unit_shares=[order_pb2.UnitShare(quantity=item.quantity, amount=item.unit_price)],
+        )
+        for n, item in enumerate(request.items, 1)
+    ]
+    if request.HasField("discount_amount"):
+        [share] = items[0].unit_shares
+        less = from_message(share.amount).minor - from_message(request.discount_amount).minor
+        del items[0].unit_shares[:]
+        items[0].unit_shares.extend(
+            [
+                order_pb2.UnitShare(quantity=1, amount=pence(less)),
+                order_pb2.UnitShare(quantity=share.quantity - 1, amount=share.amount),
+            ]
+        )
+    return items
+
+
 class Shop(Services):
     """Replaces the services: `ask` answers at once. One warehouse serves every order.
 
@@ -95,46 +133,11 @@ class Shop(Services):
         if request.request_id not in self.by_request:
             order_id = str(uuid5(NAMESPACE_OID, request.request_id))
             self.by_request[request.request_id] = order_id
-            total = sum(
-                from_message(item.unit_price).minor * item.quantity for item in request.items
-            )
-            total += (
-                from_message(request.shipping_amount).minor
-                if request.HasField("shipping_amount")
-                else 0
-            )
-            total -= (
-                from_message(request.discount_amount).minor
-                if request.HasField("discount_amount")
-                else 0
-            )
-            items = [
-                order_pb2.OrderItem(
-                    line_number=n,
-                    sku=item.sku,
-                    quantity=item.quantity,
-                    unit_shares=[
-                        order_pb2.UnitShare(quantity=item.quantity, amount=item.unit_price)
-                    ],
-                )
-                for n, item in enumerate(request.items, 1)
-            ]
-            if request.HasField("discount_amount"):  # all of it on the first unit
-                [share] = items[0].unit_shares
-                less = (
-                    from_message(share.amount).minor - from_message(request.discount_amount).minor
-                )
-                del items[0].unit_shares[:]
-                items[0].unit_shares.extend(
-                    [
-                        order_pb2.UnitShare(quantity=1, amount=pence(less)),
-                        order_pb2.UnitShare(quantity=share.quantity - 1, amount=share.amount),
-                    ]
-                )
+            total = ordered_total(request)
             self.placed[order_id] = order_pb2.Order(
                 order_id=order_id,
                 order_number=f"OM-{len(self.placed)}",
-                items=items,
+                items=ordered_items(request),
                 total_amount=pence(total),
             )
             self._move(order_id, "PENDING")
