@@ -18,7 +18,7 @@ class Decision(Generic[R, H]):
 
     record: R
     history: Sequence[H] = ()
-    facts: Sequence[object] = ()
+    events: Sequence[object] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Done(Generic[R]):
     repeat: bool = False
     skipped: bool = False
     history: Sequence[Any] = field(default=(), compare=False, repr=False)
-    facts: Sequence[object] = field(default=(), compare=False, repr=False)
+    events: Sequence[object] = field(default=(), compare=False, repr=False)
 
 
 Outcome = Done[R] | Failure

@@ -28,7 +28,7 @@ class Applied(Generic[R, H]):
 
     outcomes: dict[str, Outcome[R]] = field(default_factory=dict)
     history: list[H] = field(default_factory=list)
-    facts: list[object] = field(default_factory=list)
+    events: list[object] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
 
     @property
@@ -62,14 +62,14 @@ def apply_commands(
         else:
             if decision.record is not known:
                 workspace.put(envelope.target, decision.record)
-            skipped = decision.record is known and not decision.history and not decision.facts
+            skipped = decision.record is known and not decision.history and not decision.events
             applied.outcomes[envelope.key] = Done(
                 record=decision.record,
                 skipped=skipped,
                 history=decision.history,
-                facts=decision.facts,
+                events=decision.events,
             )
             applied.history.extend(decision.history)
-            applied.facts.extend(decision.facts)
-            applied.causes.extend([envelope.cause] * len(decision.facts))
+            applied.events.extend(decision.events)
+            applied.causes.extend([envelope.cause] * len(decision.events))
     return applied

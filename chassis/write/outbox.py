@@ -61,7 +61,7 @@ class Outbox:
         self._insert = _insert(table, table.metadata.tables[EVENT_SEQUENCES])
 
     async def append(
-        self, connection: AsyncConnection, facts: Sequence[object], causes: Sequence[str]
+        self, connection: AsyncConnection, events: Sequence[object], causes: Sequence[str]
     ) -> None:
         """Stores the events of domain events. Each has its id and its sequence from here on.
 
@@ -74,7 +74,7 @@ class Outbox:
         rows = [
             _row(event, cause, traceparent) | {"place": place}
             for place, (event, cause) in enumerate(
-                zip(map(self.encode, facts), causes, strict=True)
+                zip(map(self.encode, events), causes, strict=True)
             )
         ]
         await connection.execute(self._insert, row_arrays(rows))

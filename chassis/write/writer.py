@@ -125,11 +125,11 @@ class Writer(Generic[R]):
             after = workspace.after
             if after or applied.history:
                 await self._save(connection, workspace.before, after, applied.history)
-            if applied.facts:
-                await self._database.outbox.append(connection, applied.facts, applied.causes)
+            if applied.events:
+                await self._database.outbox.append(connection, applied.events, applied.causes)
             if applied.undone:
                 await keys.delete(connection, applied.undone)
-            await _finish(self._commit(connection, bool(applied.facts), workspace.changed))
+            await _finish(self._commit(connection, bool(applied.events), workspace.changed))
         return {each.key: KeyReused(each.key) for each in envelopes} | again | applied.outcomes
 
     async def _commit(

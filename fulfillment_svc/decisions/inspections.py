@@ -121,7 +121,7 @@ def apply_replacements(
             return reduce_lines(without_packages, _unscanned(lines), why, context, path=path)
         case Status.READY if fulfillment.withdraw_reason:
             changed = update_lines(fulfillment, lines, why, context)
-            return replace(changed, facts=(lines_changed(changed.record, why, context),))
+            return replace(changed, events=(lines_changed(changed.record, why, context),))
         case Status.READY:
             less, because = replace(fulfillment, lines=lines), WithdrawReason.INSPECTION_FAILED
             return withdraw(less, because, context, event_reason=why)

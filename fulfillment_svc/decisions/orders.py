@@ -151,10 +151,12 @@ def mark_never_started(done: Decided, command: OrderCommand) -> Decided:
     """
     if any(each.stock_committed for each in done.record.of_attempt(command.attempt)):
         return done
-    facts = [
-        replace(fact, never_started=True) for fact in done.facts if isinstance(fact, DomainEvent)
+    events = [
+        replace(event, never_started=True)
+        for event in done.events
+        if isinstance(event, DomainEvent)
     ]
-    return Decision(done.record, done.history, facts)
+    return Decision(done.record, done.history, events)
 
 
 def cancel_picklists(

@@ -43,7 +43,7 @@ def scan_items(fulfillment: Fulfillment, command: ScanItems, context: Context) -
     counted = update_lines(fulfillment, lines, Reason.UNITS_SCANNED, context)
     if counted.record.version % PUBLISHED_EACH:
         return counted
-    return replace(counted, facts=(lines_changed(counted.record, Reason.UNITS_SCANNED, context),))
+    return replace(counted, events=(lines_changed(counted.record, Reason.UNITS_SCANNED, context),))
 
 
 def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:

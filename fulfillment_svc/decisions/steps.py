@@ -37,7 +37,7 @@ def advance(
 
     A fulfilment of version 0 does not exist yet: its first step is its creation.
     """
-    history, facts = list[Transition](), list[StatusChanged]()
+    history, events = list[Transition](), list[StatusChanged]()
     for status, reason in path:
         old = fulfillment.status if fulfillment.version else None
         fulfillment = next_version(replace(fulfillment, status=status), context)
@@ -50,8 +50,8 @@ def advance(
             cause=context.cause,
             claimed_actor=context.claimed_actor,
         )
-        facts.append(changed)
-    return Decision(fulfillment, history, facts)
+        events.append(changed)
+    return Decision(fulfillment, history, events)
 
 
 def transition(
@@ -80,7 +80,7 @@ def append_each(done: Decided, decisions: Iterable[DecidedOne]) -> Decided:
     for one in decisions:
         if done.record.find(one.record.id) is not one.record:
             record = done.record.with_fulfillment(one.record)
-            done = Decision(record, (*done.history, *one.history), (*done.facts, *one.facts))
+            done = Decision(record, (*done.history, *one.history), (*done.events, *one.events))
     return done
 
 
@@ -132,8 +132,8 @@ def reduce_lines(
         )
     reduced = next_version(replace(fulfillment, lines=lines), context)
     advanced = advance(reduced, path, context)
-    facts = (lines_changed(reduced, reason, context), *advanced.facts)
-    return Decision(advanced.record, advanced.history, facts)
+    events = (lines_changed(reduced, reason, context), *advanced.events)
+    return Decision(advanced.record, advanced.history, events)
 
 
 def cancel(

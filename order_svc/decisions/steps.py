@@ -103,7 +103,9 @@ def cancel_order(order: Order, reason: str, context: Context) -> Decided:
 
 def chain(first: Decided, second: Decided) -> Decided:
     """Returns both decisions as one; the second was made on the record of the first."""
-    return Decision(second.record, [*first.history, *second.history], [*first.facts, *second.facts])
+    return Decision(
+        second.record, [*first.history, *second.history], [*first.events, *second.events]
+    )
 
 
 def record_late_event(order: Order, reason: str, context: Context) -> Decided:

@@ -31,7 +31,7 @@ def compensate(decided: Decided, context: Context) -> Decided:
             changed = change_payment(account, payment, context, reason, operation)
             account = changed.record
             history += changed.history
-    return decided if account is decided.record else Decision(account, history, decided.facts)
+    return decided if account is decided.record else Decision(account, history, decided.events)
 
 
 def missing_operation(account: Account, payment: Payment, context: Context) -> Operation | None:

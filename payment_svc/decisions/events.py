@@ -47,4 +47,4 @@ def with_events(decided: Decided) -> Decided:
         if row.reason in REFUND_REASONS and row.operation_id:
             refund = payment.refund(payment.operation(row.operation_id))
             events.append(RefundSettled(payment, row, refund))
-    return replace(decided, facts=events)
+    return replace(decided, events=events)

@@ -41,7 +41,7 @@ class AccountWriter:
         outcomes = await self._writer.write(envelopes)
         for outcome in outcomes:
             if isinstance(outcome, Done) and not outcome.repeat:
-                for event in outcome.facts:
+                for event in outcome.events:
                     if isinstance(event, RefundSettled):
                         refund = event.refund
                         self._refunds.labels(refund.cause, REFUND_STATUS[refund.outcome]).inc()

@@ -74,7 +74,7 @@ class Memory:
         self.keys |= {
             each.key: (each.request_hash, each.target) for each in fresh if each.key not in undone
         }
-        for fact in applied.facts:
+        for fact in applied.events:
             event = self._encode(fact)
             self._publish(event.aggregate, event.message)
         self.point("committed")

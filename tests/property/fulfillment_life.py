@@ -292,11 +292,11 @@ def walked(steps: Walk) -> World:
     return world
 
 
-def facts_of(
+def events_of(
     decision: Decision[OrderFulfillments, Transition],
 ) -> list[StatusChanged | LinesChanged]:
     """The decision's domain events."""
-    return [fact for fact in decision.facts if isinstance(fact, StatusChanged | LinesChanged)]
+    return [event for event in decision.events if isinstance(event, StatusChanged | LinesChanged)]
 
 
 def counts(lines: Iterable[Line]) -> LeftOver:

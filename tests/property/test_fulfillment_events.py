@@ -17,7 +17,7 @@ from fulfillment_svc.model.records import (
     OrderFulfillments,
     VoidLabel,
 )
-from tests.property.fulfillment_life import EVENTS, counts, facts_of
+from tests.property.fulfillment_life import EVENTS, counts, events_of
 from tests.unit.fulfillment.samples import (
     LINES,
     NOW,
@@ -94,9 +94,9 @@ def test_void_beside_a_cut_unpacks_in_every_order() -> None:
             decision = decide(record, event, NOW)
             record = decision.record
             left += [
-                fact.shipped_after_void
-                for fact in facts_of(decision)
-                if isinstance(fact, LinesChanged) and fact.shipped_after_void
+                event.shipped_after_void
+                for event in events_of(decision)
+                if isinstance(event, LinesChanged) and event.shipped_after_void
             ]
         [fulfillment] = record.fulfillments
         assert (fulfillment.status, fulfillment.shipment_id, fulfillment.withdraw_reason) == (

@@ -13,7 +13,7 @@ from fulfillment_svc.model.events import StatusChanged
 from fulfillment_svc.model.records import (
     Transition,
 )
-from tests.property.fulfillment_life import OUT, WALKS, Walk, counts, facts_of, walked
+from tests.property.fulfillment_life import OUT, WALKS, Walk, counts, events_of, walked
 from tests.unit.fulfillment.samples import (
     envelope,
 )
@@ -21,20 +21,20 @@ from tests.unit.fulfillment.samples import (
 
 @given(WALKS)
 def test_every_step_is_allowed_and_published(steps: Walk) -> None:
-    """Each change of status is a move of the table with a row of history and a fact; a
+    """Each change of status is a move of the table with a row of history and an event; a
     withdrawal, a scan and a finding of spoiled units have a row with the status that stays.
-    Every fact of a fulfilment has a version of its own, the next; what is not published (scans,
+    Every event of a fulfilment has a version of its own, the next; what is not published (scans,
     stock that is committed at last) raises the version as well.
     """
     versions = Counter[object]()
     history: dict[object, list[Transition]] = {}
     for before, decision in walked(steps).decisions:
-        changes = [fact for fact in facts_of(decision) if isinstance(fact, StatusChanged)]
+        changes = [event for event in events_of(decision) if isinstance(event, StatusChanged)]
         moves = [row for row in decision.history if row.old is not row.new]
         spots = {row.new for row in decision.history if row not in moves}
         assert spots <= {Status.PICKING, Status.PACKED, Status.READY}
-        for row, fact in zip(moves, changes, strict=True):
-            assert (fact.fulfillment.version, fact.fulfillment.status, fact.old) == (
+        for row, event in zip(moves, changes, strict=True):
+            assert (event.fulfillment.version, event.fulfillment.status, event.old) == (
                 row.version,
                 row.new,
                 row.old,
@@ -43,10 +43,10 @@ def test_every_step_is_allowed_and_published(steps: Walk) -> None:
             history.setdefault(row.fulfillment_id, []).append(row)
         for each in decision.record.fulfillments:
             was = before and before.find(each.id)
-            facts = [
-                fact.fulfillment.version
-                for fact in facts_of(decision)
-                if fact.fulfillment.id == each.id
+            events = [
+                event.fulfillment.version
+                for event in events_of(decision)
+                if event.fulfillment.id == each.id
             ]
             silent = (
                 bool(
@@ -54,11 +54,11 @@ def test_every_step_is_allowed_and_published(steps: Walk) -> None:
                     and was.status is Status.PLANNING
                     and was.stock_committed != each.stock_committed
                 )
-                or not facts
+                or not events
             )
-            first = versions[each.id] + 1 + (silent and bool(facts))
-            assert facts == list(range(first, first + len(facts)))
-            versions[each.id] += len(facts) + (silent and each is not was)
+            first = versions[each.id] + 1 + (silent and bool(events))
+            assert events == list(range(first, first + len(events)))
+            versions[each.id] += len(events) + (silent and each is not was)
             assert each.version == versions[each.id]
     assert all(
         old.new is new.old and old.version < new.version
@@ -135,9 +135,9 @@ def test_every_unit_is_accounted_for(steps: Walk) -> None:
             world.consume(line)
             assert (world.committed(line), world.back[number]) == (line.quantity, line.cut)
     last = {
-        fact.fulfillment.id: fact.fulfillment
+        event.fulfillment.id: event.fulfillment
         for _, decision in world.decisions
-        for fact in facts_of(decision)
+        for event in events_of(decision)
     }
     for each in world.record.fulfillments if world.record else ():
         assert counts(last[each.id].lines) == counts(each.lines)
@@ -168,5 +168,5 @@ def test_never_started_attempt_never_gets_stock(steps: Walk) -> None:
     """
     said = False
     for _, decision in walked(steps).decisions:
-        said = said or any(fact.never_started for fact in facts_of(decision))
+        said = said or any(event.never_started for event in events_of(decision))
         assert not (said and any(each.stock_committed for each in decision.record.fulfillments))

@@ -217,18 +217,20 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(
             decided = decide(order, command, NOW)
         except Failure:
             continue
-        own = [fact for fact in decided.facts if isinstance(fact, StatusChanged | ItemsCancelled)]
-        assert [fact.step.version for fact in own] == list(
+        own = [
+            event for event in decided.events if isinstance(event, StatusChanged | ItemsCancelled)
+        ]
+        assert [event.step.version for event in own] == list(
             range(order.version + 1, decided.record.version + 1)
         )
-        for fact in own:
-            assert fact.step.old is not None
+        for event in own:
+            assert event.step.old is not None
             assert (
-                fact.step.new is fact.step.old
-                if isinstance(fact, ItemsCancelled)
-                else fact.step.new in MOVES[fact.step.old]
+                event.step.new is event.step.old
+                if isinstance(event, ItemsCancelled)
+                else event.step.new in MOVES[event.step.old]
             )
-            assert fact.order.version == fact.step.version
+            assert event.order.version == event.step.version
         if not MOVES[order.status]:
             assert own == []
         order = decided.record

@@ -151,7 +151,7 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
             continue
         for step in walked(decision):
             assert step.old is None or step.new in RETURN_MOVES[step.old]
-        assert len(decision.facts) == len(decision.history)
+        assert len(decision.events) == len(decision.history)
         order = decision.record
         holds(order)
         if isinstance(command.command, CreateReturn | RefundWithoutGoods):
@@ -330,7 +330,7 @@ def published_amounts(order: Order, command: Envelope[Any]) -> Order:
     carries the new one.
     """
     decision = decide(order, command, NOW)
-    own = [fact for fact in decision.facts if isinstance(fact, StatusChanged | ItemsCancelled)]
+    own = [event for event in decision.events if isinstance(event, StatusChanged | ItemsCancelled)]
     published = own[-1].order.cancelled_amount if own else order.cancelled_amount
     assert decision.record.cancelled_amount == published
     return decision.record

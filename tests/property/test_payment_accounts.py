@@ -120,7 +120,7 @@ def run(
     """
     account: Account | None = None
     history: list[Transition] = []
-    facts: list[PaymentConfirmed | PaymentFailed] = []
+    events: list[PaymentConfirmed | PaymentFailed] = []
     for minute, command in enumerate(story):
         try:
             decided = decide(
@@ -130,13 +130,15 @@ def run(
             continue
         if decided.record is account:
             assert not decided.history
-            assert not decided.facts
+            assert not decided.events
         account = decided.record
         history += decided.history
-        facts += [
-            fact for fact in decided.facts if isinstance(fact, (PaymentConfirmed, PaymentFailed))
+        events += [
+            event
+            for event in decided.events
+            if isinstance(event, (PaymentConfirmed, PaymentFailed))
         ]
-    return account, history, facts
+    return account, history, events
 
 
 def placed(command: Envelope[Any], account: Account | None, minute: int) -> Envelope[Any]:
@@ -157,13 +159,13 @@ def test_money_is_charged_and_published_once_in_any_story(story: list[Envelope[A
     each step along the table, in the history, one version each; an operation settles once; the
     third decline is the last.
     """
-    account, history, facts = run(story)
+    account, history, events = run(story)
     if account is None:
         return
 
     counting = Counter(p.attempt for p in account.payments if p.status in LIVE)
     assert max(counting.values(), default=0) <= 1
-    attempts = [fact.payment.attempt for fact in facts]
+    attempts = [event.payment.attempt for event in events]
     assert len(attempts) == len(set(attempts))
     final = {Status.NOT_REQUIRED, Status.FAILED, *CHARGED}
     assert set(attempts) == {p.attempt for p in account.payments if p.status in final}
@@ -216,12 +218,12 @@ def test_repeated_story_charges_and_publishes_nothing_more(
     """The whole story delivered a second time, as after a lost table of keys: no further money,
     and not one event more.
     """
-    once, _, facts = run(story)
-    twice, _, facts_twice = run([*story, *story])
+    once, _, events = run(story)
+    twice, _, events_twice = run([*story, *story])
     if once is None or twice is None:
         assert once is twice
         return
     charged = {p.id: p.captured for p in once.payments if p.captured}
     assert charged.items() <= {p.id: p.captured for p in twice.payments}.items()
-    assert facts_twice[: len(facts)] == facts
-    assert len({fact.payment.attempt for fact in facts_twice}) == len(facts_twice)
+    assert events_twice[: len(events)] == events
+    assert len({event.payment.attempt for event in events_twice}) == len(events_twice)

@@ -166,7 +166,7 @@ class StoryRun:
         self.story, self.stubborn = story, stubborn
         self.account: Account | None = None
         self.history: list[Transition] = []
-        self.facts: list[object] = []
+        self.events: list[object] = []
         self.minute = 0
 
     def apply(self, steps: Sequence[Step]) -> None:
@@ -182,7 +182,7 @@ class StoryRun:
             return
         self.account = decided.record
         self.history += decided.history
-        self.facts += decided.facts
+        self.events += decided.events
         check_money(self.account)
 
     def command(self, step: Step, number: int) -> Envelope[Any] | None:
@@ -287,13 +287,13 @@ def test_each_cause_is_refunded_once(story: Story) -> None:
     story_run.apply(story.steps)
     account = story_run.settle_everything()
     assert account
-    settled = [fact for fact in story_run.facts if isinstance(fact, RefundSettled)]
-    ids = [fact.refund.id for fact in settled]
+    settled = [event for event in story_run.events if isinstance(event, RefundSettled)]
+    ids = [event.refund.id for event in settled]
     assert len(ids) == len(set(ids))
     refunds = [o for p in account.payments for o in p.operations if o.kind is Kind.REFUND]
     assert sorted(ids) == sorted(o.id for o in refunds)
     for its in account.payments:
-        amounts = [fact.payment.refunded for fact in settled if fact.payment.id == its.id]
+        amounts = [event.payment.refunded for event in settled if event.payment.id == its.id]
         assert amounts == sorted(amounts)
         assert amounts[-1:] in ([], [its.refunded])
         steps = [transition for transition in story_run.history if transition.payment_id == its.id]

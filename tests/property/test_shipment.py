@@ -37,7 +37,7 @@ def after_reports(
         decided = decide(here, command, NOON + timedelta(days=1, minutes=minute))
         here = decided.record
         rows.extend(decided.history)
-        events.extend(decided.facts)
+        events.extend(decided.events)
     return here, rows, events
 
 
@@ -92,7 +92,7 @@ def test_history_is_a_walk_along_the_table(commands: list[Envelope[RecordReport]
         before = row.new
     assert here.status is before
     assert all(row.new not in TERMINAL for row in steps[:-1])
-    assert [fact.step.old for fact in events if isinstance(fact, StatusChanged)] == [
+    assert [event.step.old for event in events if isinstance(event, StatusChanged)] == [
         row.old for row in steps
     ]
     assert (here.deliver_time is not None) == (here.status is Status.DELIVERED)

@@ -156,7 +156,7 @@ def confirm(record: OrderStock, command: ConfirmReservations, context: Context) 
             claimed_actor=context.claimed_actor,
             refused=refusal.reason,
         )
-        return Decision(replace(record, order_reservations=after), facts=[event])
+        return Decision(replace(record, order_reservations=after), events=[event])
 
 
 def commit(

@@ -61,7 +61,7 @@ SHIPPED, COMPLETED = (
 LAMPS = {1: 3}
 
 
-async def again(operations: Operations, order: Order) -> Order:
+async def current_order(operations: Operations, order: Order) -> Order:
     """Returns the order as it stands."""
     [order] = await operations.reading.get_orders([order.id])
     return order
@@ -75,7 +75,7 @@ async def placed(orders: Orders, operations: Operations) -> Order:
     [order] = await operations.reading.get_orders([UUID(made.order_id)])
     [outcome] = await deliver(operations, [delivery(paid(order))])
     assert isinstance(outcome, Done)
-    return await again(operations, order)
+    return await current_order(operations, order)
 
 
 async def delivered(orders: Orders, operations: Operations) -> Order:
@@ -90,7 +90,7 @@ async def delivered(orders: Orders, operations: Operations) -> Order:
             )
         ],
     )
-    return await again(operations, order)
+    return await current_order(operations, order)
 
 
 async def inspected(returns: Returns, order: Order, lines: dict[int, int]) -> return_pb2.Return:
@@ -173,7 +173,7 @@ async def taken_in(returns: Returns, operations: Operations, order: Order) -> Or
             returns.InspectReturn,
             inspection(named, {number: (n, 0, 0) for number, n in units.items()}),
         )
-    return await again(operations, order)
+    return await current_order(operations, order)
 
 
 # --- money
@@ -201,7 +201,7 @@ async def test_refund_closes_its_return_in_any_order_of_events(
     for number in turn:
         [outcome] = await deliver(operations, [delivery(events[number])])
         assert isinstance(outcome, Done)
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     [current] = order.returns
     assert (current.status, current.status_reason, current.refunded) == (
         ReturnStatus.CLOSED,
@@ -232,13 +232,13 @@ async def test_second_refund_of_a_return_closes_it(
     await deliver(
         operations, [delivery(no_refund(order, "card_closed", of=order_return.return_id))]
     )
-    [current] = (await again(operations, order)).returns
+    [current] = (await current_order(operations, order)).returns
     assert (current.status, current.status_reason) == (ReturnStatus.INSPECTED, "REFUND_FAILED")
     done = refund(order, 2000, of=f"{order_return.return_id}:2")
     done.refund.return_id = order_return.return_id
     [outcome] = await deliver(operations, [delivery(done)])
     assert isinstance(outcome, Done)
-    [current] = (await again(operations, order)).returns
+    [current] = (await current_order(operations, order)).returns
     assert (current.status, current.status_reason, current.refunded) == (
         ReturnStatus.CLOSED,
         "RETURN_CLOSED",
@@ -256,7 +256,7 @@ async def test_return_of_all_units_refunds_the_order(
     order_return = await inspected(returns, order, {1: 3, 2: 2})
     assert order_return.refund_amount == to_message(order.money(order.total))
     await deliver(operations, [delivery(refund(order, order.total, of=order_return.return_id))])
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.status, order.payment) == (Status.REFUNDED, PaymentStatus.REFUNDED)
     assert (order.return_progress, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
     with pytest.raises(Failure) as refused:
@@ -276,7 +276,7 @@ async def test_refund_during_inspection_closes_the_return(
     await ask(returns.ReceiveReturn, receipt(order_return, LAMPS))
     look, whole = inspection(order_return, {1: (3, 0, 0)}), delivery(refund(order, order.total))
     await asyncio.gather(ask(returns.InspectReturn, look), deliver(operations, [whole]))
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.status, order.returns[0].status, order.returns[0].refund) == (
         Status.REFUNDED,
         ReturnStatus.INSPECTED,
@@ -285,7 +285,7 @@ async def test_refund_during_inspection_closes_the_return(
     nothing = no_refund(order, "nothing_refundable", of=order_return.return_id, so_far=order.total)
     for event in (nothing, nothing):
         await deliver(operations, [delivery(event)])
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.returns[0].status, order.returns[0].status_reason) == (
         ReturnStatus.CLOSED,
         "NOTHING_REFUNDABLE",
@@ -302,7 +302,7 @@ async def test_refund_of_an_unknown_return_changes_the_order_alone(
     order = await delivered(orders, operations)
     [outcome] = await deliver(operations, [delivery(refund(order, 500, of=str(uuid4())))])
     assert isinstance(outcome, Done)
-    assert (await again(operations, order)).refunded == 500
+    assert (await current_order(operations, order)).refunded == 500
 
 
 # --- goods that are recalled
@@ -325,7 +325,7 @@ async def test_shipped_units_of_cancelled_order_are_recalled_once(
     if first == "shipped":
         await ask(orders.CancelOrder, cancellation(order))
         await shuffled(operations, events, seed + 1)
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert order.status is Status.CANCELLED
     assert recalled(order) == [(ReturnStatus.APPROVED, {1: 3, 2: 2})]
     assert order.return_progress is ReturnProgress.OPEN
@@ -352,7 +352,7 @@ async def test_cancellation_during_shipment_makes_one_recall(
         deliver(operations, shipped),
         deliver(operations, shipped),
     )
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.status, recalled(order)) == (
         Status.CANCELLED,
         [(ReturnStatus.APPROVED, {1: 3, 2: 2})],
@@ -382,7 +382,7 @@ async def test_one_of_two_parcels_returned_to_sender_is_recalled(
         came_back(elsewhere.shipment),
     ]
     await shuffled(operations, events, seed)
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.status, [line.cancelled for line in order.lines]) == (Status.DELIVERED, [0, 2])
     assert recalled(order) == [(ReturnStatus.APPROVED, {2: 2})]
     assert order.total == 3000
@@ -390,7 +390,7 @@ async def test_one_of_two_parcels_returned_to_sender_is_recalled(
     assert order.return_progress is ReturnProgress.PARTIAL
     order_return = await inspected(returns, order, LAMPS)
     assert order_return.refund_amount == to_message(order.money(3000))
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.return_progress, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
 
 
@@ -415,7 +415,7 @@ async def test_units_cut_after_shipping_are_recalled(
         ],
         seed,
     )
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.status, recalled(order)) == (Status.DELIVERED, [(ReturnStatus.APPROVED, {1: 1})])
     assert order.total == 2200
 
@@ -431,13 +431,15 @@ async def test_cancelled_recall_is_not_made_again(
     late_events = shipped_fulfilment(order, "london", {1: 3, 2: 2})
     await deliver(operations, [delivery(created), delivery(late_events[0])])
     await ask(orders.CancelOrder, cancellation(order))
-    [order_return] = (await again(operations, order)).returns
+    [order_return] = (await current_order(operations, order)).returns
     await ask(
         returns.CancelReturn,
         api.CancelReturnRequest(**about(return_pb2.Return(return_id=str(order_return.id)))),
     )
     await deliver(operations, [delivery(late_events[1]), delivery(arrives)])
-    assert recalled(await again(operations, order)) == [(ReturnStatus.CANCELLED, {1: 3, 2: 2})]
+    assert recalled(await current_order(operations, order)) == [
+        (ReturnStatus.CANCELLED, {1: 3, 2: 2})
+    ]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -454,7 +456,7 @@ async def test_lost_parcel_of_a_cancelled_order_leaves_no_recall_open(
     await shuffled(
         operations, [created, lost, *shipped_fulfilment(order, "london", {1: 3, 2: 2})], seed
     )
-    order = await again(operations, order)
+    order = await current_order(operations, order)
     assert (order.status, order.return_progress, order.stock) == (
         Status.CANCELLED,
         ReturnProgress.NONE,

@@ -71,7 +71,7 @@ def test_each_command_sees_the_result_of_the_one_before() -> None:
     assert workspace.before == {one: Account(one, 5)}
     assert workspace.after == {one: Account(one, 9), two: Account(two, 2)}
     assert applied.history == ["a", "b", "c"]
-    assert applied.facts == [("a", NOW), ("b", NOW), ("c", NOW)]
+    assert applied.events == [("a", NOW), ("b", NOW), ("c", NOW)]
     assert applied.undone == []
 
 

@@ -202,7 +202,7 @@ def decide_one(
     decision = decide(order_fulfillments(here), asked, time)
     fulfillment = decision.record.find(here.id)
     assert fulfillment
-    return Decision(fulfillment, decision.history, decision.facts)
+    return Decision(fulfillment, decision.history, decision.events)
 
 
 def done(
@@ -232,15 +232,15 @@ def units(order: OrderFulfillments) -> dict[str, list[tuple[int, int]]]:
 def published(*decisions: object) -> list[tuple[str, int, str]]:
     """Returns for every domain event its kind, the fulfilment's version, and the reason."""
     # Decisions, of any record
-    facts = [fact for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]
+    events = [event for decision in decisions for event in decision.events]  # type: ignore[attr-defined]
     return [
         (
-            "status" if isinstance(fact, StatusChanged) else "lines",
-            fact.fulfillment.version,
-            fact.reason,
+            "status" if isinstance(event, StatusChanged) else "lines",
+            event.fulfillment.version,
+            event.reason,
         )
-        for fact in facts
-        if isinstance(fact, StatusChanged | LinesChanged)
+        for event in events
+        if isinstance(event, StatusChanged | LinesChanged)
     ]
 
 

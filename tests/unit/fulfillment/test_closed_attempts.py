@@ -131,10 +131,10 @@ def test_closed_attempt_without_commit_is_never_started(
     """
     _, decisions = done(here, commands)
     assert [
-        fact.never_started
+        event.never_started
         for d in decisions
-        for fact in d.facts
-        if isinstance(fact, StatusChanged | LinesChanged)
+        for event in d.events
+        if isinstance(event, StatusChanged | LinesChanged)
     ] == never_started
 
 
@@ -186,9 +186,9 @@ def test_close_attempt_in_any_order_cancels_all(order: tuple[Envelope[Any], ...]
     for each in (*order, *order):
         decision = decide(here, each, NOW)
         here = decision.record
-        for fact in decision.facts:
-            assert isinstance(fact, StatusChanged | LinesChanged)
-            last[fact.fulfillment.key.warehouse_id] = fact.fulfillment
+        for event in decision.events:
+            assert isinstance(event, StatusChanged | LinesChanged)
+            last[event.fulfillment.key.warehouse_id] = event.fulfillment
     assert here
     assert units(here) == {"DOVER": [(0, 3)], "LEEDS": [(0, 2)]}
     assert {each.status for each in here.fulfillments} == {Status.CANCELLED}

@@ -157,7 +157,7 @@ def test_scan_fills_the_lowest_open_line(
     )
     assert tuple(line.picked for line in decision.record.lines) == picked
     version = standing(Status.PICKING).version + 1
-    assert (decision.record.version, decision.facts) == (version, ())
+    assert (decision.record.version, decision.events) == (version, ())
     rows = [(row.version, row.old, row.new, row.reason) for row in decision.history]
     assert rows == [(version, Status.PICKING, Status.PICKING, "UNITS_SCANNED")]
 
@@ -167,7 +167,7 @@ def test_every_5000th_scan_is_published(version: int, published: int) -> None:
     """Consumers refuse a version 10,000 above the last stored one, so each 5,000th is published."""
     here = replace(standing(Status.PICKING), version=version)
     decision = decided(here, envelope(ScanItems, scans=(Scan("mug", 1),)), NOW)
-    assert [type(fact).__name__ for fact in decision.facts] == ["LinesChanged"] * published
+    assert [type(event).__name__ for event in decision.events] == ["LinesChanged"] * published
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_without_inspection_packing_ends_in_ready() -> None:
     """One decision has two steps, packed and ready; the domain event of each shows the packages."""
     decision = decided(standing(Status.PACKING), pack_all(LINES), NOW)
     assert [t.new for t in decision.history] == [Status.PACKED, Status.READY]
-    assert [f.fulfillment.packages for f in decision.facts if isinstance(f, StatusChanged)] == [
+    assert [f.fulfillment.packages for f in decision.events if isinstance(f, StatusChanged)] == [
         (parcel(LINES),)
     ] * 2
 

@@ -25,19 +25,19 @@ RULE = InspectionRule.SKU
 LEFT = (Status.SHIPPED, Status.COMPLETED)
 
 
-def published(facts: object) -> list[tuple[str, int, Status, str]]:
+def published(events: object) -> list[tuple[str, int, Status, str]]:
     """Returns for each domain event its kind, the fulfilment's version and status, and the
     reason.
     """
     return [
         (
-            "status" if isinstance(fact, StatusChanged) else "lines",
-            fact.fulfillment.version,
-            fact.fulfillment.status,
-            fact.reason,
+            "status" if isinstance(event, StatusChanged) else "lines",
+            event.fulfillment.version,
+            event.fulfillment.status,
+            event.reason,
         )
-        for fact in facts  # type: ignore[attr-defined]  # a sequence of facts
-        if isinstance(fact, StatusChanged | LinesChanged)
+        for event in events  # type: ignore[attr-defined]  # a sequence of events
+        if isinstance(event, StatusChanged | LinesChanged)
     ]
 
 
@@ -67,7 +67,7 @@ def test_line_is_closed_short_with_its_unscanned_units() -> None:
         Line(1, "mug", 1, picked=1, short=2),
         Line(2, "cup", 2, picked=2),
     )
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("lines", here.version + 1, Status.PICKING, "SHORT_PICK"),
         ("status", here.version + 2, Status.PICKED, "PICKING_COMPLETED"),
     ]
@@ -84,7 +84,7 @@ def test_picklist_without_a_found_unit_is_cancelled() -> None:
         (0, 1, 0),
         (0, 3, 0),
     ]
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_REMAINING")
     ]
 
@@ -112,7 +112,7 @@ def test_fully_scanned_line_is_not_closed_short() -> None:
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2, picked=2),))
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == here.lines
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("status", here.version + 1, Status.PICKED, "PICKING_COMPLETED")
     ]
 
@@ -156,7 +156,7 @@ def test_spoiled_units_restart_the_picking(units: int, quantity: int) -> None:
     record = decision.record
     assert record.lines == (LINES[0], LINES[1], Line(4, "mug", quantity, spoiled=1))
     assert (record.status, record.packages) == (Status.PICKING, ())
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("lines", here.version + 1, Status.PACKED, "INSPECTION_FAILED"),
         ("status", here.version + 2, Status.PICKING, "INSPECTION_FAILED"),
     ]
@@ -170,7 +170,7 @@ def test_fulfilment_with_all_units_spoiled_is_cancelled() -> None:
         here, failed({1: 2}, ReplacedLine(line_number=1, units=2, committed=0, spoiled=2)), NOW
     )
     assert decision.record.lines == (Line(1, "mug", 0, spoiled=2),)
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_REMAINING")
     ]
 
@@ -201,7 +201,7 @@ def test_inspection_with_unposted_units_waits(passed: bool) -> None:
     recorded = decide_one(here, envelope(RecordSpoiled, spoiled={4: 2}), NOW)
     again = decide_one(recorded.record, envelope(RecordSpoiled, spoiled={1: 1, 4: 1}), NOW)
     assert (
-        recorded.facts,
+        recorded.events,
         recorded.record.status,
         recorded.record.version,
     ) == ((), Status.PACKED, here.version + 1)
@@ -255,7 +255,7 @@ def test_spoiled_units_of_withdrawn_work_are_published() -> None:
     )
     assert decision.record.withdraw_reason is WithdrawReason.UNITS_CUT
     assert [row.version for row in decision.history] == [asked.version + 1]
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("lines", asked.version + 1, Status.READY, "INSPECTION_FAILED")
     ]
 
@@ -308,7 +308,7 @@ def test_cut_between_answer_and_write_is_counted_once(committed: int, line: Line
         NOW,
     )
     assert decision.record.lines[-1] == replace(line, picked=line.quantity)
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("lines", here.version + 1, Status.PACKING, "INSPECTION_FAILED")
     ]
 
@@ -336,7 +336,9 @@ def test_cancel_fulfillment_from_every_status(status: Status) -> None:
         assert decision.record == replace(
             here, withdraw_reason=WithdrawReason.CANCEL_REQUESTED, version=here.version + 1
         )
-        assert published(decision.facts) == [("lines", here.version + 1, Status.READY, "WITHDRAWN")]
+        assert published(decision.events) == [
+            ("lines", here.version + 1, Status.READY, "WITHDRAWN")
+        ]
         assert [(t.new, t.actor, t.note) for t in decision.history] == [
             (Status.READY, "tester", "the hall is flooded")
         ]
@@ -347,7 +349,7 @@ def test_cancel_fulfillment_from_every_status(status: Status) -> None:
         (0, 0, 1),
         (0, 0, 3),
     ]
-    assert published(decision.facts) == [
+    assert published(decision.events) == [
         ("status", here.version + 1, Status.CANCELLED, "CANCEL_REQUESTED")
     ]
     assert [(t.actor, t.note) for t in decision.history] == [("tester", "the hall is flooded")]

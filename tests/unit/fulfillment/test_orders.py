@@ -67,8 +67,8 @@ def test_confirmed_order_is_planned_in_one_decision() -> None:
         (1, None, Status.PENDING, asked.cause),
         (2, Status.PENDING, Status.PLANNING, asked.cause),
     ]
-    facts = [fact for fact in decision.facts if isinstance(fact, StatusChanged)]
-    assert [(f.fulfillment.status, f.fulfillment.version, f.old) for f in facts] == [
+    events = [event for event in decision.events if isinstance(event, StatusChanged)]
+    assert [(f.fulfillment.status, f.fulfillment.version, f.old) for f in events] == [
         (Status.PENDING, 1, None),
         (Status.PLANNING, 2, Status.PENDING),
     ]
@@ -91,7 +91,7 @@ def test_picking_waits_for_committed_stock() -> None:
     published.
     """
     committed, [decision] = done(COMMIT_PENDING, [record_commit()])
-    assert (committed.stock_committed, committed.version, decision.history, decision.facts) == (
+    assert (committed.stock_committed, committed.version, decision.history, decision.events) == (
         True,
         3,
         (),

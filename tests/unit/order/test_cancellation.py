@@ -109,7 +109,7 @@ def test_cancel_and_retry_in_every_status(asked: str, status: Status) -> None:
             decided.record.status
             is {"cancel": Status.CANCELLED, "cancel items": status, "retry": Status.PENDING}[asked]
         )
-        assert len(decided.history) == len(decided.facts) == 1
+        assert len(decided.history) == len(decided.events) == 1
         assert decided.record.version == order.version + 1
 
 
@@ -207,8 +207,8 @@ def test_cut_of_a_withdrawn_parcel_follows_the_advice(units: dict[int, int]) -> 
         after(order, cancel_items(order, {1: 1}))
     assert refused.value.reason == "ITEMS_NOT_CANCELLABLE"
     decided = decide(order, cancel_items(order, units), NOW)
-    [fact] = decided.facts
-    assert isinstance(fact, ItemsCancelled)
+    [event] = decided.events
+    assert isinstance(event, ItemsCancelled)
     cut = decided.record
     assert (cut.status, cut.lines[1].cancelled, cut.lines[0]) == (
         Status.SHIPPED,
@@ -334,18 +334,18 @@ def test_cancelled_units_have_a_history_row_version_and_event() -> None:
     order = at(Status.CONFIRMED)
     command = cancel_items(order, {2: 1}, reason="WRONG_SIZE")
     decided = decide(order, command, NOW)
-    [step], [fact] = decided.history, decided.facts
-    assert isinstance(fact, ItemsCancelled)
-    assert fact.order == decided.record
-    assert (fact.step.old, fact.step.new, fact.step.reason) == (
+    [step], [event] = decided.history, decided.events
+    assert isinstance(event, ItemsCancelled)
+    assert event.order == decided.record
+    assert (event.step.old, event.step.new, event.step.reason) == (
         Status.CONFIRMED,
         Status.CONFIRMED,
         "WRONG_SIZE",
     )
-    assert (fact.step.version, fact.step.cause, step) == (
+    assert (event.step.version, event.step.cause, step) == (
         order.version + 1,
         command.cause,
-        fact.step,
+        event.step,
     )
 
 
@@ -354,8 +354,8 @@ def test_cancel_of_the_last_unit_cancels_the_order() -> None:
     order = at(Status.CONFIRMED)
     fewer = after(order, cancel_items(order, {1: 3}))
     decided = decide(fewer, cancel_items(fewer, {2: 2}), NOW)
-    [fact] = decided.facts
-    assert isinstance(fact, StatusChanged)
+    [event] = decided.events
+    assert isinstance(event, StatusChanged)
     assert (decided.record.status, [line.remaining for line in decided.record.lines]) == (
         Status.CANCELLED,
         [0, 0],

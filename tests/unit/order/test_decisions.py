@@ -48,7 +48,7 @@ def test_placed_order_is_pending_with_history_and_event() -> None:
     """
     command = place()
     decided = decide(None, command, NOW)
-    order, [step], [fact] = decided.record, decided.history, decided.facts
+    order, [step], [event] = decided.record, decided.history, decided.events
     assert (order.status, order.version, order.attempt, order.stock) == (
         Status.PENDING,
         1,
@@ -63,7 +63,7 @@ def test_placed_order_is_pending_with_history_and_event() -> None:
         1,
         command.cause,
     )
-    assert fact == StatusChanged(order, step)
+    assert event == StatusChanged(order, step)
 
 
 def test_place_repeat_with_a_deleted_key_changes_nothing() -> None:
@@ -211,7 +211,7 @@ def test_event_ahead_of_others_makes_every_step_between() -> None:
     steps = [step for step in decided.history if isinstance(step, Transition)]
     assert [step.new for step in steps] == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
     assert [step.version for step in steps] == [3, 4, 5]
-    assert len(decided.facts) == 3
+    assert len(decided.events) == 3
     assert (decided.record.progress, decided.record.stock) == (
         Progress.DELIVERED,
         StockStatus.DEDUCTED,
@@ -260,7 +260,7 @@ def test_terminal_order_keeps_its_status(status: Status) -> None:
         (commit(order), None),
     ):
         decided = decide(order, command, NOW)
-        assert (decided.record.status, decided.record.version, [*decided.facts]) == (
+        assert (decided.record.status, decided.record.version, [*decided.events]) == (
             status,
             order.version,
             [],

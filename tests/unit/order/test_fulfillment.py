@@ -51,7 +51,7 @@ def test_short_units_are_cancelled_with_the_fulfilment_reason() -> None:
     decided = decide(
         order, works_on(order, FulfillmentState.PICKING, 3, {1: 2, 2: 2}, reason="SHORT_PICK"), NOW
     )
-    cut, moved = decided.facts
+    cut, moved = decided.events
     assert isinstance(cut, ItemsCancelled)
     assert isinstance(moved, StatusChanged)
     assert (cut.step.reason, cut.step.new, moved.step.new) == (
@@ -261,7 +261,7 @@ def test_cancelled_fulfilment_cancels_its_units() -> None:
         StockStatus.RELEASED,
         Progress.CANCELLED,
     )
-    assert [type(fact) for fact in decided.facts] == [StatusChanged]
+    assert [type(event) for event in decided.events] == [StatusChanged]
 
 
 def test_order_goes_on_without_a_cancelled_fulfilment() -> None:
@@ -281,9 +281,9 @@ def test_order_goes_on_without_a_cancelled_fulfilment() -> None:
         NOW,
     )
     assert [
-        (fact.step.old, fact.step.new)
-        for fact in decided.facts
-        if isinstance(fact, ItemsCancelled | StatusChanged)
+        (event.step.old, event.step.new)
+        for event in decided.events
+        if isinstance(event, ItemsCancelled | StatusChanged)
     ] == [
         (Status.PROCESSING, Status.PROCESSING),
         (Status.PROCESSING, Status.SHIPPED),
@@ -318,7 +318,7 @@ def test_fulfilment_cancelled_after_delivery_cancels_units(
         Status.REFUNDED,
     )
     assert (record.stock, record.progress) == (StockStatus.RELEASED, Progress.CANCELLED)
-    assert [type(fact) for fact in decided.facts] == ([] if refunded else [ItemsCancelled])
+    assert [type(event) for event in decided.events] == ([] if refunded else [ItemsCancelled])
     assert [event.reason for event in record.late_events] == (
         ["FULFILLMENT_CANCELLED"] if refunded else []
     )

@@ -67,7 +67,7 @@ def test_units_of_an_undelivered_parcel_are_cancelled(
         assert decided.total == order.total - order.lines[0].total
         assert after(decided, ship(order, "paris", NOW)).status is Status.DELIVERED
     first = decide(order, shipment_outcome(order, "london", how), NOW)
-    assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [
+    assert [event.step.reason for event in first.events if isinstance(event, ItemsCancelled)] == [
         reason
     ]
     again = after(
@@ -193,7 +193,7 @@ def test_recall_in_transit_outlives_a_lost_parcel(seen: ReturnStatus) -> None:
     assert order_return.status is (
         ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen
     )
-    assert [type(fact) for fact in decided.facts] == (
+    assert [type(event) for event in decided.events] == (
         [ReturnChanged] if seen is ReturnStatus.APPROVED else []
     )
     assert decided.record.version == cancelled.version
@@ -234,7 +234,7 @@ def test_withdrawn_shipment_leaves_its_fulfilment() -> None:
     decided = decide(order, events_in.apply_shipment_outcome(event, Source()), NOW)
     waiting = replace(fulfillment, withdraw_version=8)
     assert decided.record.fulfillments == (waiting,)
-    assert (decided.record.lines, decided.facts) == (order.lines, [])
+    assert (decided.record.lines, decided.events) == (order.lines, [])
     event.shipment.shipment_id = str(uuid4())
     other = decide(order, events_in.apply_shipment_outcome(event, Source()), NOW).record
     assert other.fulfillments == (replace(order.fulfillments[0], withdraw_version=8),)

@@ -84,7 +84,7 @@ def test_every_return_call_in_every_status(status: ReturnStatus, to: ReturnStatu
         [after] = decision.record.returns
         assert (after.status, after.version) == (to, order_return.version + 1)
         assert [(step.old, step.new) for step in walked(decision)] == [(status, to)]
-        assert len(decision.facts) == 1
+        assert len(decision.events) == 1
         return
     with pytest.raises(Refused) as refused:
         decide(order, command, NOW)
@@ -108,7 +108,7 @@ def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> No
         "failed": settle(order, order_return, failure_code="card_expired"),
     }
     if status is not ReturnStatus.INSPECTED:
-        assert all(decision.record is order and not decision.facts for decision in ends.values())
+        assert all(decision.record is order and not decision.events for decision in ends.values())
         return
     path = {
         name: [(step.new.value, step.reason) for step in walked(decision)]

@@ -148,7 +148,7 @@ def test_return_without_a_refund_is_closed_at_once() -> None:
         ("closed", "NOTHING_REFUNDABLE"),
     ]
     # domain events are any objects
-    assert [fact.order_return.version for fact in decision.facts] == [4, 5]  # type: ignore[attr-defined]
+    assert [event.order_return.version for event in decision.events] == [4, 5]  # type: ignore[attr-defined]
     assert decision.record.returns[0].refund == 0
 
 
@@ -312,7 +312,7 @@ def test_repeated_return_with_a_deleted_key_changes_nothing() -> None:
         order = after(order, command)
         again = decide(order, command, NOW)
         assert again.record is order
-        assert not again.facts
+        assert not again.events
 
 
 def test_unknown_return_is_not_found() -> None:

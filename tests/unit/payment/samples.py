@@ -56,7 +56,7 @@ ORDER, PAYMENT, OPERATION = numbered(1), numbered(2), numbered(3)
 
 def outcome_events(decided: Decided) -> list[object]:
     """Returns the decision's domain events except changes of status (test_status_changes.py)."""
-    return [event for event in decided.facts if not isinstance(event, PaymentStatusChanged)]
+    return [event for event in decided.events if not isinstance(event, PaymentStatusChanged)]
 
 
 def order(**changes: Any) -> Order:

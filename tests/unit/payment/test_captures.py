@@ -45,7 +45,7 @@ def test_capture_is_stored_as_requested_first() -> None:
         Kind.CAPTURE,
         TOTAL.minor,
     )
-    assert not requested.facts
+    assert not requested.events
     done = decide(requested.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
     captured = only(done.record)
     assert (captured.status, captured.authorized, captured.captured) == (
@@ -66,7 +66,7 @@ def test_declined_capture_leaves_the_authorisation() -> None:
         None,
         "insufficient_funds",
     )
-    assert not declined_.facts
+    assert not declined_.events
     assert len(only(decide(declined_.record, capture(2), LATER).record).operations) == 3
 
 

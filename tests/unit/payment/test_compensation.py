@@ -1,4 +1,4 @@
-"""Automatic refunds of money beyond the order's cost, by tables: the order of the facts, and the
+"""Automatic refunds of money beyond the order's cost, by tables: the order of the events, and the
 open operations.
 """
 
@@ -93,7 +93,7 @@ def test_captured_money_is_refunded_only_for_closed_orders(
         "e2",
         Outcome.REQUESTED,
     )
-    assert not decided.facts
+    assert not decided.events
 
 
 @pytest.mark.parametrize("status", OrderStatus)
@@ -130,7 +130,7 @@ def test_open_charge_of_a_closed_order_is_settled_first(unknown: bool) -> None:
     decided = decide(closed, settle(Succeeded("ref-1")), LATER)
     assert automatic_operations(decided.record) == [(Kind.REFUND, TOTAL.minor, "version:2")]
     assert [transition.reason for transition in decided.history] == ["CAPTURED", "REFUND_REQUESTED"]
-    assert [type(fact) for fact in outcome_events(decided)] == [PaymentConfirmed]
+    assert [type(event) for event in outcome_events(decided)] == [PaymentConfirmed]
     assert (
         automatic_operations(decide(closed, settle(Declined("insufficient_funds")), LATER).record)
         == []
@@ -289,7 +289,7 @@ def test_failed_refund_frees_its_amount_for_automatic_refund() -> None:
         (Kind.REFUND, 3_250, "version:2"),
         (Kind.REFUND, 1_000, "version:2:2"),
     ]
-    assert [type(fact) for fact in decided.facts] == [RefundSettled]
+    assert [type(event) for event in decided.events] == [RefundSettled]
 
 
 def test_declined_refund_is_not_requested_again() -> None:
@@ -411,9 +411,9 @@ def test_pending_refund_is_not_requested_again(unknown: bool) -> None:
         TOTAL.minor,
     )
     assert automatic_operations(decided.record) == []
-    [fact] = decided.facts
-    assert isinstance(fact, RefundSettled)
-    assert (fact.refund.cause, fact.refund.cause_id, fact.refund.amount) == (
+    [event] = decided.events
+    assert isinstance(event, RefundSettled)
+    assert (event.refund.cause, event.refund.cause_id, event.refund.amount) == (
         Cause.ORDER,
         "version:2",
         TOTAL.minor,

@@ -32,7 +32,7 @@ def test_first_event_of_an_order_opens_its_account() -> None:
     decided = decide(None, apply_order(), NOON)
     assert decided.record == account()
     assert not decided.history
-    assert not decided.facts
+    assert not decided.events
 
 
 @pytest.mark.parametrize(("version", "applied"), [(1, False), (2, False), (3, True)])
@@ -67,7 +67,7 @@ def test_event_of_a_free_order_pays_it() -> None:
             time=NOON,
         ),
     ]
-    assert decided.facts == [PaymentConfirmed(free, decided.history[0])]
+    assert decided.events == [PaymentConfirmed(free, decided.history[0])]
 
 
 def test_free_attempt_is_paid_once() -> None:
@@ -77,11 +77,11 @@ def test_free_attempt_is_paid_once() -> None:
     first = decide(None, apply_order(total=FREE), NOON).record
     again = decide(first, apply_order(2, total=FREE, version=2), LATER)
     assert again.record.payments == first.payments
-    assert not again.facts
+    assert not again.events
     assert decide(again.record, create(), LATER).record is again.record
     retried = decide(again.record, apply_order(3, total=FREE, version=4, attempt=2), LATER)
     assert [p.attempt for p in retried.record.payments] == [1, 2]
-    assert len(retried.facts) == 1
+    assert len(retried.events) == 1
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_free_order_that_is_not_pending_gets_no_payment(status: OrderStatus) -> 
     """
     decided = decide(None, apply_order(total=FREE, status=status), NOON)
     assert decided.record == account(total=FREE, status=status)
-    assert not decided.facts
+    assert not decided.events
 
 
 @pytest.mark.parametrize(("manual", "kind"), [(False, Kind.CHARGE), (True, Kind.AUTHORIZE)])
@@ -130,7 +130,7 @@ def test_operation_is_stored_before_the_processor_call(manual: bool, kind: Kind)
             time=NOON,
         )
     ]
-    assert not decided.facts
+    assert not decided.events
 
 
 def test_create_before_the_event_uses_the_order_response() -> None:

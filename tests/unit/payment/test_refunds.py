@@ -50,7 +50,7 @@ def test_refund_is_stored_as_requested_first(minor: int | None, wanted: int) -> 
         LATER + LOOKUP_AFTER,
     )
     assert [transition.reason for transition in decided.history] == ["REFUND_REQUESTED"]
-    assert not decided.facts
+    assert not decided.events
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_refund_success_is_stored_and_published(refunded: int, minor: int, statu
     its = only(decided.record)
     assert (its.status, its.refunded, its.refund_pending) == (status, minor, 0)
     done = its.operation(numbered(3, 401))
-    assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(done))]
+    assert decided.events == [RefundSettled(its, decided.history[-1], its.refund(done))]
     assert done.outcome is Outcome.SUCCEEDED
     assert (
         decide(decided.record, settle(Succeeded("ref-2"), done.id, "webhook"), LATER).record
@@ -126,9 +126,9 @@ def test_refused_refund_frees_its_amount() -> None:
         0,
         None,
     )
-    [fact] = decided.facts
-    assert isinstance(fact, RefundSettled)
-    assert (fact.refund.outcome, fact.refund.failure_code, fact.payment) == (
+    [event] = decided.events
+    assert isinstance(event, RefundSettled)
+    assert (event.refund.outcome, event.refund.failure_code, event.payment) == (
         Outcome.FAILED,
         "card_closed",
         its,

@@ -73,7 +73,7 @@ def test_return_without_a_refundable_amount_fails_once(before: Account) -> None:
     made = its.operations[-1]
     assert (made.amount, made.outcome, made.failure_code) == (0, Outcome.FAILED, NOTHING_REFUNDABLE)
     assert (made.next_lookup_time, made.settle_time) == (None, LATER)
-    assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(made))]
+    assert decided.events == [RefundSettled(its, decided.history[-1], its.refund(made))]
     version = its.version
     assert decided.history == [
         Transition(
@@ -136,9 +136,9 @@ def test_refused_refund_of_a_return_is_tried_again(minor: int | None) -> None:
         settle(Succeeded("ref-9"), requested.id),
         LATER,
     )
-    [fact] = decided.facts
-    assert isinstance(fact, RefundSettled)
-    assert (fact.refund.cause_id, fact.refund.outcome, fact.payment.refunded) == (
+    [event] = decided.events
+    assert isinstance(event, RefundSettled)
+    assert (event.refund.cause_id, event.refund.outcome, event.payment.refunded) == (
         "return-1:4",
         Outcome.SUCCEEDED,
         1_000,
@@ -201,9 +201,9 @@ def test_return_of_a_refunded_payment_ends_without_refund() -> None:
     refunded = decide(refused_return(), refund(7), LATER).record
     refunded = decide(refunded, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
     decided = decide(refunded, try_again(), LATER)
-    [fact] = decided.facts
-    assert isinstance(fact, RefundSettled)
-    assert (fact.refund.cause_id, fact.refund.amount, fact.refund.failure_code) == (
+    [event] = decided.events
+    assert isinstance(event, RefundSettled)
+    assert (event.refund.cause_id, event.refund.amount, event.refund.failure_code) == (
         "return-1:2",
         0,
         NOTHING_REFUNDABLE,

@@ -87,9 +87,9 @@ def test_charge_of_a_closed_order_is_stored_and_published(order_status: OrderSta
         LATER,
     )
     assert only(decided.record).status is Status.CAPTURED
-    [fact] = outcome_events(decided)
-    assert isinstance(fact, PaymentConfirmed)
-    assert fact.payment.attempt == 1
+    [event] = outcome_events(decided)
+    assert isinstance(event, PaymentConfirmed)
+    assert event.payment.attempt == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_repeated_answer_is_applied_once(answer: Succeeded | Declined) -> None:
     first = decide(account(payment()), settle(answer), LATER)
     again = decide(first.record, settle(answer, key="webhook"), LATER)
     assert again.record is first.record
-    assert not again.facts
+    assert not again.events
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_contradiction_of_a_processor_is_stored_once(
         answer_hash(OPERATION, reported_outcome),
     )
     assert [transition.reason for transition in decided.history] == ["CONTRADICTED"]
-    assert not decided.facts
+    assert not decided.events
     assert (
         decide(decided.record, settle(reported_outcome, key="again"), LATER).record
         is decided.record
@@ -259,7 +259,7 @@ def test_lost_answer_makes_the_outcome_unknown() -> None:
     its = only(decided.record)
     assert its.operations == (operation(Outcome.UNKNOWN, next_lookup_time=LATER),)
     assert (its.status, decided.history[0].reason) == (Status.PENDING, "OUTCOME_UNKNOWN")
-    assert not decided.facts
+    assert not decided.events
     assert refused(decided.record, create(2)).reason == "PAYMENT_ALREADY_EXISTS"
     assert decide(decided.record, record_unknown(), LATER).record is decided.record
 

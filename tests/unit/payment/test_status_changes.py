@@ -67,14 +67,14 @@ def test_each_end_of_a_payment_is_published(
     the change, before its consequences.
     """
     decided = decide(before, command, LATER)
-    event = decided.facts[0]
+    event = decided.events[0]
     assert isinstance(event, PaymentStatusChanged)
     assert (event.transition.old, event.transition.new, event.transition.version) == (
         old,
         new,
         version,
     )
-    assert [fact for fact in decided.facts if isinstance(fact, PaymentStatusChanged)] == [event]
+    assert [event for event in decided.events if isinstance(event, PaymentStatusChanged)] == [event]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_each_end_of_a_payment_is_published(
 )
 def test_requests_refunds_and_repeats_change_no_status(decided: object) -> None:
     """The start of a payment, a request to a processor, and a repeated report publish no change."""
-    assert not [fact for fact in decided.facts if isinstance(fact, PaymentStatusChanged)]  # type: ignore[attr-defined]
+    assert not [event for event in decided.events if isinstance(event, PaymentStatusChanged)]  # type: ignore[attr-defined]
 
 
 def test_declined_try_is_published_with_its_code_and_amounts() -> None:
@@ -98,9 +98,9 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
     decided = decide(
         account(declined(1), payment(try_number=2)), settle(Declined("insufficient_funds")), LATER
     )
-    [fact] = decided.facts
-    assert isinstance(fact, PaymentStatusChanged)
-    outgoing = events_out.outgoing_event(fact)
+    [event] = decided.events
+    assert isinstance(event, PaymentStatusChanged)
+    outgoing = events_out.outgoing_event(event)
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert outgoing.message == payment_events_pb2.PaymentStatusChanged(
         payment_id=str(PAYMENT),
@@ -125,7 +125,7 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
 def test_captured_payment_is_published_before_confirmed() -> None:
     """Both domain events of one change have one version."""
     decided = decide(account(payment()), settle(Succeeded("r"), OPERATION), LATER)
-    assert [type(fact) for fact in decided.facts] == [PaymentStatusChanged, PaymentConfirmed]
+    assert [type(event) for event in decided.events] == [PaymentStatusChanged, PaymentConfirmed]
 
 
 PART = payment(

@@ -144,13 +144,13 @@ def test_event_has_reason_and_claimed_actor(claimed: bool) -> None:
         its.refund(refund_operation(1_000, outcome))
         for outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
     ]
-    facts: list[DomainEvent] = [
+    domain_events: list[DomainEvent] = [
         PaymentStatusChanged(its, row),
         PaymentConfirmed(its, row),
         PaymentFailed(its, row),
         *(RefundSettled(its, row, refund) for refund in settled),
     ]
-    events: list[Any] = [events_out.outgoing_event(fact).message for fact in facts]
+    events: list[Any] = [events_out.outgoing_event(event).message for event in domain_events]
     assert len({type(event) for event in events}) == 5
     for event in events:
         assert (event.reason, event.actor, event.cause_id) == ("CAPTURED", "payment", "r1")

@@ -38,7 +38,7 @@ def test_first_request_stores_pending_shipment() -> None:
             time=NOON,
         )
     ]
-    assert not decided.facts
+    assert not decided.events
 
 
 @pytest.mark.parametrize("status", Status)
@@ -48,7 +48,7 @@ def test_second_request_returns_shipment(status: Status) -> None:
     decided = decide(there, create_shipment(target=FULFILLMENT), LATER)
     assert decided.record is there
     assert not decided.history
-    assert not decided.facts
+    assert not decided.events
 
 
 def test_second_request_with_other_parcels_changes_none() -> None:
@@ -89,7 +89,7 @@ def test_newer_parcels_replace_those_without_label(status: Status) -> None:
         ),
         RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number=None, time=LATER),
     ]
-    assert not decided.facts
+    assert not decided.events
 
 
 @pytest.mark.parametrize("version", [0, 6, 7])

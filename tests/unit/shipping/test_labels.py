@@ -46,7 +46,7 @@ def test_label_creates_the_shipment() -> None:
         ),
         BoughtLabel(SHIPMENT, LABEL),
     ]
-    assert decided.facts == [Created(decided.record, as_step(decided.history[0]))]
+    assert decided.events == [Created(decided.record, as_step(decided.history[0]))]
 
 
 def test_label_of_replaced_parcels_is_recalled() -> None:
@@ -73,7 +73,7 @@ def test_label_of_replaced_parcels_is_recalled() -> None:
                 shipment_id=SHIPMENT, purchase=0, tracking_number=LABEL.tracking_number, time=LATER
             )
         ]
-        assert not decided.facts
+        assert not decided.events
 
 
 def test_refused_label_fails_the_shipment() -> None:
@@ -83,7 +83,7 @@ def test_refused_label_fails_the_shipment() -> None:
         "failed", reason="CARRIER_REFUSED", carrier_code="NO_SUCH_PLACE", update_time=LATER
     )
     assert [type(row) for row in decided.history] == [Transition]
-    assert decided.facts == [StatusChanged(decided.record, as_step(decided.history[0]))]
+    assert decided.events == [StatusChanged(decided.record, as_step(decided.history[0]))]
 
 
 def test_refusal_of_replaced_parcels_changes_nothing() -> None:
@@ -114,7 +114,7 @@ def test_second_settlement_of_a_label_changes_nothing(
         if is_stray
         else []
     )
-    assert not decided.facts
+    assert not decided.events
 
 
 def test_label_with_number_in_use_fails_shipment() -> None:

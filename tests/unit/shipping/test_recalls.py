@@ -60,12 +60,12 @@ def test_recall_of_labelled_shipment_keeps_status(
         ),
         RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number="SBX0000000001", time=LATER),
     ]
-    assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
+    assert decided.events == [StatusChanged(after, as_step(decided.history[0]))]
     for again in (command, cancel_shipment(), close_shipment()):
         twice = decide(after, again, LATER + timedelta(hours=1))
         assert twice.record is after
         assert not twice.history
-        assert not twice.facts
+        assert not twice.events
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_recall_before_the_label_fails_the_shipment(
         ),
         RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number=None, time=LATER),
     ]
-    assert decided.facts == [StatusChanged(decided.record, as_step(decided.history[0]))]
+    assert decided.events == [StatusChanged(decided.record, as_step(decided.history[0]))]
 
 
 @pytest.mark.parametrize("here", sorted(TERMINAL))
@@ -110,7 +110,7 @@ def test_recall_of_a_terminal_shipment_is_refused(here: Status) -> None:
     decided = decide(there, close_shipment(), LATER)
     assert decided.record is there
     assert not decided.history
-    assert not decided.facts
+    assert not decided.events
 
 
 def test_cancel_with_other_version_is_refused() -> None:
@@ -144,7 +144,7 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: RecallAnsw
     decided = decide(before, record_recall_answer(answer), LATER)
     after = decided.record
     if here is Status.CREATED and answer is RecallAnswer.TOO_LATE:
-        assert (after, len(decided.history), len(decided.facts)) == (before, 0, 0)
+        assert (after, len(decided.history), len(decided.events)) == (before, 0, 0)
         return
     assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
     if here is Status.CREATED and answer is RecallAnswer.VOIDED:
@@ -161,19 +161,19 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: RecallAnsw
                 time=LATER,
             )
         ]
-        assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
+        assert decided.events == [StatusChanged(after, as_step(decided.history[0]))]
     else:
         assert after is before
         assert len(decided.history) == 1
-        assert not decided.facts
+        assert not decided.events
 
 
 def status_changes(decided: ShipmentDecision) -> list[tuple[Status, str]]:
     """Returns the status and the reason of each published change."""
     return [
-        (fact.shipment.status, fact.shipment.reason)
-        for fact in decided.facts
-        if isinstance(fact, StatusChanged)
+        (event.shipment.status, event.shipment.reason)
+        for event in decided.events
+        if isinstance(event, StatusChanged)
     ]
 
 

@@ -43,9 +43,9 @@ def test_report_of_a_void_label_is_a_contradiction(there: Status) -> None:
             time=LATER,
         )
     ]
-    assert decided.facts == [StatusChanged(after, as_step(decided.history[1]))]
+    assert decided.events == [StatusChanged(after, as_step(decided.history[1]))]
     again = decide(after, report(there, minute=40), LATER)
-    assert (again.record.version, len(again.history), again.facts) == (5, 1, [])
+    assert (again.record.version, len(again.history), again.events) == (5, 1, [])
 
 
 @pytest.mark.parametrize("here", sorted(LABELLED - {Status.VOIDED}))
@@ -80,12 +80,12 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
         ]
         assert (after.reason, after.update_time) == ("CARRIER_REPORTED", LATER)
         step = as_step(decided.history[1])
-        assert decided.facts[0] == StatusChanged(after, step)
-        assert decided.facts[1:] == ([Delivered(after, step)] if there is Status.DELIVERED else [])
+        assert decided.events[0] == StatusChanged(after, step)
+        assert decided.events[1:] == ([Delivered(after, step)] if there is Status.DELIVERED else [])
         assert there in MOVES[here]
     else:
         assert not decided.history[1:]
-        assert not decided.facts
+        assert not decided.events
         assert after.update_time == before.update_time
 
 
@@ -155,7 +155,7 @@ def test_report_moves_a_recalled_shipment(there: Status) -> None:
         4,
         NOON,
     )
-    assert decided.facts[0] == StatusChanged(decided.record, as_step(decided.history[1]))
+    assert decided.events[0] == StatusChanged(decided.record, as_step(decided.history[1]))
     assert (RecallClosed(SHIPMENT, 0, LABEL.tracking_number) in decided.history) == (
         there in TERMINAL
     )

@@ -101,8 +101,8 @@ def test_reservation_change_has_the_reason_of_its_command(reason: Reason) -> Non
     """The reason of a published change identifies its command."""
     prepare, command = SCENARIOS[reason]
     world = prepare()
-    world.facts.clear()
+    world.events.clear()
     world.do(command(world))
-    found = [fact.reason for fact in world.facts if isinstance(fact, ReservationChanged)]
+    found = [event.reason for event in world.events if isinstance(event, ReservationChanged)]
     assert found
     assert set(found) == {reason}

@@ -45,7 +45,7 @@ def published(world: World) -> list[tuple[Status | None, Status, str | None]]:
     """Returns (old status, new status, refused) of each published change of a reservation."""
     return [
         (f.old_status, f.reservation.status, f.refused)
-        for f in world.facts
+        for f in world.events
         if isinstance(f, ReservationChanged)
     ]
 
@@ -81,7 +81,7 @@ def test_reserve_takes_all_lines_or_none() -> None:
     assert outcome.metadata == first | {"sku_2": "jam", "requested_2": "1", "sellable_2": "0"}
     assert world.balances("london", "tea") == (5, 0, 0, 0)
     assert not world.order_reservations
-    assert not world.facts
+    assert not world.events
 
 
 def test_order_over_two_warehouses_has_two_reservations() -> None:
@@ -131,9 +131,9 @@ def test_each_movement_is_published_with_its_stock_level() -> None:
     """Each row of the ledger has one StockChanged, in order, with the level of its version."""
     world = stocked(london={"tea": 9})
     world.do(reserve(("tea", 1), ("tea", 2)), confirm())
-    facts = [f for f in world.facts if isinstance(f, StockChanged)]
-    assert [f.movement for f in facts] == world.ledger[1:]
-    assert [(f.level.version, f.level.reserved, f.level.committed) for f in facts] == [
+    events = [f for f in world.events if isinstance(f, StockChanged)]
+    assert [f.movement for f in events] == world.ledger[1:]
+    assert [(f.level.version, f.level.reserved, f.level.committed) for f in events] == [
         (2, 1, 0),
         (3, 3, 0),
         (4, 2, 1),
@@ -150,11 +150,11 @@ def test_reservation_changes_are_published() -> None:
     assert published(world) == []
     world.do(confirm())
     assert published(world) == [(Status.ACTIVE, Status.CONFIRMED, None)] * 2
-    facts = [f for f in world.facts if isinstance(f, ReservationChanged)]
+    events = [f for f in world.events if isinstance(f, ReservationChanged)]
     assert all(
         f.attempt_reservations == world.attempt_reservations()
         and f.reservations_version == world.order_reservations[ORDER].version == 2
-        for f in facts
+        for f in events
     )
     world.do(ship("london", {1: 1}))
     assert published(world)[2:] == []
@@ -167,9 +167,9 @@ def test_second_confirm_changes_nothing(repeat: Callable[[], Envelope[Any]]) -> 
     """The second of call and event changes nothing, also after the shipment."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), confirm())
-    before = (dict(world.levels), dict(world.order_reservations), list(world.facts))
+    before = (dict(world.levels), dict(world.order_reservations), list(world.events))
     world.do(repeat())
-    assert (world.levels, world.order_reservations, world.facts) == before
+    assert (world.levels, world.order_reservations, world.events) == before
     world.do(ship("london", {1: 2}), repeat())
     assert world.attempt_reservations()[0].status is Status.CLOSED
 
@@ -193,7 +193,7 @@ def test_confirm_replaces_an_expired_reservation() -> None:
     world.do(reserve(("tea", 2)))
     world.pass_time(TTL)
     world.do(expire(), reserve(("tea", 1), order=OTHER), receive("york", tea=2))
-    world.facts.clear()
+    world.events.clear()
     world.do(confirm())
     [new] = world.attempt_reservations()
     assert (new.warehouse_id, new.status, new.generation) == ("york", Status.CONFIRMED, 2)
@@ -213,7 +213,7 @@ def test_confirm_of_an_expired_sold_reservation_is_refused() -> None:
     world.do(reserve(("tea", 2)))
     world.pass_time(TTL)
     world.do(expire(), reserve(("tea", 1), order=OTHER))
-    world.facts.clear()
+    world.events.clear()
     [outcome] = world.try_all(confirm())
     assert isinstance(outcome, Refused)
     assert outcome.reason == "RESERVATION_EXPIRED"
@@ -232,7 +232,7 @@ def test_confirm_of_a_released_reservation_is_refused() -> None:
     world = stocked(london={"tea": 2})
     world.do(reserve(("tea", 2)), release())
     assert reason(world.try_all(confirm())[0]) == "RESERVATION_CLOSED"
-    world.facts.clear()
+    world.events.clear()
     world.do(confirm(by_event=True))
     assert published(world) == [(Status.RELEASED, Status.RELEASED, "RESERVATION_CLOSED")]
 

@@ -35,7 +35,7 @@ def sent(units: int = 3) -> World:
     """
     world = stocked(london={"tea": units, "cup": 1})
     world.do(reserve(("tea", units), ("cup", 1)), confirm(), ship("london", {1: units, 2: 1}))
-    world.facts.clear()
+    world.events.clear()
     return world
 
 
@@ -65,7 +65,7 @@ def test_passed_units_are_available_and_failed_ones_damaged() -> None:
         (MovementKind.MARK_DAMAGED, 1, 1, -1),
     ]
     assert {(m.source_id, m.order_id) for m in rows} == {(RETURN, ORDER)}
-    assert [f.movement for f in world.facts if isinstance(f, StockChanged)] == rows
+    assert [f.movement for f in world.events if isinstance(f, StockChanged)] == rows
     world.check()
 
 

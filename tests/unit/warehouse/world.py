@@ -266,7 +266,7 @@ class World:
     levels: dict[Place, StockLevel] = field(default_factory=dict)
     order_reservations: dict[UUID, OrderReservations] = field(default_factory=dict)
     ledger: list[Movement] = field(default_factory=list)
-    facts: list[object] = field(default_factory=list)
+    events: list[object] = field(default_factory=list)
 
     def try_all(self, *commands: Envelope[Any]) -> list[Outcome[OrderStock]]:
         """Decides a set of commands, stores the result, and returns their outcomes."""
@@ -281,7 +281,7 @@ class World:
             if each.order_reservations
         }
         self.ledger += applied.history
-        self.facts += applied.facts
+        self.events += applied.events
         return [applied.outcomes[c.key] for c in commands]
 
     def do(self, *commands: Envelope[Any]) -> OrderStock:
@@ -382,5 +382,5 @@ def stocked(**by_warehouse: Mapping[str, int]) -> World:
     """Returns a world with these units: stocked(london={"tea": 5})."""
     world = World()
     world.do(*(receive(warehouse_id, **units) for warehouse_id, units in by_warehouse.items()))
-    world.facts.clear()
+    world.events.clear()
     return world
