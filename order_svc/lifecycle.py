@@ -39,6 +39,8 @@ RANK = {
         (Status.PENDING, Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED), 1
     )
 }
+# An order in one of these statuses releases its external reference: another order may have it.
+CANCELLED_OR_FAILED = frozenset({Status.CANCELLED, Status.FAILED})
 
 
 class Reason(StrEnum):
@@ -194,6 +196,10 @@ STOCK_STATUS_BY_COMMIT = {
     Commit.REFUSED: StockStatus.RELEASED,
     Commit.FREED: StockStatus.RELEASED,
 }
+# Of an order in one of these statuses, no unit, or not every unit, is with a carrier.
+NOT_FULLY_SHIPPED = frozenset(
+    status for status, rank in RANK.items() if rank < RANK[Status.SHIPPED]
+)
 # All goods of an order in one of these statuses have left.
 DEDUCTED_STATUSES = frozenset({Status.SHIPPED, Status.DELIVERED, Status.REFUNDED})
 

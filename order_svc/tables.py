@@ -28,6 +28,7 @@ from sqlalchemy.sql.naming import conv
 from chassis.write import tables as shared
 from chassis.write.tables import StoredVersion, enum
 from order_svc.lifecycle import (
+    CANCELLED_OR_FAILED,
     Commit,
     FulfillmentState,
     PaymentOutcome,
@@ -50,9 +51,6 @@ stream_positions = shared.stream_positions(metadata)
 
 status = enum(Status, "order_status", metadata)
 return_status = enum(ReturnStatus, "return_status", metadata)
-
-# Such an order holds its external reference no more.
-REFERENCE_RELEASED = (Status.CANCELLED, Status.FAILED)
 
 orders = Table(
     "orders",
@@ -105,7 +103,7 @@ Index(
     unique=True,
     postgresql_nulls_not_distinct=True,  # guests are one customer
     postgresql_where=and_(
-        orders.c.unique_external_reference, orders.c.status.not_in(REFERENCE_RELEASED)
+        orders.c.unique_external_reference, orders.c.status.not_in(sorted(CANCELLED_OR_FAILED))
     ),
 )
 Index(None, orders.c.expire_time, postgresql_where=orders.c.status == Status.PENDING)

@@ -107,21 +107,6 @@ REFUND_STATUS: dict[Outcome, RefundStatus] = {
 }
 
 
-class OrderStatus(StrEnum):
-    """The status of an order, as the order service reports it. Only a pending one is paid for."""
-
-    PENDING = "pending"
-    CONFIRMED = "confirmed"
-    PROCESSING = "processing"
-    SHIPPED = "shipped"
-    DELIVERED = "delivered"
-    CANCELLED = "cancelled"
-    REFUNDED = "refunded"
-    FAILED = "failed"
-    # a status that is newer than this service: nothing is charged for it
-    UNKNOWN = "unknown"
-
-
 class Reason(StrEnum):
     """Why a payment changed; PaymentStatusReason of the contract says when each is given."""
 
@@ -174,9 +159,13 @@ STATUS_REASON: dict[Status, Reason] = {
 }
 
 
+# An order's status is text: its name in the contract. An order in this one is paid for, no other.
+ORDER_PENDING = "pending"
+# A status that is newer than this service. Nothing is charged for the order.
+ORDER_UNKNOWN = "unknown"
 # The statuses of a closed order: it costs nothing, independent of its total, and all of its money
 # goes back.
-CLOSED = frozenset({OrderStatus.CANCELLED, OrderStatus.FAILED})
+CLOSED = frozenset({"cancelled", "failed"})
 
 
 def status_after_refund(captured: int, refunded: int) -> Status:

@@ -31,7 +31,6 @@ from payment_svc.lifecycle import (
     REVERSALS,
     Cause,
     Kind,
-    OrderStatus,
     Outcome,
     Status,
 )
@@ -57,7 +56,7 @@ accounts = Table(
     Column("order_id", Uuid, primary_key=True),
     Column("version", BigInteger, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
-    Column("status", enum(OrderStatus, "order_status", metadata), nullable=False),
+    Column("status", Text, nullable=False),
     Column("total", BigInteger, CheckConstraint("total >= 0", "total"), nullable=False),
     Column(
         "currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False

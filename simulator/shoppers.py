@@ -19,13 +19,12 @@ from simulator.world import ENDS, Followed, World
 # Reasons of CreatePayment that mean that the order is paid.
 SETTLED: Final = frozenset({"ORDER_NOT_PAYABLE"})
 # Statuses of orders that were confirmed.
-CONFIRMED: Final = (
-    order_pb2.ORDER_STATUS_CONFIRMED,
-    order_pb2.ORDER_STATUS_PROCESSING,
-    order_pb2.ORDER_STATUS_SHIPPED,
-    order_pb2.ORDER_STATUS_DELIVERED,
-    order_pb2.ORDER_STATUS_REFUNDED,
-)
+CONFIRMED: Final = frozenset(order_pb2.OrderStatus.values()) - {
+    order_pb2.ORDER_STATUS_UNSPECIFIED,
+    order_pb2.ORDER_STATUS_PENDING,
+    order_pb2.ORDER_STATUS_CANCELLED,
+    order_pb2.ORDER_STATUS_FAILED,
+}
 # Outcomes of orders that were delivered.
 ARRIVED: Final = frozenset({"delivered", "refunded"})
 LOST: Final = "lost"

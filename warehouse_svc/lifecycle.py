@@ -29,6 +29,7 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.CLOSED: frozenset(),
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
+OPEN = frozenset(Status) - TERMINAL
 
 
 class Reason(StrEnum):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays
 from chassis.write.tables import conditions, insert_rows, is_any_of, update_rows
-from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.lifecycle import FORWARD, Status
 from fulfillment_svc.model.filters import FulfillmentFilter
 from fulfillment_svc.model.records import Fulfillment, FulfillmentKey, Line, Transition
 from fulfillment_svc.store.packages import load_packages, save_packages
@@ -36,7 +36,7 @@ MUTABLE_COLUMNS = (
     "withdrawn_version",
 )
 # The statuses in which there may be packages: in the others none are read.
-STATUSES_WITH_PACKAGES = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED})
+STATUSES_WITH_PACKAGES = frozenset(FORWARD[FORWARD.index(Status.PACKED) :])
 read_by_id = select(fulfillments).where(is_any_of(f.id)).order_by(f.id)
 read_by_order = select(fulfillments).where(is_any_of(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(is_any_of(f.id)).distinct()

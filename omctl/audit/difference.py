@@ -14,13 +14,8 @@ from omctl.audit.facts import Facts
 # Groups of order statuses. After ARRIVED only returns follow.
 CANCELLED_OR_FAILED = frozenset({order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED})
 ARRIVED = frozenset({order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_REFUNDED})
-AT_WORK = frozenset(
-    {
-        order_pb2.ORDER_STATUS_CONFIRMED,
-        order_pb2.ORDER_STATUS_PROCESSING,
-        order_pb2.ORDER_STATUS_SHIPPED,
-    }
-)
+NOT_CONFIRMED = frozenset({order_pb2.ORDER_STATUS_UNSPECIFIED, order_pb2.ORDER_STATUS_PENDING})
+AT_WORK = frozenset(order_pb2.OrderStatus.values()) - NOT_CONFIRMED - CANCELLED_OR_FAILED - ARRIVED
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -11,12 +11,9 @@ from order_svc.decisions.steps import (
     reallocated,
     reduced_allocations,
 )
-from order_svc.lifecycle import MOVES, Reason, Status
+from order_svc.lifecycle import MOVES, NOT_FULLY_SHIPPED, Reason, Status
 from order_svc.model.commands import CancelItems, CancelOrder, ExpireOrder, Request
 from order_svc.model.records import Order, WarehouseFulfillment
-
-# Statuses in which no unit, or not every unit, is with a carrier. See may_have_unshipped_units.
-NOT_FULLY_SHIPPED = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
 
 
 def cancel(order: Order, command: CancelOrder, context: Context) -> Decided:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from chassis.values.money import Money
 from order_svc.lifecycle import (
+    CANCELLED_OR_FAILED,
     DEDUCTED_STATUSES,
     PAYMENT_STATUS_BY_OUTCOME,
     SHIPPED_STATES,
@@ -303,7 +304,7 @@ class Order(OrderTerms):
             and order_return.status is not ReturnStatus.CANCELLED
             for line in order_return.lines
         )
-        if self.status not in (Status.CANCELLED, Status.FAILED):
+        if self.status not in CANCELLED_OR_FAILED:
             shipped_units += sum(line.remaining for line in self.lines)
         full = returned_units >= shipped_units
         return ReturnProgress.FULL if full else ReturnProgress.PARTIAL

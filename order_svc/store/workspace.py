@@ -15,7 +15,7 @@ from chassis.values.envelope import Envelope
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, update_rows, upsert_rows
 from chassis.write.workspace import Workspace
-from order_svc.lifecycle import TERMINAL, Status
+from order_svc.lifecycle import CANCELLED_OR_FAILED, TERMINAL, Status
 from order_svc.model.commands import PlaceOrder
 from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
@@ -31,7 +31,6 @@ from order_svc.model.records import (
 from order_svc.model.returns import ReturnStep
 from order_svc.store.returns import returns_of, save_returns_of
 from order_svc.tables import (
-    REFERENCE_RELEASED,
     allocations,
     history,
     late_events,
@@ -79,7 +78,7 @@ read_by_id = select(orders).where(is_any_of(orders.c.id)).order_by(orders.c.id)
 read_pending = read_by_id.where(orders.c.status == Status.PENDING)
 read_holder = select(orders.c.id).where(
     orders.c.unique_external_reference,
-    orders.c.status.not_in(REFERENCE_RELEASED),
+    orders.c.status.not_in(sorted(CANCELLED_OR_FAILED)),
     orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
     orders.c.external_reference == bindparam("external_reference"),
 )

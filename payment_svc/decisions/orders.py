@@ -6,7 +6,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.versions import check_jump
 from payment_svc.decisions.steps import Decided, change_payment, new_payment
-from payment_svc.lifecycle import OrderStatus, Reason, Status
+from payment_svc.lifecycle import ORDER_PENDING, Reason, Status
 from payment_svc.model.commands import ApplyOrderVersion
 from payment_svc.model.records import Account, Order
 
@@ -30,7 +30,7 @@ def apply_order_version(
 def add_not_required_payment(decided: Decided, payment_id: UUID, context: Context) -> Decided:
     """Adds the payment of a pending order of total zero that has no live payment."""
     account = decided.record
-    pending = account.order.status is OrderStatus.PENDING
+    pending = account.order.status == ORDER_PENDING
     if account.live_payment or not pending or account.order.total.minor:
         return decided
     paid = not_required_payment(account, payment_id, context)

@@ -12,11 +12,11 @@ from payment_svc.decisions.steps import (
     requested_operation,
 )
 from payment_svc.lifecycle import (
+    ORDER_PENDING,
     REQUEST_REASON,
     STATUS_AFTER_SUCCESS,
     Cause,
     Kind,
-    OrderStatus,
     Status,
 )
 from payment_svc.model.commands import CapturePayment, CreatePayment, VoidPayment
@@ -60,7 +60,7 @@ def check_payable(account: Account, command: CreatePayment) -> None:
     if live:
         text = "Payment for this attempt of the order has finally failed."
         raise Refused("ORDER_NOT_PAYABLE", text, status=order.status, payment_id=str(live.id))
-    if order.status is not OrderStatus.PENDING:
+    if order.status != ORDER_PENDING:
         raise Refused(
             "ORDER_NOT_PAYABLE",
             f"The order is {order.status} and waits for no payment.",

@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.values.money import Money
-from payment_svc.lifecycle import CLOSED, LIVE, OPEN, Cause, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import CLOSED, LIVE, OPEN, Cause, Kind, Outcome, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Order:
     id: UUID
     version: int
     attempt: int
-    status: OrderStatus
+    status: str
     total: Money
 
 

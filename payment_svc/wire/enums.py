@@ -4,7 +4,7 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
 from chassis.values.convert import enum_values
-from payment_svc.lifecycle import Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
+from payment_svc.lifecycle import Cause, Kind, Outcome, RefundStatus, Status
 
 STATUS = enum_values(Status, "PAYMENT_STATUS", payment_pb2.PaymentStatus.Value)
 KIND = enum_values(Kind, "PAYMENT_OPERATION_KIND", payment_pb2.PaymentOperationKind.Value)
@@ -16,9 +16,9 @@ REFUND = enum_values(RefundStatus, "REFUND_STATUS", payment_pb2.RefundStatus.Val
 REFUND_OF = {value: status for status, value in REFUND.items()}
 STATUS_OF = {value: status for status, value in STATUS.items()}
 ORDER_STATUS_OF = {
-    order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status
-    for status in OrderStatus
-    if status is not OrderStatus.UNKNOWN
+    value: name.removeprefix("ORDER_STATUS_").lower()
+    for name, value in order_pb2.OrderStatus.items()
+    if value != order_pb2.ORDER_STATUS_UNSPECIFIED
 }
 
 

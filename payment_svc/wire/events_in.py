@@ -7,7 +7,7 @@ from ordermesh.order.v1 import order_pb2, return_pb2
 
 from chassis.values.convert import money
 from chassis.values.envelope import Envelope, EventSource
-from payment_svc.lifecycle import OrderStatus
+from payment_svc.lifecycle import ORDER_UNKNOWN
 from payment_svc.model.commands import ApplyOrderVersion, RefundReturn
 from payment_svc.model.records import Order
 from payment_svc.wire.enums import ORDER_STATUS_OF
@@ -26,7 +26,7 @@ def order_of_event(event: OrderEvent) -> Order:
         id=UUID(event.order_id),
         version=event.order_version,
         attempt=event.attempt,
-        status=ORDER_STATUS_OF.get(status, OrderStatus.UNKNOWN),
+        status=ORDER_STATUS_OF.get(status, ORDER_UNKNOWN),
         total=money(event.total_amount, "total_amount"),
     )
 
@@ -36,7 +36,7 @@ def order_of_response(order: order_pb2.Order) -> Order:
         id=UUID(order.order_id),
         version=order.version,
         attempt=order.attempt,
-        status=ORDER_STATUS_OF.get(order.status, OrderStatus.UNKNOWN),
+        status=ORDER_STATUS_OF.get(order.status, ORDER_UNKNOWN),
         total=money(order.total_amount, "total_amount"),
     )
 

@@ -21,7 +21,6 @@ from payment_svc.lifecycle import (
     MOVES,
     OPEN,
     Kind,
-    OrderStatus,
     Outcome,
     Reason,
     Status,
@@ -42,6 +41,7 @@ from payment_svc.model.records import Account, Transition
 from tests.unit.payment.samples import (
     NOON,
     TOTAL,
+    OrderStatus,
     apply_order,
     capture,
     changed,

@@ -21,7 +21,6 @@ from payment_svc.lifecycle import (
     REVERSALS,
     Cause,
     Kind,
-    OrderStatus,
     Outcome,
     Status,
 )
@@ -37,6 +36,7 @@ from payment_svc.model.records import Account, Operation, Order, Payment, Transi
 from tests.unit.payment.samples import (
     NOON,
     TOTAL,
+    OrderStatus,
     apply_order,
     capture,
     changed,
@@ -94,7 +94,7 @@ def lives(draw: st.DrawFn) -> tuple[Order, ...]:
             )
         )
         total = draw(st.sampled_from([total, total, total - 250, total // 2]))
-        attempt += versions[-1].status is OrderStatus.FAILED
+        attempt += versions[-1].status == OrderStatus.FAILED
         versions.append(
             order(
                 version=version,
@@ -103,7 +103,7 @@ def lives(draw: st.DrawFn) -> tuple[Order, ...]:
                 total=Money(max(total, 0), TOTAL.currency),
             )
         )
-        if status is OrderStatus.CANCELLED:
+        if status == OrderStatus.CANCELLED:
             break
     return tuple(versions)
 

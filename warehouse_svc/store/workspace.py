@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.write.rows import column_arrays
 from chassis.write.workspace import Workspace
-from warehouse_svc.lifecycle import Status
+from warehouse_svc.lifecycle import OPEN, Status
 from warehouse_svc.model.commands import (
     AdjustStock,
     ApplyAllocations,
@@ -38,8 +38,8 @@ MOVABLE_STATUSES: Mapping[type, frozenset[Status]] = {
     ConfirmReservations: frozenset({Status.ACTIVE}),
     ReleaseReservations: frozenset({Status.ACTIVE}),
     ExpireReservations: frozenset({Status.ACTIVE}),
-    CloseAttempt: frozenset({Status.ACTIVE, Status.CONFIRMED}),
-    ApplyAllocations: frozenset({Status.ACTIVE, Status.CONFIRMED}),
+    CloseAttempt: OPEN,
+    ApplyAllocations: OPEN,
     ApplyFulfillment: frozenset({Status.CONFIRMED}),
     ReplaceSpoiled: frozenset({Status.CONFIRMED}),
 }

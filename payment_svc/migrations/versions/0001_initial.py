@@ -8,10 +8,6 @@ revision = "0001"
 down_revision = None
 
 SCHEMA = """
-CREATE TYPE order_status AS ENUM (
-    'pending', 'confirmed', 'processing', 'shipped', 'delivered', 'cancelled', 'refunded',
-    'failed', 'unknown'
-);
 CREATE TYPE payment_status AS ENUM (
     'pending', 'authorized', 'captured', 'declined', 'failed', 'voided', 'partially_refunded',
     'refunded', 'not_required'
@@ -24,7 +20,7 @@ CREATE TABLE accounts (
     order_id uuid CONSTRAINT accounts_pkey PRIMARY KEY,
     version bigint NOT NULL CONSTRAINT accounts_version CHECK (version >= 1),
     attempt integer NOT NULL CONSTRAINT accounts_attempt CHECK (attempt >= 1),
-    status order_status NOT NULL,
+    status text NOT NULL,
     total bigint NOT NULL CONSTRAINT accounts_total CHECK (total >= 0),
     currency text NOT NULL CONSTRAINT accounts_currency CHECK (currency ~ '^[A-Z]{3}$')
 );

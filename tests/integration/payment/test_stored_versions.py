@@ -3,9 +3,9 @@
 from uuid import UUID
 
 from payment_svc import tables
-from payment_svc.lifecycle import OrderStatus
 from tests.integration.payment.world import World, create_payment
 from tests.support import set_stored_version
+from tests.unit.payment.samples import OrderStatus
 
 FORGED = 9_000  # within the jump that a service accepts
 

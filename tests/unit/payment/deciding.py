@@ -7,12 +7,13 @@ import pytest
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure
 from payment_svc.decisions.deciders import decide
-from payment_svc.lifecycle import OrderStatus, Outcome, Status
+from payment_svc.lifecycle import Outcome, Status
 from payment_svc.model.answers import Declined
 from payment_svc.model.commands import RefundPayment
 from payment_svc.model.records import Account, Payment
 from tests.unit.payment.samples import (
     LATER,
+    OrderStatus,
     account,
     operation,
     payment,

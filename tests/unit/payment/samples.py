@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from payment_svc.decisions.steps import Decided
-from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Status
 from payment_svc.model.answers import Answer, Declined, answer_hash
 from payment_svc.model.commands import (
     ApplyOrderVersion,
@@ -57,6 +58,20 @@ ORDER, PAYMENT, OPERATION = numbered(1), numbered(2), numbered(3)
 def outcome_events(decided: Decided) -> list[object]:
     """Returns the decision's domain events except changes of status (test_status_changes.py)."""
     return [event for event in decided.events if not isinstance(event, PaymentStatusChanged)]
+
+
+class OrderStatus(StrEnum):
+    """The contract's statuses of an order, and that of a value that the contract lacks."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    PROCESSING = "processing"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+    REFUNDED = "refunded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
 
 
 def order(**changes: Any) -> Order:

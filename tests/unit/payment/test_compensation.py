@@ -12,7 +12,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
 from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
-from payment_svc.lifecycle import CLOSED, OPEN, Cause, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import CLOSED, OPEN, Cause, Kind, Outcome, Status
 from payment_svc.model.answers import AUTHORIZATION_EXPIRED, Answer, Declined, Succeeded
 from payment_svc.model.events import PaymentConfirmed, RefundSettled
 from payment_svc.model.records import Account, Operation, Payment
@@ -20,6 +20,7 @@ from tests.unit.payment.samples import (
     LATER,
     OPERATION,
     TOTAL,
+    OrderStatus,
     account,
     apply_order,
     capture,

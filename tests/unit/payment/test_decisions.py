@@ -5,7 +5,7 @@ import pytest
 from chassis.values.errors import Exists, NotFound, Refused
 from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
-from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import Kind, Outcome, Status
 from payment_svc.model.events import PaymentConfirmed
 from payment_svc.model.records import Transition
 from tests.unit.payment.deciding import SETTLED, only, refused
@@ -15,6 +15,7 @@ from tests.unit.payment.samples import (
     OPERATION,
     PAYMENT,
     TOTAL,
+    OrderStatus,
     account,
     apply_order,
     create,
@@ -98,7 +99,7 @@ def test_open_payment_of_a_now_free_order_stays_a_charge(status: Status, reason:
 
 
 @pytest.mark.parametrize(
-    "status", [status for status in OrderStatus if status is not OrderStatus.PENDING]
+    "status", [status for status in OrderStatus if status != OrderStatus.PENDING]
 )
 def test_free_order_that_is_not_pending_gets_no_payment(status: OrderStatus) -> None:
     """Its pending event came late, or the order was cancelled first: there is nothing to
@@ -183,7 +184,7 @@ def test_payment_of_another_attempt_blocks_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [status for status in OrderStatus if status is not OrderStatus.PENDING]
+    "status", [status for status in OrderStatus if status != OrderStatus.PENDING]
 )
 def test_only_a_pending_order_can_be_paid(status: OrderStatus) -> None:
     """Every other status, an unknown one included, is refused by its name."""

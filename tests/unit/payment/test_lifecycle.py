@@ -6,9 +6,11 @@ from ordermesh.payment.v1 import payment_pb2
 
 from payment_svc.lifecycle import (
     CHARGED,
+    CLOSED,
     LIVE,
     MOVES,
     OPEN,
+    ORDER_PENDING,
     OUTCOME_MOVES,
     REFUND_STATUS,
     STATUS_AFTER_SUCCESS,
@@ -20,6 +22,7 @@ from payment_svc.lifecycle import (
     status_after_refund,
 )
 from payment_svc.wire import enums
+from tests.unit.payment.samples import OrderStatus
 
 # The same as MOVES, drawn by hand from the contract's comments, in the order of the statuses'
 # declaration: from down, to across.
@@ -110,3 +113,5 @@ def test_statuses_are_those_of_the_contracts() -> None:
     assert len(enums.CAUSE) == len(payment_pb2.RefundCause.keys()) - 1
     assert len(enums.REFUND) == len(payment_pb2.RefundStatus.keys()) - 1
     assert len(enums.ORDER_STATUS_OF) == len(order_pb2.OrderStatus.keys()) - 1
+    assert set(enums.ORDER_STATUS_OF.values()) > CLOSED | {ORDER_PENDING}
+    assert set(enums.ORDER_STATUS_OF.values()) == set(OrderStatus) - {OrderStatus.UNKNOWN}

@@ -9,12 +9,13 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.steps import REQUESTS_MAX
-from payment_svc.lifecycle import Cause, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model.records import Account, Payment
 from tests.unit.payment.deciding import only, paid, refused_return, try_again
 from tests.unit.payment.samples import (
     LATER,
     PAYMENT,
+    OrderStatus,
     account,
     apply_order,
     capture,

@@ -9,7 +9,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import NotFound
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.settlement import DECLINES_MAX
-from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import Kind, Outcome, Status
 from payment_svc.model.answers import (
     METHOD_INVALID,
     NOT_PROCESSED,
@@ -27,6 +27,7 @@ from tests.unit.payment.samples import (
     OPERATION,
     PAYMENT,
     TOTAL,
+    OrderStatus,
     account,
     create,
     declined,

@@ -20,7 +20,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Invalid
 from chassis.values.money import Money
 from chassis.values.request_context import request_context
-from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import REFUND_STATUS, Cause, Outcome, Status
 from payment_svc.model.commands import (
     CaptureRequest,
     CreateRequest,
@@ -46,6 +46,7 @@ from tests.unit.payment.samples import (
     ORDER,
     PAYMENT,
     TOTAL,
+    OrderStatus,
     Source,
     apply_order,
     numbered,
@@ -172,7 +173,7 @@ def test_refund_is_updated_when_it_is_settled() -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
+    "status", [status for status in OrderStatus if status != OrderStatus.UNKNOWN]
 )
 def test_order_is_the_same_in_event_and_response(status: OrderStatus) -> None:
     """Both become the same command, so that either of them opens the account."""
@@ -195,7 +196,7 @@ def test_order_is_the_same_in_event_and_response(status: OrderStatus) -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
+    "status", [status for status in OrderStatus if status != OrderStatus.UNKNOWN]
 )
 def test_cancelled_units_update_the_order(status: OrderStatus) -> None:
     """The event has a version in the sequence of the status changes, with the order's new cost and
@@ -379,7 +380,7 @@ def test_status_of_a_newer_contract_is_unknown() -> None:
     """The contract permits new values; an order with one is not charged."""
     # a value of a newer contract
     event = OrderStatusChanged(order_id=str(ORDER), new_status=99, total_amount=POUNDS)  # type: ignore[arg-type]
-    assert events_in.order_of_event(event).status is OrderStatus.UNKNOWN
+    assert events_in.order_of_event(event).status == OrderStatus.UNKNOWN
 
 
 def test_expected_amount_with_a_fraction_is_refused() -> None:
