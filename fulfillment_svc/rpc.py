@@ -20,7 +20,7 @@ from fulfillment_svc.operations.staff import StaffOperations
 from fulfillment_svc.wire import requests, responses
 
 R = TypeVar("R", bound=Message)
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class FulfillmentService(FulfillmentServiceServicer):
@@ -35,13 +35,13 @@ class FulfillmentService(FulfillmentServiceServicer):
         self.staff, self.inspections, self.reading = staff, inspections, reading
 
     async def GetFulfillment(
-        self, request: api.GetFulfillmentRequest, context: Context
+        self, request: api.GetFulfillmentRequest, context: CallContext
     ) -> api.GetFulfillmentResponse:
         fulfillment = await self.reading.get_fulfillment(UUID(request.fulfillment_id))
         return api.GetFulfillmentResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def ListFulfillments(
-        self, request: api.ListFulfillmentsRequest, context: Context
+        self, request: api.ListFulfillmentsRequest, context: CallContext
     ) -> api.ListFulfillmentsResponse:
         page = page_request(request, partial(responses.fulfillment, view=request.view))
         fulfillments, token = await self.reading.list_fulfillments(
@@ -50,7 +50,7 @@ class FulfillmentService(FulfillmentServiceServicer):
         return api.ListFulfillmentsResponse(fulfillments=fulfillments, next_page_token=token)
 
     async def ListFulfillmentTransitions(
-        self, request: api.ListFulfillmentTransitionsRequest, context: Context
+        self, request: api.ListFulfillmentTransitionsRequest, context: CallContext
     ) -> api.ListFulfillmentTransitionsResponse:
         page = page_request(request, responses.transition, int)
         id = UUID(request.fulfillment_id)
@@ -61,38 +61,38 @@ class FulfillmentService(FulfillmentServiceServicer):
         )
 
     async def StartPicking(
-        self, request: api.StartPickingRequest, context: Context
+        self, request: api.StartPickingRequest, context: CallContext
     ) -> api.StartPickingResponse:
         return api.StartPickingResponse(
             fulfillment=await self._change(request, requests.start_picking)
         )
 
     async def ScanItem(
-        self, request: api.ScanItemRequest, context: Context
+        self, request: api.ScanItemRequest, context: CallContext
     ) -> api.ScanItemResponse:
         return api.ScanItemResponse(fulfillment=await self._change(request, requests.scan_items))
 
     async def CompletePicking(
-        self, request: api.CompletePickingRequest, context: Context
+        self, request: api.CompletePickingRequest, context: CallContext
     ) -> api.CompletePickingResponse:
         return api.CompletePickingResponse(
             fulfillment=await self._change(request, requests.complete_picking)
         )
 
     async def StartPacking(
-        self, request: api.StartPackingRequest, context: Context
+        self, request: api.StartPackingRequest, context: CallContext
     ) -> api.StartPackingResponse:
         return api.StartPackingResponse(
             fulfillment=await self._change(request, requests.start_packing)
         )
 
     async def PackFulfillment(
-        self, request: api.PackFulfillmentRequest, context: Context
+        self, request: api.PackFulfillmentRequest, context: CallContext
     ) -> api.PackFulfillmentResponse:
         return api.PackFulfillmentResponse(fulfillment=await self._change(request, requests.pack))
 
     async def RecordInspection(
-        self, request: api.RecordInspectionRequest, context: Context
+        self, request: api.RecordInspectionRequest, context: CallContext
     ) -> api.RecordInspectionResponse:
         fulfillment = await self.inspections.inspect(
             requests.record_inspection(request, request_context(request))
@@ -100,7 +100,7 @@ class FulfillmentService(FulfillmentServiceServicer):
         return api.RecordInspectionResponse(fulfillment=responses.fulfillment(fulfillment))
 
     async def CancelFulfillment(
-        self, request: api.CancelFulfillmentRequest, context: Context
+        self, request: api.CancelFulfillmentRequest, context: CallContext
     ) -> api.CancelFulfillmentResponse:
         return api.CancelFulfillmentResponse(
             fulfillment=await self._change(request, requests.cancel_fulfillment)

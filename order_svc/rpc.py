@@ -23,7 +23,7 @@ from order_svc.operations.returns import ReturnOperations
 from order_svc.wire import requests, responses
 from order_svc.wire import returns as returns_wire
 
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class OrderService(OrderServiceServicer):
@@ -38,7 +38,7 @@ class OrderService(OrderServiceServicer):
         self.creation, self.cancellation, self.reading = creation, cancellation, reading
 
     async def CreateOrder(
-        self, request: api.CreateOrderRequest, context: Context
+        self, request: api.CreateOrderRequest, context: CallContext
     ) -> api.CreateOrderResponse:
         order = await self.creation.create_order(
             requests.place_order(request, request_context(request))
@@ -46,13 +46,13 @@ class OrderService(OrderServiceServicer):
         return api.CreateOrderResponse(order=responses.order(order))
 
     async def GetOrder(
-        self, request: api.GetOrderRequest, context: Context
+        self, request: api.GetOrderRequest, context: CallContext
     ) -> api.GetOrderResponse:
         [order] = await self.reading.get_orders([UUID(request.order_id)])
         return api.GetOrderResponse(order=responses.order(order, request.view))
 
     async def BatchGetOrders(
-        self, request: api.BatchGetOrdersRequest, context: Context
+        self, request: api.BatchGetOrdersRequest, context: CallContext
     ) -> api.BatchGetOrdersResponse:
         ids = [UUID(id) for id in request.order_ids]
         page = batch(ids, partial(responses.order, view=request.view))
@@ -60,14 +60,14 @@ class OrderService(OrderServiceServicer):
         return api.BatchGetOrdersResponse(orders=orders)
 
     async def ListOrders(
-        self, request: api.ListOrdersRequest, context: Context
+        self, request: api.ListOrdersRequest, context: CallContext
     ) -> api.ListOrdersResponse:
         page = page_request(request, partial(responses.order, view=request.view))
         orders, token = await self.reading.list_orders(requests.order_filter(request), page)
         return api.ListOrdersResponse(orders=orders, next_page_token=token)
 
     async def CancelOrder(
-        self, request: api.CancelOrderRequest, context: Context
+        self, request: api.CancelOrderRequest, context: CallContext
     ) -> api.CancelOrderResponse:
         order = await self.cancellation.cancel(
             requests.cancel_order(request, request_context(request))
@@ -75,7 +75,7 @@ class OrderService(OrderServiceServicer):
         return api.CancelOrderResponse(order=responses.order(order))
 
     async def CancelOrderItems(
-        self, request: api.CancelOrderItemsRequest, context: Context
+        self, request: api.CancelOrderItemsRequest, context: CallContext
     ) -> api.CancelOrderItemsResponse:
         order = await self.cancellation.cancel(
             requests.cancel_items(request, request_context(request))
@@ -83,7 +83,7 @@ class OrderService(OrderServiceServicer):
         return api.CancelOrderItemsResponse(order=responses.order(order))
 
     async def RetryOrder(
-        self, request: api.RetryOrderRequest, context: Context
+        self, request: api.RetryOrderRequest, context: CallContext
     ) -> api.RetryOrderResponse:
         order = await self.creation.retry_order(
             requests.retry_order(request, request_context(request))
@@ -91,7 +91,7 @@ class OrderService(OrderServiceServicer):
         return api.RetryOrderResponse(order=responses.order(order))
 
     async def WatchOrder(
-        self, request: api.WatchOrderRequest, context: Context
+        self, request: api.WatchOrderRequest, context: CallContext
     ) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
         async with aclosing(
@@ -101,14 +101,14 @@ class OrderService(OrderServiceServicer):
                 yield responses.watch_response(order_id, update, version)
 
     async def ListOrderTransitions(
-        self, request: api.ListOrderTransitionsRequest, context: Context
+        self, request: api.ListOrderTransitionsRequest, context: CallContext
     ) -> api.ListOrderTransitionsResponse:
         page = page_request(request, responses.transition, int)
         transitions, token = await self.reading.list_transitions(UUID(request.order_id), page)
         return api.ListOrderTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def GetOrderRecipient(
-        self, request: api.GetOrderRecipientRequest, context: Context
+        self, request: api.GetOrderRecipientRequest, context: CallContext
     ) -> api.GetOrderRecipientResponse:
         recipient = await self.reading.get_recipient(UUID(request.order_id))
         return api.GetOrderRecipientResponse(recipient=responses.recipient(recipient))
@@ -123,7 +123,7 @@ class ReturnService(ReturnServiceServicer):
         self.operations = operations
 
     async def CreateReturn(
-        self, request: returns.CreateReturnRequest, context: Context
+        self, request: returns.CreateReturnRequest, context: CallContext
     ) -> returns.CreateReturnResponse:
         order_return = await self.operations.write(
             returns_wire.create_return(request, request_context(request))
@@ -131,13 +131,13 @@ class ReturnService(ReturnServiceServicer):
         return returns.CreateReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def GetReturn(
-        self, request: returns.GetReturnRequest, context: Context
+        self, request: returns.GetReturnRequest, context: CallContext
     ) -> returns.GetReturnResponse:
         order_return = await self.operations.get_return(UUID(request.return_id))
         return returns.GetReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def ListReturns(
-        self, request: returns.ListReturnsRequest, context: Context
+        self, request: returns.ListReturnsRequest, context: CallContext
     ) -> returns.ListReturnsResponse:
         page = page_request(
             request, partial(returns_wire.order_return, view=request.view), datetime, UUID
@@ -148,14 +148,14 @@ class ReturnService(ReturnServiceServicer):
         return returns.ListReturnsResponse(returns=returns_, next_page_token=token)
 
     async def ListReturnTransitions(
-        self, request: returns.ListReturnTransitionsRequest, context: Context
+        self, request: returns.ListReturnTransitionsRequest, context: CallContext
     ) -> returns.ListReturnTransitionsResponse:
         page = page_request(request, returns_wire.return_transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.return_id), page)
         return returns.ListReturnTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def ApproveReturn(
-        self, request: returns.ApproveReturnRequest, context: Context
+        self, request: returns.ApproveReturnRequest, context: CallContext
     ) -> returns.ApproveReturnResponse:
         order_return = await self.operations.change(
             returns_wire.move_return(request, request_context(request))
@@ -163,7 +163,7 @@ class ReturnService(ReturnServiceServicer):
         return returns.ApproveReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def RejectReturn(
-        self, request: returns.RejectReturnRequest, context: Context
+        self, request: returns.RejectReturnRequest, context: CallContext
     ) -> returns.RejectReturnResponse:
         order_return = await self.operations.change(
             returns_wire.move_return(request, request_context(request))
@@ -171,7 +171,7 @@ class ReturnService(ReturnServiceServicer):
         return returns.RejectReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def MarkReturnInTransit(
-        self, request: returns.MarkReturnInTransitRequest, context: Context
+        self, request: returns.MarkReturnInTransitRequest, context: CallContext
     ) -> returns.MarkReturnInTransitResponse:
         order_return = await self.operations.change(
             returns_wire.move_return(request, request_context(request))
@@ -181,7 +181,7 @@ class ReturnService(ReturnServiceServicer):
         )
 
     async def ReceiveReturn(
-        self, request: returns.ReceiveReturnRequest, context: Context
+        self, request: returns.ReceiveReturnRequest, context: CallContext
     ) -> returns.ReceiveReturnResponse:
         order_return = await self.operations.change(
             returns_wire.receive_return(request, request_context(request))
@@ -189,7 +189,7 @@ class ReturnService(ReturnServiceServicer):
         return returns.ReceiveReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def InspectReturn(
-        self, request: returns.InspectReturnRequest, context: Context
+        self, request: returns.InspectReturnRequest, context: CallContext
     ) -> returns.InspectReturnResponse:
         order_return = await self.operations.change(
             returns_wire.inspect_return(request, request_context(request))
@@ -197,7 +197,7 @@ class ReturnService(ReturnServiceServicer):
         return returns.InspectReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def CancelReturn(
-        self, request: returns.CancelReturnRequest, context: Context
+        self, request: returns.CancelReturnRequest, context: CallContext
     ) -> returns.CancelReturnResponse:
         order_return = await self.operations.change(
             returns_wire.move_return(request, request_context(request))

@@ -15,7 +15,7 @@ from payment_svc.operations.reading import ReadOperations
 from payment_svc.operations.settlement import SettlementOperations
 from payment_svc.wire import requests, responses
 
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class PaymentService(PaymentServiceServicer):
@@ -34,7 +34,7 @@ class PaymentService(PaymentServiceServicer):
     async def CreatePayment(
         self,
         request: api.CreatePaymentRequest,
-        context: Context,
+        context: CallContext,
     ) -> api.CreatePaymentResponse:
         envelope = requests.create_payment(request, request_context(request))
         payment = await self.payments.create_payment(envelope, request.payment_method_token)
@@ -43,7 +43,7 @@ class PaymentService(PaymentServiceServicer):
     async def CapturePayment(
         self,
         request: api.CapturePaymentRequest,
-        context: Context,
+        context: CallContext,
     ) -> api.CapturePaymentResponse:
         envelope = requests.capture_payment(request, request_context(request))
         payment = await self.payments.capture_payment(envelope)
@@ -52,7 +52,7 @@ class PaymentService(PaymentServiceServicer):
     async def VoidPayment(
         self,
         request: api.VoidPaymentRequest,
-        context: Context,
+        context: CallContext,
     ) -> api.VoidPaymentResponse:
         envelope = requests.void_payment(request, request_context(request))
         payment = await self.payments.void_payment(envelope)
@@ -61,7 +61,7 @@ class PaymentService(PaymentServiceServicer):
     async def RefundPayment(
         self,
         request: api.RefundPaymentRequest,
-        context: Context,
+        context: CallContext,
     ) -> api.RefundPaymentResponse:
         envelope = requests.refund_payment(request, request_context(request))
         payment, refund = await self.payments.refund_payment(envelope)
@@ -72,41 +72,41 @@ class PaymentService(PaymentServiceServicer):
     async def ResolveContradiction(
         self,
         request: api.ResolveContradictionRequest,
-        context: Context,
+        context: CallContext,
     ) -> api.ResolveContradictionResponse:
         envelope = requests.resolve_contradiction(request, request_context(request))
         payment = await self.payments.resolve_contradiction(envelope)
         return api.ResolveContradictionResponse(payment=responses.payment(payment))
 
     async def GetPayment(
-        self, request: api.GetPaymentRequest, context: Context
+        self, request: api.GetPaymentRequest, context: CallContext
     ) -> api.GetPaymentResponse:
         payment = await self.reading.get_payment(UUID(request.payment_id))
         return api.GetPaymentResponse(payment=responses.payment(payment))
 
     async def ListPayments(
-        self, request: api.ListPaymentsRequest, context: Context
+        self, request: api.ListPaymentsRequest, context: CallContext
     ) -> api.ListPaymentsResponse:
         page = page_request(request, responses.payment)
         payments, token = await self.reading.list_payments(requests.payment_filter(request), page)
         return api.ListPaymentsResponse(payments=payments, next_page_token=token)
 
     async def ListPaymentTransitions(
-        self, request: api.ListPaymentTransitionsRequest, context: Context
+        self, request: api.ListPaymentTransitionsRequest, context: CallContext
     ) -> api.ListPaymentTransitionsResponse:
         page = page_request(request, lambda row: responses.transition(*row), int)
         transitions, token = await self.reading.list_transitions(UUID(request.payment_id), page)
         return api.ListPaymentTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def ListRefunds(
-        self, request: api.ListRefundsRequest, context: Context
+        self, request: api.ListRefundsRequest, context: CallContext
     ) -> api.ListRefundsResponse:
         page = page_request(request, responses.refund, datetime, UUID)
         refunds, token = await self.reading.list_refunds(requests.refund_filter(request), page)
         return api.ListRefundsResponse(refunds=refunds, next_page_token=token)
 
     async def IngestProviderWebhook(
-        self, request: api.IngestProviderWebhookRequest, context: Context
+        self, request: api.IngestProviderWebhookRequest, context: CallContext
     ) -> api.IngestProviderWebhookResponse:
         payment = await self.settlement.ingest_webhook(
             request.processor, request.body, request.headers

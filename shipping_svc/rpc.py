@@ -18,7 +18,7 @@ from shipping_svc.operations.recalls import RecallOperations
 from shipping_svc.operations.reports import ReportOperations
 from shipping_svc.wire import requests, responses
 
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class ShippingService(ShippingServiceServicer):
@@ -35,20 +35,20 @@ class ShippingService(ShippingServiceServicer):
         self.reading = reading
 
     async def CreateShipment(
-        self, request: api.CreateShipmentRequest, context: Context
+        self, request: api.CreateShipmentRequest, context: CallContext
     ) -> api.CreateShipmentResponse:
         envelope = requests.create_shipment(request, request_context(request))
         shipment = await self.creation.create_shipment(envelope)
         return api.CreateShipmentResponse(shipment=responses.shipment(shipment))
 
     async def GetShipment(
-        self, request: api.GetShipmentRequest, context: Context
+        self, request: api.GetShipmentRequest, context: CallContext
     ) -> api.GetShipmentResponse:
         shipment = await self.reading.get_shipment(UUID(request.shipment_id))
         return api.GetShipmentResponse(shipment=responses.shipment(shipment))
 
     async def ListShipments(
-        self, request: api.ListShipmentsRequest, context: Context
+        self, request: api.ListShipmentsRequest, context: CallContext
     ) -> api.ListShipmentsResponse:
         page = page_request(request, responses.shipment)
         shipments, token = await self.reading.list_shipments(
@@ -57,33 +57,33 @@ class ShippingService(ShippingServiceServicer):
         return api.ListShipmentsResponse(shipments=shipments, next_page_token=token)
 
     async def CancelShipment(
-        self, request: api.CancelShipmentRequest, context: Context
+        self, request: api.CancelShipmentRequest, context: CallContext
     ) -> api.CancelShipmentResponse:
         envelope = requests.cancel_shipment(request, request_context(request))
         shipment = await self.recalls.cancel_shipment(envelope)
         return api.CancelShipmentResponse(shipment=responses.shipment(shipment))
 
     async def GetLabel(
-        self, request: api.GetLabelRequest, context: Context
+        self, request: api.GetLabelRequest, context: CallContext
     ) -> api.GetLabelResponse:
         return responses.label(await self.reading.get_label(UUID(request.shipment_id)))
 
     async def ListTrackingEvents(
-        self, request: api.ListTrackingEventsRequest, context: Context
+        self, request: api.ListTrackingEventsRequest, context: CallContext
     ) -> api.ListTrackingEventsResponse:
         page = page_request(request, lambda row: responses.tracking_event(*row), int)
         events, token = await self.reading.list_tracking_events(UUID(request.shipment_id), page)
         return api.ListTrackingEventsResponse(tracking_events=events, next_page_token=token)
 
     async def ListShipmentTransitions(
-        self, request: api.ListShipmentTransitionsRequest, context: Context
+        self, request: api.ListShipmentTransitionsRequest, context: CallContext
     ) -> api.ListShipmentTransitionsResponse:
         page = page_request(request, responses.transition, int)
         transitions, token = await self.reading.list_transitions(UUID(request.shipment_id), page)
         return api.ListShipmentTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def RecordTrackingEvent(
-        self, request: api.RecordTrackingEventRequest, context: Context
+        self, request: api.RecordTrackingEventRequest, context: CallContext
     ) -> api.RecordTrackingEventResponse:
         shipment = await self.reports.record_report(
             request_context(request),
@@ -94,7 +94,7 @@ class ShippingService(ShippingServiceServicer):
         return api.RecordTrackingEventResponse(shipment=responses.shipment(shipment))
 
     async def WatchShipment(
-        self, request: api.WatchShipmentRequest, context: Context
+        self, request: api.WatchShipmentRequest, context: CallContext
     ) -> AsyncIterator[api.WatchShipmentResponse]:
         shipment_id = UUID(request.shipment_id)
         after = parse_resume_token(request.resume_token, shipment_id) or 0

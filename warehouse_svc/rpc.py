@@ -20,7 +20,7 @@ from warehouse_svc.operations.reservations import ReservationOperations
 from warehouse_svc.operations.stock import StockOperations
 from warehouse_svc.wire import requests, responses
 
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class InventoryService(InventoryServiceServicer):
@@ -30,7 +30,7 @@ class InventoryService(InventoryServiceServicer):
         self.stock = stock
 
     async def ReceiveStock(
-        self, request: inventory.ReceiveStockRequest, context: Context
+        self, request: inventory.ReceiveStockRequest, context: CallContext
     ) -> inventory.ReceiveStockResponse:
         levels = await self.stock.receive_stock(
             requests.receive_stock(request, request_context(request))
@@ -38,7 +38,7 @@ class InventoryService(InventoryServiceServicer):
         return inventory.ReceiveStockResponse(stock_levels=map(responses.stock_level, levels))
 
     async def AdjustStock(
-        self, request: inventory.AdjustStockRequest, context: Context
+        self, request: inventory.AdjustStockRequest, context: CallContext
     ) -> inventory.AdjustStockResponse:
         level = await self.stock.adjust_stock(
             requests.adjust_stock(request, request_context(request))
@@ -46,7 +46,7 @@ class InventoryService(InventoryServiceServicer):
         return inventory.AdjustStockResponse(stock_level=responses.stock_level(level))
 
     async def RestockItem(
-        self, request: inventory.RestockItemRequest, context: Context
+        self, request: inventory.RestockItemRequest, context: CallContext
     ) -> inventory.RestockItemResponse:
         level = await self.stock.post_return(
             requests.restock_item(request, request_context(request))
@@ -56,7 +56,7 @@ class InventoryService(InventoryServiceServicer):
         )
 
     async def MarkDamaged(
-        self, request: inventory.MarkDamagedRequest, context: Context
+        self, request: inventory.MarkDamagedRequest, context: CallContext
     ) -> inventory.MarkDamagedResponse:
         level = await self.stock.post_return(
             requests.mark_damaged(request, request_context(request))
@@ -66,27 +66,27 @@ class InventoryService(InventoryServiceServicer):
         )
 
     async def CheckAvailability(
-        self, request: inventory.CheckAvailabilityRequest, context: Context
+        self, request: inventory.CheckAvailabilityRequest, context: CallContext
     ) -> inventory.CheckAvailabilityResponse:
         return responses.availability_response(
             await self.stock.check_availability(requests.requested_units(request))
         )
 
     async def GetStockLevel(
-        self, request: inventory.GetStockLevelRequest, context: Context
+        self, request: inventory.GetStockLevelRequest, context: CallContext
     ) -> inventory.GetStockLevelResponse:
         level = await self.stock.get_stock_level((request.warehouse_id, request.sku))
         return inventory.GetStockLevelResponse(stock_level=responses.stock_level(level))
 
     async def ListStockLevels(
-        self, request: inventory.ListStockLevelsRequest, context: Context
+        self, request: inventory.ListStockLevelsRequest, context: CallContext
     ) -> inventory.ListStockLevelsResponse:
         page = page_request(request, responses.stock_level, str, str)
         levels, token = await self.stock.list_stock_levels(requests.level_filter(request), page)
         return inventory.ListStockLevelsResponse(stock_levels=levels, next_page_token=token)
 
     async def ListStockMovements(
-        self, request: inventory.ListStockMovementsRequest, context: Context
+        self, request: inventory.ListStockMovementsRequest, context: CallContext
     ) -> inventory.ListStockMovementsResponse:
         page = page_request(request, responses.movement)
         movements, token = await self.stock.list_stock_movements(
@@ -104,7 +104,7 @@ class ReservationService(ReservationServiceServicer):
         self.reservations = reservations
 
     async def ReserveStock(
-        self, request: reserving.ReserveStockRequest, context: Context
+        self, request: reserving.ReserveStockRequest, context: CallContext
     ) -> reserving.ReserveStockResponse:
         envelope = requests.reserve_stock(request, request_context(request, leave_out=["order_id"]))
         return responses.reserve_stock_response(
@@ -112,7 +112,7 @@ class ReservationService(ReservationServiceServicer):
         )
 
     async def ConfirmReservation(
-        self, request: reserving.ConfirmReservationRequest, context: Context
+        self, request: reserving.ConfirmReservationRequest, context: CallContext
     ) -> reserving.ConfirmReservationResponse:
         envelope = requests.confirm(request, request_context(request))
         [outcome] = await self.reservations.move_reservations([envelope])
@@ -123,14 +123,14 @@ class ReservationService(ReservationServiceServicer):
         )
 
     async def BatchConfirmReservations(
-        self, request: reserving.BatchConfirmReservationsRequest, context: Context
+        self, request: reserving.BatchConfirmReservationsRequest, context: CallContext
     ) -> reserving.BatchConfirmReservationsResponse:
         envelopes = requests.batch_confirm(request, request_context(request))
         results = await self._move_batch(request, envelopes)
         return reserving.BatchConfirmReservationsResponse(results=results)
 
     async def ReleaseReservation(
-        self, request: reserving.ReleaseReservationRequest, context: Context
+        self, request: reserving.ReleaseReservationRequest, context: CallContext
     ) -> reserving.ReleaseReservationResponse:
         envelope = requests.release(request, request_context(request))
         [outcome] = await self.reservations.move_reservations([envelope])
@@ -141,14 +141,14 @@ class ReservationService(ReservationServiceServicer):
         )
 
     async def BatchReleaseReservations(
-        self, request: reserving.BatchReleaseReservationsRequest, context: Context
+        self, request: reserving.BatchReleaseReservationsRequest, context: CallContext
     ) -> reserving.BatchReleaseReservationsResponse:
         envelopes = requests.batch_release(request, request_context(request))
         results = await self._move_batch(request, envelopes)
         return reserving.BatchReleaseReservationsResponse(results=results)
 
     async def ReplaceSpoiledUnits(
-        self, request: reserving.ReplaceSpoiledUnitsRequest, context: Context
+        self, request: reserving.ReplaceSpoiledUnitsRequest, context: CallContext
     ) -> reserving.ReplaceSpoiledUnitsResponse:
         reservation = await self.reservations.replace_spoiled(
             requests.replace_spoiled(request, request_context(request))
@@ -156,13 +156,13 @@ class ReservationService(ReservationServiceServicer):
         return reserving.ReplaceSpoiledUnitsResponse(reservation=responses.reservation(reservation))
 
     async def GetReservation(
-        self, request: reserving.GetReservationRequest, context: Context
+        self, request: reserving.GetReservationRequest, context: CallContext
     ) -> reserving.GetReservationResponse:
         reservation = await self.reservations.get_reservation(UUID(request.reservation_id))
         return reserving.GetReservationResponse(reservation=responses.reservation(reservation))
 
     async def ListReservations(
-        self, request: reserving.ListReservationsRequest, context: Context
+        self, request: reserving.ListReservationsRequest, context: CallContext
     ) -> reserving.ListReservationsResponse:
         page = page_request(request, partial(responses.reservation, view=request.view))
         reservations, token = await self.reservations.list_reservations(

@@ -24,7 +24,7 @@ from chassis.write.error_classification import deferring_outages
 from chassis.write.stored_versions import set_stored_version
 from chassis.write.tables import FailedState, StoredVersion
 
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 LIMIT = 1_000
 # How many events a handler gets at once in a replay: the handler writes them in one transaction.
@@ -49,7 +49,7 @@ class FailedEventService(FailedEventServiceServicer):
         self._database, self._stored = database, stored
 
     async def ListFailedEvents(
-        self, request: api.ListFailedEventsRequest, context: Context
+        self, request: api.ListFailedEventsRequest, context: CallContext
     ) -> api.ListFailedEventsResponse:
         page = page_request(request, wire.failed_event, datetime, str, UUID, str)
         if page.after and not wire.is_digest(page.after[-1]):
@@ -60,7 +60,7 @@ class FailedEventService(FailedEventServiceServicer):
         return api.ListFailedEventsResponse(failed_events=events, next_page_token=token)
 
     async def GetFailedEvent(
-        self, request: api.GetFailedEventRequest, context: Context
+        self, request: api.GetFailedEventRequest, context: CallContext
     ) -> api.GetFailedEventResponse:
         entry = await self._entry(await self._replays.only(wire.named(request)))
         return api.GetFailedEventResponse(
@@ -68,7 +68,7 @@ class FailedEventService(FailedEventServiceServicer):
         )
 
     async def ReplayFailedEvent(
-        self, request: api.ReplayFailedEventRequest, context: Context
+        self, request: api.ReplayFailedEventRequest, context: CallContext
     ) -> api.ReplayFailedEventResponse:
         key = request_context(request)
         chosen = await self._replays.one(key, wire.named(request))
@@ -77,7 +77,7 @@ class FailedEventService(FailedEventServiceServicer):
         return api.ReplayFailedEventResponse(failed_event=now)
 
     async def BatchReplayFailedEvents(
-        self, request: api.BatchReplayFailedEventsRequest, context: Context
+        self, request: api.BatchReplayFailedEventsRequest, context: CallContext
     ) -> api.BatchReplayFailedEventsResponse:
         limit, wanted = request.limit or LIMIT, wire.wanted(request.filter)
         if request.dry_run:
@@ -102,7 +102,7 @@ class FailedEventService(FailedEventServiceServicer):
         )
 
     async def DiscardFailedEvent(
-        self, request: api.DiscardFailedEventRequest, context: Context
+        self, request: api.DiscardFailedEventRequest, context: CallContext
     ) -> api.DiscardFailedEventResponse:
         name = await self._replays.discard(request_context(request), wire.named(request))
         return api.DiscardFailedEventResponse(
@@ -110,7 +110,7 @@ class FailedEventService(FailedEventServiceServicer):
         )
 
     async def BatchDiscardFailedEvents(
-        self, request: api.BatchDiscardFailedEventsRequest, context: Context
+        self, request: api.BatchDiscardFailedEventsRequest, context: CallContext
     ) -> api.BatchDiscardFailedEventsResponse:
         limit, wanted = request.limit or LIMIT, wire.wanted(request.filter)
         wanted = replace(wanted, states=[state for state in wanted.states if state in OPEN])
@@ -137,7 +137,7 @@ class FailedEventService(FailedEventServiceServicer):
         )
 
     async def SetStoredVersion(
-        self, request: api.SetStoredVersionRequest, context: Context
+        self, request: api.SetStoredVersionRequest, context: CallContext
     ) -> api.SetStoredVersionResponse:
         fulfillment_id = (
             UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None

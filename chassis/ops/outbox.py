@@ -19,7 +19,7 @@ from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
 from chassis.write.idempotency_keys import NO_TARGET, IdempotencyKey
 
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class OutboxService(OutboxServiceServicer):
@@ -32,7 +32,7 @@ class OutboxService(OutboxServiceServicer):
         self._republish, self._unmatched, self._stream = republish, unmatched, stream
 
     async def GetOutboxStats(
-        self, request: api.GetOutboxStatsRequest, context: Context
+        self, request: api.GetOutboxStatsRequest, context: CallContext
     ) -> api.GetOutboxStatsResponse:
         stats = await self._republish.stats()
         return api.GetOutboxStatsResponse(
@@ -55,7 +55,7 @@ class OutboxService(OutboxServiceServicer):
         )
 
     async def RepublishEvents(
-        self, request: api.RepublishEventsRequest, context: Context
+        self, request: api.RepublishEventsRequest, context: CallContext
     ) -> api.RepublishEventsResponse:
         aggregate = optional_field(request, "aggregate_id")
         events = Events(
@@ -71,7 +71,7 @@ class OutboxService(OutboxServiceServicer):
         return api.RepublishEventsResponse(event_count=number)
 
     async def ListUnmatchedEvents(
-        self, request: api.ListUnmatchedEventsRequest, context: Context
+        self, request: api.ListUnmatchedEventsRequest, context: CallContext
     ) -> api.ListUnmatchedEventsResponse:
         page = page_request(request, _unknown, int)
         found = await self._unmatched.page(page.after[0] if page.after else 0)
@@ -85,7 +85,7 @@ class OutboxService(OutboxServiceServicer):
         return api.ListUnmatchedEventsResponse(unmatched_events=events, next_page_token=token)
 
     async def AdoptEvents(
-        self, request: api.AdoptEventsRequest, context: Context
+        self, request: api.AdoptEventsRequest, context: CallContext
     ) -> api.AdoptEventsResponse:
         command = IdempotencyKey.of(request_context(request))
         adopted = await self._unmatched.adopt(command, request.after_stream_seq)
