@@ -300,7 +300,7 @@ OPEN_STOCK = frozenset({StockStatus.RESERVED, StockStatus.COMMITTED, StockStatus
 OPEN_FULFILLMENT_STATES = (
     frozenset(FulfillmentState) - SHIPPED_STATES - {FulfillmentState.CANCELLED}
 )
-OPEN_RETURNS = frozenset(status for status, moves in RETURN_MOVES.items() if moves)
+OPEN_RETURN_STATUSES = frozenset(status for status, moves in RETURN_MOVES.items() if moves)
 
 
 def closed(
@@ -324,7 +324,7 @@ def closed(
     if status not in TERMINAL or stock in OPEN_STOCK or refund_due:
         return False
     never_created = {FulfillmentState.EXPECTED} if stock is StockStatus.RELEASED else set()
-    return OPEN_RETURNS.isdisjoint(returns) and (
+    return OPEN_RETURN_STATUSES.isdisjoint(returns) and (
         OPEN_FULFILLMENT_STATES - never_created
     ).isdisjoint(fulfillment_states)
 

@@ -11,7 +11,7 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 
 from chassis.rpc.client import Channel, ask, halves
 from chassis.values.errors import Defect, Deferred, Refused
-from order_svc.model.commands import CommitPending, CommitResult, Committed, Unavailable
+from order_svc.model.commands import CommitPending, CommitRefused, CommitResult, Committed
 from order_svc.model.records import Allocations
 from order_svc.wire.events_in import allocations
 
@@ -105,4 +105,4 @@ def _commit_result(result: api.ReservationResult) -> CommitResult:
     if not result.HasField("failure"):
         return Committed(allocations(result.reservations))
     unknown = result.failure.retryable or result.failure.reason == "INTERNAL"
-    return CommitPending() if unknown else Unavailable(result.failure.reason)
+    return CommitPending() if unknown else CommitRefused(result.failure.reason)

@@ -16,7 +16,7 @@ from order_svc.decisions.payments import apply_reservation, cancel_unpaid, confi
 from order_svc.decisions.recalls import with_recalls
 from order_svc.decisions.refunds import apply_refund
 from order_svc.decisions.returns import create, move, receive
-from order_svc.decisions.steps import OrderDecider, of_order
+from order_svc.decisions.steps import OrderDecider, for_existing_order
 from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,
@@ -40,22 +40,22 @@ from order_svc.model.commands import (
 # The commands under `with_recalls` change which units remain, have shipped or are lost.
 DECIDERS: Final[Mapping[type[Any], OrderDecider]] = {
     PlaceOrder: place,
-    RetryOrder: of_order(retry),
-    CancelOrder: with_recalls(of_order(cancel)),
-    CancelItems: with_recalls(of_order(cancel_items)),
-    ExpireOrder: of_order(expire),
-    ConfirmPayment: of_order(confirm),
-    FailPayment: of_order(cancel_unpaid),
-    ApplyReservation: with_recalls(of_order(apply_reservation)),
-    ApplyRefund: of_order(apply_refund),
-    ApplyFulfillmentStatus: with_recalls(of_order(apply_fulfillment_status)),
-    ApplyShipment: with_recalls(of_order(apply_shipment)),
-    ApplyShipmentOutcome: with_recalls(of_order(apply_shipment_outcome)),
-    CreateReturn: of_order(create),
-    RefundWithoutGoods: of_order(refund_without_goods),
-    MoveReturn: of_order(move),
-    ReceiveReturn: of_order(receive),
-    InspectReturn: of_order(inspect),
+    RetryOrder: for_existing_order(retry),
+    CancelOrder: with_recalls(for_existing_order(cancel)),
+    CancelItems: with_recalls(for_existing_order(cancel_items)),
+    ExpireOrder: for_existing_order(expire),
+    ConfirmPayment: for_existing_order(confirm),
+    FailPayment: for_existing_order(cancel_unpaid),
+    ApplyReservation: with_recalls(for_existing_order(apply_reservation)),
+    ApplyRefund: for_existing_order(apply_refund),
+    ApplyFulfillmentStatus: with_recalls(for_existing_order(apply_fulfillment_status)),
+    ApplyShipment: with_recalls(for_existing_order(apply_shipment)),
+    ApplyShipmentOutcome: with_recalls(for_existing_order(apply_shipment_outcome)),
+    CreateReturn: for_existing_order(create),
+    RefundWithoutGoods: for_existing_order(refund_without_goods),
+    MoveReturn: for_existing_order(move),
+    ReceiveReturn: for_existing_order(receive),
+    InspectReturn: for_existing_order(inspect),
 }
 
 decide = decider(DECIDERS)

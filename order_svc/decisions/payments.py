@@ -11,6 +11,7 @@ from order_svc.decisions.steps import (
     advance,
     allocated,
     allocated_warehouses,
+    fulfillments_after_allocation,
     cancel_order,
     record_late_event,
 )
@@ -23,11 +24,11 @@ from order_svc.lifecycle import (
     StockStatus,
 )
 from order_svc.model.commands import (
+    CommitRefused,
     ApplyReservation,
     Committed,
     ConfirmPayment,
     FailPayment,
-    Unavailable,
 )
 from order_svc.model.records import Allocations, Line, Order
 
@@ -60,7 +61,7 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
             f"The order costs {order.money(order.total)}, and {command.captured} was captured.",
             expected=str(order.money(order.total)),
         )
-    if isinstance(command.stock, Unavailable):
+    if isinstance(command.stock, CommitRefused):
         refused = replace(paid, commit=Commit.REFUSED)
         return advance(refused, (Status.FAILED,), command.stock.reason, context)
     # a pending order has fulfilments where an event of its commit came before the payment
@@ -68,7 +69,7 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
     if isinstance(command.stock, Committed):
         paid = replace(paid, lines=allocated(paid.lines, command.stock.allocations))
     commit = Commit.COMMITTED if committed else Commit.PENDING
-    confirmed = replace(paid, fulfillments=allocated_warehouses(paid), commit=commit)
+    confirmed = replace(paid, fulfillments=fulfillments_after_allocation(paid), commit=commit)
     return advance(confirmed, (Status.CONFIRMED,), Reason.PAYMENT_CONFIRMED, context)
 
 
@@ -103,7 +104,7 @@ def apply_reservation(order: Order, command: ApplyReservation, context: Context)
     return Decision(
         replace(
             placed,
-            fulfillments=allocated_warehouses(placed),
+            fulfillments=fulfillments_after_allocation(placed),
             commit=order.commit if order.status is Status.PENDING else Commit.COMMITTED,
             update_time=context.time,
         )

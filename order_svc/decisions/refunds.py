@@ -26,11 +26,11 @@ def apply_refund(order: Order, command: ApplyRefund, context: Context) -> Decide
     )
     if (captured, refunded) != (order.captured, order.refunded):
         order = replace(order, captured=captured, refunded=refunded, update_time=context.time)
-    decided = with_settled_return(order, command, context)
+    decided = with_refunded_return(order, command, context)
     return chain(decided, with_refunded_status(decided.record, context))
 
 
-def with_settled_return(order: Order, command: ApplyRefund, context: Context) -> Decided:
+def with_refunded_return(order: Order, command: ApplyRefund, context: Context) -> Decided:
     """Returns the order with the return that the refund was for: refunded and closed where the
     money went back, and closed where nothing is left to refund. Else it stays inspected, with the
     reason REFUND_FAILED.

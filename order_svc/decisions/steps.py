@@ -35,7 +35,7 @@ Decided = Decision[Order, Row]
 OrderDecider = Decider[Order, Row]
 
 
-def of_order(decide_existing: Callable[[Order, C, Context], Decided]) -> OrderDecider:
+def for_existing_order(decide_existing: Callable[[Order, C, Context], Decided]) -> OrderDecider:
     """Returns the decider of a command about an order that exists. It skips a report about another
     attempt than the order's.
 
@@ -215,7 +215,7 @@ def reallocated(line: Line, allocations: Sequence[Allocation]) -> Line:
     return replace(line, allocations=tuple(allocations), cancelled=line.cancelled + units)
 
 
-def allocated_warehouses(order: Order) -> tuple[WarehouseFulfillment, ...]:
+def fulfillments_after_allocation(order: Order) -> tuple[WarehouseFulfillment, ...]:
     """Returns the order's fulfilments after a change of its allocations: first one for each
     warehouse that serves it, then those of other warehouses.
 
@@ -224,13 +224,13 @@ def allocated_warehouses(order: Order) -> tuple[WarehouseFulfillment, ...]:
     known = {fulfillment.warehouse_id: fulfillment for fulfillment in order.fulfillments}
     warehouse_ids = sorted(
         {
-            allocated_ones.warehouse_id
+            allocation.warehouse_id
             for line in order.lines
-            for allocated_ones in line.allocations
-            if allocated_ones.quantity
+            for allocation in line.allocations
+            if allocation.quantity
         }
     )
-    allocated_ones = [
+    allocated_fulfillments = [
         known.pop(warehouse_id)
         if warehouse_id in known
         else WarehouseFulfillment(warehouse_id, order.attempt)
@@ -242,4 +242,4 @@ def allocated_warehouses(order: Order) -> tuple[WarehouseFulfillment, ...]:
         else fulfillment
         for fulfillment in known.values()
     ]
-    return (*allocated_ones, *rest)
+    return (*allocated_fulfillments, *rest)

@@ -29,13 +29,13 @@ class CommitPending:
 
 
 @dataclass(frozen=True, slots=True)
-class Unavailable:
+class CommitRefused:
     """The warehouse refuses the commit for good."""
 
     reason: str
 
 
-CommitResult = Committed | CommitPending | Unavailable
+CommitResult = Committed | CommitPending | CommitRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

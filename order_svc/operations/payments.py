@@ -18,10 +18,10 @@ from order_svc.lifecycle import Reason
 from order_svc.model.commands import (
     ApplyReservation,
     CommitPending,
+    CommitRefused,
     Committed,
     ConfirmPayment,
     FailPayment,
-    Unavailable,
 )
 from order_svc.model.records import Order
 from order_svc.operations.releasing import StockReleaser
@@ -29,7 +29,7 @@ from order_svc.peers import Warehouse
 from order_svc.store.orders import count_commit_pending_orders
 from order_svc.store.workspace import find_pending_orders
 
-CONFIRMATION_LABELS = {Committed: "confirmed", CommitPending: "pending", Unavailable: "refused"}
+COMMIT_LABELS = {Committed: "confirmed", CommitPending: "pending", CommitRefused: "refused"}
 
 
 class PaymentOperations:
@@ -44,7 +44,7 @@ class PaymentOperations:
     ) -> None:
         self.database, self.writer = database, writer
         self.warehouse, self.releaser = warehouse, releaser
-        self._confirmed = telemetry.counter(
+        self._commits = telemetry.counter(
             "order_stock_confirmations_total",
             "Orders whose stock was confirmed, whose commit is pending, or was refused",
             "answer",
@@ -85,7 +85,7 @@ class PaymentOperations:
                 and isinstance(outcome, Done)
                 and not outcome.repeat
             ):
-                self._confirmed.labels(CONFIRMATION_LABELS[type(each.command.stock)]).inc()
+                self._commits.labels(COMMIT_LABELS[type(each.command.stock)]).inc()
         return outcomes
 
     async def fail_payments(
@@ -111,7 +111,7 @@ class PaymentOperations:
                 and not outcome.repeat
                 and outcome.record.reason == Reason.STOCK_UNAVAILABLE
             ):
-                self._confirmed.labels(CONFIRMATION_LABELS[Unavailable]).inc()
+                self._commits.labels(COMMIT_LABELS[CommitRefused]).inc()
             needs_order = each.command.allocations or each.command.refused
             skipped = isinstance(outcome, NotFound) and not needs_order
             outcomes.append(Done(None) if skipped else outcome)

@@ -25,12 +25,12 @@ FULFILLMENT_STATE = enum_values(
 )
 STATUS_OF = {value: status for status, value in STATUS.items()}
 STOCK_OF = {value: stock for stock, value in STOCK.items()}
-FULFILLMENT_STATE_OF = {
-    fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{w.name}"): w
-    for w in FulfillmentState
-    if w is not FulfillmentState.EXPECTED
+STATE_OF_FULFILLMENT_STATUS = {
+    fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{state.name}"): state
+    for state in FulfillmentState
+    if state is not FulfillmentState.EXPECTED
 }
-SHIPMENT_OUTCOME_OF = {
+OUTCOME_OF_SHIPMENT_STATUS = {
     shipping_pb2.SHIPMENT_STATUS_LOST: ShipmentOutcome.LOST,
     shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER: ShipmentOutcome.RETURNED,
     shipping_pb2.SHIPMENT_STATUS_VOIDED: ShipmentOutcome.VOIDED,

@@ -25,7 +25,7 @@ from order_svc.model.commands import (
     FailPayment,
 )
 from order_svc.model.records import Allocation, Allocations
-from order_svc.wire.enums import FULFILLMENT_STATE_OF, SHIPMENT_OUTCOME_OF
+from order_svc.wire.enums import OUTCOME_OF_SHIPMENT_STATUS, STATE_OF_FULFILLMENT_STATUS
 
 # No parcel of a shipment in one of these statuses leaves the warehouse.
 WITHOUT_PARCEL = (shipping_pb2.SHIPMENT_STATUS_VOIDED, shipping_pb2.SHIPMENT_STATUS_FAILED)
@@ -92,7 +92,7 @@ def apply_fulfillment(
         warehouse_id=fulfillment.warehouse_id,
         fulfillment_id=UUID(fulfillment.fulfillment_id),
         version=fulfillment.version,
-        state=FULFILLMENT_STATE_OF.get(fulfillment.status),
+        state=STATE_OF_FULFILLMENT_STATUS.get(fulfillment.status),
         reason=event.reason,
         units={line.line_number: line.quantity for line in fulfillment.picklist},
         committed=fulfillment.stock_committed,
@@ -151,7 +151,7 @@ def _shipment_outcome(
     """
     if status == shipping_pb2.SHIPMENT_STATUS_FAILED and reason == "RECALLED":
         return ShipmentOutcome.VOIDED
-    return SHIPMENT_OUTCOME_OF.get(status)
+    return OUTCOME_OF_SHIPMENT_STATUS.get(status)
 
 
 def apply_reservation(

@@ -74,11 +74,11 @@ SERVICES = {
             {
                 "AttemptReport",
                 "CommitPending",
+                "CommitRefused",
                 "Committed",
                 "Findings",
                 "Request",
                 "ReturnRequest",
-                "Unavailable",
             },
         ),
     ),

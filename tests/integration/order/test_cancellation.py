@@ -23,7 +23,7 @@ from order_svc.app import Operations
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Status
-from order_svc.model.commands import Unavailable
+from order_svc.model.commands import CommitRefused
 from order_svc.model.records import Order
 from order_svc.store import orders as store
 from tests.integration.order.conftest import FakeWarehouse
@@ -88,7 +88,7 @@ async def published(
 async def failed(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> Order:
     """Returns a paid order whose stock is no longer available."""
     order = await place(orders, operations, "london")
-    warehouse.answers[order.id] = Unavailable("RESERVATION_EXPIRED")
+    warehouse.answers[order.id] = CommitRefused("RESERVATION_EXPIRED")
     await deliver(operations, [delivery(paid(order))])
     del warehouse.answers[order.id]
     return await now(operations, order)
@@ -268,7 +268,7 @@ async def test_a_late_repeat_of_a_retry_reserves_nothing(
     order = await failed(orders, operations, warehouse)
     request = retry(order)
     await ask(orders.RetryOrder, request)
-    warehouse.answers[order.id] = Unavailable("RESERVATION_EXPIRED")
+    warehouse.answers[order.id] = CommitRefused("RESERVATION_EXPIRED")
     await deliver(operations, [delivery(paid(await now(operations, order)))])
     reserved, warehouse.refuses = len(warehouse.reserved), Refused("INSUFFICIENT_STOCK")
     again = (await ask(orders.RetryOrder, request)).order

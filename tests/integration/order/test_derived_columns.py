@@ -13,9 +13,9 @@ from order_svc.app import Operations
 from order_svc.lifecycle import FulfillmentState, ReturnStatus
 from order_svc.model.commands import (
     CommitPending,
+    CommitRefused,
     FailPayment,
     RetryOrder,
-    Unavailable,
 )
 from order_svc.model.records import Order
 from order_svc.tables import orders
@@ -81,7 +81,7 @@ LIVES: dict[str, tuple[Step, ...]] = {
     ),
     "not paid": (lambda order: of_attempt(FailPayment, order),),
     "retried": (
-        lambda order: pay(order, stock=Unavailable("RESERVATION_EXPIRED")),
+        lambda order: pay(order, stock=CommitRefused("RESERVATION_EXPIRED")),
         lambda order: of_order(
             RetryOrder,
             order,

@@ -21,7 +21,7 @@ from chassis.values.errors import Deferred, NotFound, Refused
 from order_svc import consumers, tables
 from order_svc.app import Operations
 from order_svc.lifecycle import FulfillmentState, PaymentStatus, Status, StockStatus
-from order_svc.model.commands import Unavailable
+from order_svc.model.commands import CommitRefused
 from order_svc.model.records import Order
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
@@ -304,7 +304,7 @@ async def test_refused_payment_of_a_set_delays_no_other(
     unknown order.
     """
     good, expired, cheap = [await place(orders, operations, "london") for _ in range(3)]
-    warehouse.answers[expired.id] = Unavailable("RESERVATION_EXPIRED")
+    warehouse.answers[expired.id] = CommitRefused("RESERVATION_EXPIRED")
     less = paid(cheap)
     less.captured_amount.units -= 1
     unknown = paid(good)

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from chassis.values.envelope import Context, Envelope
-from order_svc.decisions.refunds import with_settled_return
+from order_svc.decisions.refunds import with_refunded_return
 from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Disposition, ReturnStatus, Status
 from order_svc.model.commands import (
@@ -85,7 +85,7 @@ def inspect(
 def settle(order: Order, order_return: Return, **fields: Any) -> Decided:
     """Decides what the return's refund, or its failure, does to the return alone."""
     asked = refund(order, order_return.refunded, return_id=order_return.id, **fields)
-    return with_settled_return(order, asked.command, asked.context(NOW))
+    return with_refunded_return(order, asked.command, asked.context(NOW))
 
 
 def walked(decision: Decided) -> list[ReturnStep]:

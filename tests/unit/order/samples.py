@@ -19,11 +19,11 @@ from order_svc.model.commands import (
     ApplyShipmentOutcome,
     CancelItems,
     CancelOrder,
+    CommitRefused,
     Committed,
     ConfirmPayment,
     FailPayment,
     PlaceOrder,
-    Unavailable,
 )
 from order_svc.model.records import Allocation, Allocations, Order, Recipient
 
@@ -260,7 +260,7 @@ def at(status: Status) -> Order:
         Status.PROCESSING: (confirmed, processing),
         Status.SHIPPED: (confirmed, processing, ship(order, "london")),
         Status.DELIVERED: (confirmed, processing, ship(order, "london", NOW)),
-        Status.FAILED: (pay(order, stock=Unavailable("RESERVATION_EXPIRED")),),
+        Status.FAILED: (pay(order, stock=CommitRefused("RESERVATION_EXPIRED")),),
         Status.CANCELLED: (of_attempt(FailPayment, order),),
     }
     return after(order, *steps[status])

@@ -21,7 +21,7 @@ from order_svc.lifecycle import (
     StockStatus,
 )
 from order_svc.model.checkout import CheckoutLine
-from order_svc.model.commands import CommitPending, FailPayment, Unavailable
+from order_svc.model.commands import CommitPending, CommitRefused, FailPayment
 from order_svc.model.events import StatusChanged
 from order_svc.model.records import Transition
 from tests.unit.order.samples import (
@@ -170,7 +170,7 @@ def test_commit_elsewhere_replaces_the_expired_allocation() -> None:
 def test_finally_refused_commit_fails_the_order() -> None:
     """Pending becomes failed, with the warehouse's reason; the payment is stored."""
     order = placed()
-    failed = after(order, pay(order, stock=Unavailable("RESERVATION_EXPIRED")))
+    failed = after(order, pay(order, stock=CommitRefused("RESERVATION_EXPIRED")))
     assert (failed.status, failed.reason, failed.payment) == (
         Status.FAILED,
         "RESERVATION_EXPIRED",

@@ -25,7 +25,7 @@ from order_svc.lifecycle import (
     status_of,
 )
 from order_svc.wire import events_in
-from order_svc.wire.enums import FULFILLMENT_STATE_OF, STATUS
+from order_svc.wire.enums import STATE_OF_FULFILLMENT_STATUS, STATUS
 from tests.unit.order.samples import Source, after, pay, placed
 
 # The specification's table (lifecycle, section 2), intentionally written a second time.
@@ -177,7 +177,7 @@ def test_delivery_report_delivers_in_any_fulfilment_state() -> None:
 def test_statuses_of_contract_and_service_are_the_same() -> None:
     """Service and contract have the same statuses, of orders and of fulfilments."""
     assert set(STATUS.values()) == set(order_pb2.OrderStatus.values()) - {0}
-    assert set(FULFILLMENT_STATE_OF) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
+    assert set(STATE_OF_FULFILLMENT_STATUS) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
 
 
 # Closed statuses of a return, and of a fulfilment without units to wait for.

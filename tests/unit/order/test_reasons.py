@@ -14,7 +14,7 @@ from ordermesh.order.v1 import order_pb2, return_pb2
 from order_svc import decisions
 from order_svc.decisions.fulfillment import COMMITTED_ELSEWHERE
 from order_svc.lifecycle import Reason, ReturnReason
-from order_svc.wire.enums import FULFILLMENT_STATE_OF
+from order_svc.wire.enums import STATE_OF_FULFILLMENT_STATUS
 
 SERVICE = Path(decisions.__file__).parents[1]
 # The modules that write reasons.
@@ -34,7 +34,7 @@ ENUMS = [
 ]
 PREFIXES = {enum.values[0].name.removesuffix("_UNSPECIFIED") for enum in ENUMS}
 # Made of a fulfilment's status, see decisions/fulfillment.py.
-STAGES = {f"FULFILLMENT_{work.name}" for work in FULFILLMENT_STATE_OF.values()}
+STAGES = {f"FULFILLMENT_{work.name}" for work in STATE_OF_FULFILLMENT_STATUS.values()}
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
