@@ -1,5 +1,5 @@
-"""Whole orders: a write locks and loads them here for a set of commands, and saves them after it.
-A read loads them without a lock. Queries that load no whole order are in orders.py.
+"""Orders: a write locks and loads them here for a set of commands, and saves them after it. A read
+loads them without a lock, whole or with their lines only. orders.py has the other queries.
 """
 
 from collections import defaultdict
@@ -8,14 +8,14 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Text, and_, bindparam, delete, insert, or_, select
+from sqlalchemy import Select, and_, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, update_rows, upsert_rows
 from chassis.write.workspace import Workspace
-from order_svc.lifecycle import CANCELLED_OR_FAILED, TERMINAL, Status
+from order_svc.lifecycle import TERMINAL, Status
 from order_svc.model.commands import PlaceOrder
 from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
@@ -76,13 +76,6 @@ lock_by_id = lock.where(is_any_of(orders.c.id))
 lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout_key)))
 read_by_id = select(orders).where(is_any_of(orders.c.id)).order_by(orders.c.id)
 read_pending = read_by_id.where(orders.c.status == Status.PENDING)
-read_holder = select(orders.c.id).where(
-    orders.c.unique_external_reference,
-    orders.c.status.not_in(sorted(CANCELLED_OR_FAILED)),
-    orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
-    orders.c.external_reference == bindparam("external_reference"),
-)
-read_by_checkout = select(orders.c.id).where(orders.c.checkout_key == bindparam("checkout_key"))
 read_lines = (
     select(lines).where(is_any_of(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
 )
@@ -226,24 +219,6 @@ async def find_pending_orders(
     rows = list(await connection.execute(read_pending, column_arrays(id=ids)))
     lines_of = await _load_lines(connection, [row.id for row in rows], {})
     return {row.id: ORDER.record(row, lines=tuple(lines_of[row.id])) for row in rows}
-
-
-async def order_of_checkout(connection: AsyncConnection, checkout_key: str) -> UUID | None:
-    """Returns the id of the order that a checkout with this key has become, or None."""
-    rows = await connection.execute(read_by_checkout, {"checkout_key": checkout_key})
-    return rows.scalar_one_or_none()
-
-
-async def holder_of_reference(
-    connection: AsyncConnection, customer_id: str | None, external_reference: str
-) -> UUID | None:
-    """Returns the id of the order that has this unique external reference, or None.
-
-    A reference is unique among the orders of one customer; the orders without a customer count as
-    one customer's. A cancelled or failed order releases its reference.
-    """
-    wanted = {"customer_id": customer_id, "external_reference": external_reference}
-    return (await connection.execute(read_holder, wanted)).scalar_one_or_none()
 
 
 async def _load_orders(
