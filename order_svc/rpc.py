@@ -125,7 +125,7 @@ class ReturnService(ReturnServiceServicer):
     async def CreateReturn(
         self, request: returns.CreateReturnRequest, context: CallContext
     ) -> returns.CreateReturnResponse:
-        order_return = await self.operations.write(
+        order_return = await self.operations.create(
             returns_wire.create_return(request, request_context(request))
         )
         return returns.CreateReturnResponse(order_return=returns_wire.order_return(order_return))

@@ -12,7 +12,7 @@ from chassis.values.errors import NotFound
 from chassis.values.paging import Page
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from order_svc.model.commands import ReturnRequest
+from order_svc.model.commands import CreateReturn, RefundWithoutGoods, ReturnRequest
 from order_svc.model.filters import ReturnFilter
 from order_svc.model.records import Order
 from order_svc.model.returns import Return
@@ -30,19 +30,14 @@ class ReturnOperations:
     def __init__(self, database: Database, writer: Writer[Order]) -> None:
         self.database, self._writer = database, writer
 
-    async def write(self, envelope: Envelope[ReturnRequest]) -> Return:
-        """Writes the command under its order's lock. A repeat gets the return as it is now."""
-        [outcome] = await self._writer.write([envelope])
-        return next(
-            order_return
-            for order_return in unwrap(outcome).returns
-            if order_return.id == envelope.command.return_id
-        )
+    async def create(self, envelope: Envelope[CreateReturn | RefundWithoutGoods]) -> Return:
+        """Creates a return of the order that is the envelope's target."""
+        return await self._write(envelope)
 
     async def change(self, envelope: Envelope[ReturnRequest]) -> Return:
         """Changes a return that exists. Raises NotFound RETURN_NOT_FOUND."""
         order_id = await self._order_of(envelope.command.return_id)
-        return await self.write(replace(envelope, target=order_id))
+        return await self._write(replace(envelope, target=order_id))
 
     async def get_return(self, return_id: UUID) -> Return:
         async with self.database.read() as connection:
@@ -63,6 +58,15 @@ class ReturnOperations:
         async with self.database.read() as connection:
             found = await list_returns(connection, wanted, page)
             return await page.fill(found, partial(find_returns, connection))
+
+    async def _write(self, envelope: Envelope[ReturnRequest]) -> Return:
+        """Writes the command under its order's lock. A repeat gets the return as it is now."""
+        [outcome] = await self._writer.write([envelope])
+        return next(
+            order_return
+            for order_return in unwrap(outcome).returns
+            if order_return.id == envelope.command.return_id
+        )
 
     async def _order_of(self, return_id: UUID) -> UUID:
         """The order of the return, which never changes. Raises NotFound RETURN_NOT_FOUND."""
