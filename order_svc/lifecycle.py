@@ -15,11 +15,11 @@ class Status(StrEnum):
     PENDING = "pending"  # created, stock reserved, awaiting payment
     CONFIRMED = "confirmed"  # paid, stock committed or commit pending
     PROCESSING = "processing"  # being planned, picked, packed, inspected
-    SHIPPED = "shipped"  # every parcel is with its carrier
+    SHIPPED = "shipped"  # every parcel is with its carrier, or was before a label was withdrawn
     DELIVERED = "delivered"  # received by the customer
     CANCELLED = "cancelled"  # ended before delivery
     REFUNDED = "refunded"  # all captured money went back after delivery
-    FAILED = "failed"  # its stock could not be confirmed
+    FAILED = "failed"  # the warehouse refused to commit its stock
 
 
 MOVES: dict[Status, frozenset[Status]] = {
@@ -39,7 +39,7 @@ RANK = {
         (Status.PENDING, Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED), 1
     )
 }
-# An order in one of these statuses releases its external reference: another order may have it.
+# An order in one of these statuses gives up its external reference: another order may have it.
 CANCELLED_OR_FAILED = frozenset({Status.CANCELLED, Status.FAILED})
 
 
@@ -130,10 +130,10 @@ class StockStatus(StrEnum):
 
 
 class ReturnProgress(StrEnum):
-    """How much of the order is on its way back."""
+    """How much of the order has come back and was inspected."""
 
     NONE = "none"
-    OPEN = "open"
+    OPEN = "open"  # a return is active
     PARTIAL = "partial"
     FULL = "full"
 
@@ -181,7 +181,7 @@ STATUS_BY_FULFILLMENT_STATE: dict[FulfillmentState, Status | None] = {
 
 # The goods of a fulfilment in one of these states have left its warehouse.
 SHIPPED_STATES = frozenset({FulfillmentState.SHIPPED, FulfillmentState.COMPLETED})
-# Where `captured` is 0: CAPTURED is then the payment of an order that costs nothing.
+# Where `captured` is 0. A cancelled order without an outcome is the exception.
 PAYMENT_STATUS_BY_OUTCOME = {
     PaymentOutcome.NONE: PaymentStatus.PENDING,
     PaymentOutcome.CAPTURED: PaymentStatus.COMPLETED,
@@ -196,11 +196,11 @@ STOCK_STATUS_BY_COMMIT = {
     Commit.REFUSED: StockStatus.RELEASED,
     Commit.FREED: StockStatus.RELEASED,
 }
-# Of an order in one of these statuses, no unit, or not every unit, is with a carrier.
+# Statuses before shipped: some or all units are not with a carrier.
 NOT_FULLY_SHIPPED = frozenset(
     status for status, rank in RANK.items() if rank < RANK[Status.SHIPPED]
 )
-# All goods of an order in one of these statuses have left.
+# All goods of an order in one of these statuses have left, or had before a label was withdrawn.
 DEDUCTED_STATUSES = frozenset({Status.SHIPPED, Status.DELIVERED, Status.REFUNDED})
 
 

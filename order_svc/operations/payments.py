@@ -46,7 +46,7 @@ class PaymentOperations:
         self.warehouse, self.releaser = warehouse, releaser
         self._commits = telemetry.counter(
             "order_stock_confirmations_total",
-            "Orders whose stock was confirmed, whose commit is pending, or was refused",
+            "Orders whose stock was committed, whose commit is pending, or was refused",
             "answer",
         )
         self._commit_pending = telemetry.reading(
@@ -101,7 +101,7 @@ class PaymentOperations:
     ) -> Sequence[Outcome[Any]]:
         """Writes what the warehouse reports of reservations.
 
-        The end of a reservation that has no order is skipped.
+        The end of a reservation that has no order is done without effect.
         """
         outcomes: list[Outcome[Any]] = []
         for each, outcome in zip(envelopes, await self.writer.write(envelopes), strict=True):
