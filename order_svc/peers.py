@@ -16,7 +16,7 @@ from order_svc.model.records import Allocations
 from order_svc.wire.events_in import allocations
 
 RequestedUnits = tuple[int, str, int]  # units of an order line: its number, its SKU, how many
-RELEASE_TIMEOUT_S = 2.0  # of each attempt: the caller of a cancellation may be waiting
+RELEASE_TIMEOUT_S = 2.0  # of each try: the caller of a cancellation may be waiting
 
 
 class Warehouse:

@@ -66,7 +66,7 @@ def cancel_items(order: Order, command: CancelItems, context: Context) -> Decide
 def expire(order: Order, command: ExpireOrder, context: Context) -> Decided:
     """The time to pay is over, by the clock of this very write."""
     if order.expire_time is None:
-        return Decision(order)  # it was paid, or has ended, in that instant
+        return Decision(order)  # it was paid, cancelled or failed in that instant
     if context.time < order.expire_time:
         raise Deferred("CONTENTION", "The order's time is not over: it was tried again.")
     return cancel_order(order, Reason.PAYMENT_EXPIRED, context)

@@ -17,8 +17,8 @@ PAYMENT_WINDOW = timedelta(minutes=30)
 
 
 def check(checkout: Checkout) -> None:
-    """Refuses what no price can be made of, before any stock is reserved for it: Invalid
-    VALIDATION_FAILED, each bad field by name.
+    """Raises Invalid VALIDATION_FAILED, naming each bad field, for a discount above the cost or a
+    total above UNITS_MAX. It runs before stock is reserved.
     """
     violations = [
         Violation(f"items[{index}].discount_amount", "must be at most unit_price × quantity")

@@ -223,8 +223,8 @@ def fulfillment_at(order: Order, warehouse_id: str) -> WarehouseFulfillment | No
 def is_without_allocation(order: Order, command: ApplyFulfillmentStatus) -> bool:
     """Whether the order's stock is located, and none of it is in that warehouse.
 
-    Units that the order had lost before were committed there, and their fulfilment has no effect.
-    A report that they have shipped counts all the same.
+    The warehouse committed units there that the order had already lost: a report of their
+    fulfilment changes nothing. A report that they have shipped counts all the same.
     """
     located = order.stock not in (StockStatus.RESERVED, StockStatus.COMMIT_PENDING)
     return (

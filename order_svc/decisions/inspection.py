@@ -20,8 +20,8 @@ from order_svc.model.returns import Return, ReturnLine
 
 
 def inspect(order: Order, command: InspectReturn, context: Context) -> Decided:
-    """Units that arrived were inspected: each is accepted once. With the last of them the return
-    is inspected.
+    """Units that arrived were inspected: each gets one result. With the last of them the return is
+    inspected.
     """
     order_return = checked_return(order, command, ReturnStatus.INSPECTED)
     findings = [(order_return.line(number), found) for number, found in command.lines.items()]
@@ -114,7 +114,7 @@ def with_refund_amounts(order: Order, order_return: Return) -> Return:
 def _line_without_goods(
     number: int, sku: str, quantity: int, disposition: Disposition
 ) -> ReturnLine:
-    """A line of a refund without goods: announced, received and accepted at once."""
+    """A line of a refund without goods: announced, received and with a result at once."""
     passed, failed, none = (
         quantity if disposition is one else 0
         for one in (Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE)

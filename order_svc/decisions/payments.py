@@ -10,9 +10,8 @@ from order_svc.decisions.steps import (
     Decided,
     advance,
     allocated,
-    allocated_warehouses,
-    fulfillments_after_allocation,
     cancel_order,
+    fulfillments_after_allocation,
     record_late_event,
 )
 from order_svc.lifecycle import (
@@ -24,8 +23,8 @@ from order_svc.lifecycle import (
     StockStatus,
 )
 from order_svc.model.commands import (
-    CommitRefused,
     ApplyReservation,
+    CommitRefused,
     Committed,
     ConfirmPayment,
     FailPayment,
@@ -43,8 +42,8 @@ def accepts(order: Order, captured: Money) -> bool:
 def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
     """Confirms a paid order, or fails it where the warehouse refuses its stock for good.
 
-    The first confirmation of a cancelled order is a late event, also where its refund was reported
-    before it; the payment service refunds the money.
+    A payment of an order that is already cancelled is a late event, once, even if its refund came
+    first. The payment service refunds the money.
     """
     outcome = PaymentOutcome.NOT_REQUIRED if command.not_required else PaymentOutcome.CAPTURED
     captured = max(order.captured, command.captured.minor)
@@ -86,8 +85,8 @@ def apply_reservation(order: Order, command: ApplyReservation, context: Context)
     a cancelled order: its units are back on the shelf.
 
     A refusal cancels the order, which is confirmed here; `confirm` fails a pending one, which can
-    be tried again. A pending order stores the allocations only: the answer to the commit may be
-    lost by the time that the payment is confirmed.
+    be tried again. A pending order stores the allocations and the fulfilments, and stays pending:
+    `confirm` uses them where the answer to its own commit was lost.
     """
     if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
         return Decision(replace(order, commit=Commit.FREED, update_time=context.time))

@@ -59,7 +59,7 @@ class AttemptReport:
 class PlaceOrder:
     """A checkout, with the stock that was reserved for it.
 
-    `checkout_key` is the key of the request. The order keeps it, and is found by it.
+    `checkout_key` is the request's idempotency key. The order keeps it, and is found by it.
     """
 
     checkout_key: str
@@ -115,8 +115,10 @@ class CancelItems(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOrder(Request):
-    """A failed order is to be tried again, with the stock that was reserved for that attempt;
-    None: nothing was reserved.
+    """A failed order is to be tried again.
+
+    attempt       the new one; 0 until the operation sets it
+    allocations   its reserved stock; None: nothing was reserved
     """
 
     attempt: int
@@ -132,11 +134,10 @@ class ExpireOrder:
 class ApplyFulfillmentStatus(AttemptReport):
     """A fulfilment has a new status, or other lines on its picklist.
 
-    state       None: a status that this release does not know: no change
+    state       None: a status that this version does not define: no change
     reason      of the status, or of the units that left the picklist
     units       on the picklist, by line: 0 where none remains
-    committed   its stock is committed, and the units are final but for those that leave the
-                picklist
+    committed   its stock is committed: from now on units only leave the picklist
     """
 
     warehouse_id: str

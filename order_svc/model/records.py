@@ -146,8 +146,8 @@ class WarehouseFulfillment:
 
     version            the last one that the order service consumed; `state` is of that version
     outcome            of a parcel that did not reach its customer
-    withdraw_version   shipments of this version of the fulfilment, and of earlier ones, are void or
-                       failed; 0: none is
+    withdraw_version   the highest version that was withdrawn: shipments of it and of earlier
+                       versions are void or failed; 0: no version
     """
 
     warehouse_id: str
@@ -173,8 +173,8 @@ class WarehouseFulfillment:
 
     @property
     def has_shipped(self) -> bool:
-        """Whether its goods are with a carrier, or were. The label of a cancelled fulfilment has
-        no goods.
+        """Whether its goods are with a carrier, or were. False where the fulfilment is cancelled:
+        no goods go with its label.
         """
         if self.state is FulfillmentState.CANCELLED:
             return False
@@ -211,8 +211,8 @@ class OrderTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order(OrderTerms):
-    """An order as it stands. Amounts are minor units of `currency`; `checkout_key` is the key of
-    the request that placed it.
+    """An order as it stands. Amounts are minor units of `currency`; `checkout_key` is the
+    idempotency key of the request that placed it.
 
     `payment_outcome`, `commit`, `captured` and `refunded` are this attempt's; `late_events` are the
     first LATE_EVENTS_SHOWN after its end.
@@ -262,7 +262,9 @@ class Order(OrderTerms):
 
     @property
     def progress(self) -> Progress:
-        """Of an order without units, the fulfilments that have shipped count; else all of them."""
+        """How far its goods are on their way out. Of an order without units, the fulfilments that
+        have shipped count; else all of them.
+        """
         if not self.fulfillments and not self.without_units:
             return Progress.UNFULFILLED
         return progress_of(
@@ -273,8 +275,9 @@ class Order(OrderTerms):
 
     @property
     def stock(self) -> StockStatus:
-        """Of an order without units, reserved units and those of a pending commit count as
-        released at once; committed ones once fulfilment or the warehouse reports it.
+        """The state of its stock. Of an order without units, reserved units and those of a pending
+        commit count as released at once, and committed ones once fulfilment or the warehouse
+        reports it.
         """
         if self.return_progress is ReturnProgress.FULL:
             return StockStatus.RETURNED
@@ -316,12 +319,11 @@ class Order(OrderTerms):
 
     @property
     def cancelled_amount(self) -> int:
-        """What the units cost that were cancelled one by one: what all cancelled and refunded units
-        of a line cost, less its refunds.
+        """What the units cost that were cancelled one by one.
 
-        So a line whose units were partly returned before others were cancelled gives back exactly
-        what it costs. Units may be refunded as returned, and turn out afterwards never to have
-        left: never does more go back than the line costs.
+        Of each line: the cost of its cancelled and refunded units together, less its refunds, at
+        least 0. So a line never gives back more than it costs, in any order of returns and
+        cancellations.
         """
         return sum(self.cancelled_amount_of(line) for line in self.lines)
 
@@ -372,7 +374,7 @@ class Order(OrderTerms):
         )
 
     def refunded_of(self, number: int) -> int:
-        """What the accepted units of the line are refunded with, over all its returns."""
+        """What the line's units with a result are refunded with, over all its returns."""
         return sum(order_return.line(number).refund for order_return in self.returns)
 
     def money(self, minor: int) -> Money:

@@ -11,8 +11,14 @@ from order_svc.model.history import Step
 
 @dataclass(frozen=True, slots=True)
 class ReturnLine:
-    """Units of one order line in a return, each count cumulative. `refund`: what the accepted
-    ones are refunded with, in minor units.
+    """Units of one order line in a return. Each count is that since the start of the return.
+
+    announced        expected
+    received         arrived
+    passed, failed   results of the inspection
+    written_off      refunded without goods
+    unrefunded       inspected, and not to be refunded
+    refund           what the units with a result are refunded with, in minor units
     """
 
     number: int
@@ -27,12 +33,12 @@ class ReturnLine:
 
     @property
     def inspected(self) -> int:
-        """Units that were accepted: passed, failed or written off."""
+        """Units with a result: passed, failed or written off."""
         return self.passed + self.failed + self.written_off
 
     @property
     def refundable(self) -> int:
-        """Accepted units that are to be refunded."""
+        """Units with a result that are to be refunded."""
         return self.inspected - self.unrefunded
 
 
@@ -70,7 +76,7 @@ class Return:
 
     def held(self, number: int) -> int:
         """Units of the order's line that no other return may have: what is announced or has
-        arrived, later what was accepted.
+        arrived, later the units with a result.
         """
         if self.status in (ReturnStatus.REJECTED, ReturnStatus.CANCELLED):
             return 0

@@ -29,8 +29,8 @@ class CancellationOperations:
         )
 
     async def cancel(self, envelope: Envelope[Request]) -> Order:
-        """Writes the cancellation, then releases the stock of an order that it has ended. A failed
-        release fails nothing.
+        """Writes the cancellation, then releases the stock of an order that is cancelled by it. A
+        failed release fails nothing.
         """
         [outcome] = await self.writer.write([envelope])
         crash_points.point("order.cancelled")
@@ -50,10 +50,10 @@ class CancellationOperations:
             async with self.database.engine.begin() as connection:
                 chosen = await find_expired(connection, last, EXPIRY_BATCH)
             outcomes = await self.writer.write([_expiry(id) for _, id in chosen])
-            ended = [o for o in outcomes if isinstance(o, Done) and not o.skipped]
-            await self.releaser.release_cancelled(ended)
-            self._expired.inc(len(ended))
-            expired += len(ended)
+            cancelled = [o for o in outcomes if isinstance(o, Done) and not o.skipped]
+            await self.releaser.release_cancelled(cancelled)
+            self._expired.inc(len(cancelled))
+            expired += len(cancelled)
             failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
             if len(chosen) < EXPIRY_BATCH:
                 break

@@ -46,8 +46,8 @@ class CreationOperations:
         """Reserves the checkout's stock, then stores the order.
 
         The envelope's target is the id of the request. The order gets the id that the warehouse
-        returns: a repeat after a crash between the two gets the reservation and the order id of
-        the first try. A repeat for a placed order reserves nothing.
+        returns: a second try after a crash between the two gets the reservation and the order id
+        of the first. A repeat for a placed order reserves nothing.
         """
         command, request_id = envelope.command, envelope.target
         checkout = command.checkout

@@ -1,6 +1,6 @@
-"""Releases at once the stock of orders that have ended. A warehouse that cannot be reached releases
-the stock later, when it consumes the order's event. The stock of an order that was not placed
-has no event: it is released when its reservation expires.
+"""Releases at once the stock of cancelled orders. A warehouse that cannot be reached releases the
+stock later, when it consumes the order's event. The stock of an order that was not placed has no
+event: it is released when its reservation expires.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class StockReleaser:
             try:
                 again = await self._warehouse.release(request_id, remaining)
             except Failure:
-                continue  # the order has ended, and the warehouse consumes the event of that
+                continue  # the order's event, or the reservation's end, releases the stock later
             remaining = [attempt for attempt in remaining if attempt[0] in again]
         if remaining:
             self._failures.inc(len(remaining))

@@ -1,4 +1,6 @@
-"""The enums of the service and of the contracts, by each other."""
+"""The values of the service's enums as those of the contracts, and back. Those of returns are in
+returns.py.
+"""
 
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2

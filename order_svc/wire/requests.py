@@ -61,7 +61,9 @@ def place_order(
     request: order_service_pb2.CreateOrderRequest,
     context: RequestContext,
 ) -> Envelope[PlaceOrder]:
-    """The command has no stock yet; the target is the request's id until the order has one."""
+    """The command has no stock yet. The target is the request_id until the warehouse's answer gives
+    the order's id.
+    """
     request_id = UUID(request.request_id)
     command = PlaceOrder(checkout_key=context.key, checkout=checkout(request), allocations={})
     return requested(context, request_id, str(request_id), command)
