@@ -12,7 +12,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 READS: Final = ("Get", "List", "BatchGet", "Check")
-# The order service makes three attempts of its own (with gRPC's there would be nine).
+# The order service makes three tries of its own (with gRPC's there would be nine).
 NEVER_RETRIED: Final = frozenset({"ReleaseReservation", "BatchReleaseReservations"})
 RETRY_POLICY: Final = {
     "maxAttempts": 4,

@@ -1,4 +1,4 @@
-"""The table of idempotency keys: a key is in it exactly when its effect is committed.
+"""The table of idempotency keys: each is stored in the transaction of its effect.
 
 A write (chassis/write/writer.py) inserts the keys of its commands. The operators' requests that
 change no record (chassis/publish/republish.py, chassis/consume/replays.py and others) insert their

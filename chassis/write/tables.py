@@ -97,7 +97,7 @@ def enum(of: type[StrEnum], name: str, metadata: MetaData) -> Enum:
 
 
 def idempotency_keys(metadata: MetaData) -> Table:
-    """Returns the table of idempotency keys: a key exists exactly when its effect is committed.
+    """Returns the table of idempotency keys: each is stored in the transaction of its effect.
 
     The row of an operator's request also has its claimed actor and its note.
     """
