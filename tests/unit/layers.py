@@ -73,7 +73,7 @@ MODULE_RULES = {
     "consumers": _module_rule("wire model operations", "*", "structlog uuid_utils", contracts=True),
     "config": _module_rule("", "values", "pydantic pydantic_settings"),
     "app": _module_rule("*", "*", contracts=True),
-    "migrations": _module_rule("tables", "write", "alembic sqlalchemy"),
+    "migrations": _module_rule("", "write", "alembic sqlalchemy"),
     "__main__": _module_rule("app config", "*"),
     "__init__": _module_rule(),
 }
