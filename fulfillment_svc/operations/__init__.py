@@ -1,5 +1,6 @@
-"""The operations of the fulfilment service, one method for each. An operation calls the warehouse
-before its write, once for the whole set.
+"""The operations of the fulfilment service. A method serves one RPC, event or timer, or several
+RPCs whose commands alone differ. An operation calls the warehouse before its write, once for the
+whole set.
 
 A module has the name of its deciders' module. The staff's requests have one operation for the
 deciders of picking, packing and the cancellation. The consumer writes events of shipments.

@@ -1,4 +1,4 @@
-"""The operations of the payment service, one method for each.
+"""The operations of the payment service. A method serves one RPC, event or timer.
 
 An operation calls a processor between two writes, that of the processor's operation and that of its
 outcome, while no transaction is held. The idempotency key of the call is the id of the processor's

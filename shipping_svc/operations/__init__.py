@@ -1,4 +1,4 @@
-"""The operations of the shipping service, one method for each.
+"""The operations of the shipping service. A method serves one RPC, event or timer.
 
 An operation calls the carrier between two writes, never inside one.
 
