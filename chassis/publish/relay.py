@@ -294,7 +294,7 @@ class Relay:
         """Publishes one aggregate's events one after the other; the first that fails ends the
         chain.
         """
-        chain, last = Chain([]), 0
+        chain, last = Chain(done=[]), 0
         for row in rows:
             try:
                 ack = await self._broker.publish(
