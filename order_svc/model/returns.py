@@ -80,7 +80,8 @@ class Return:
     def line(self, number: int) -> ReturnLine:
         """Its units of the order's line; none where it has none."""
         return next(
-            (line for line in self.lines if line.number == number), ReturnLine(number, "", 0)
+            (line for line in self.lines if line.number == number),
+            ReturnLine(number=number, sku="", announced=0),
         )
 
     def money(self, minor: int) -> Money:
