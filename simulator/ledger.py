@@ -108,7 +108,7 @@ class _Columns:
         }
         if self.delimiter == ";":  # then the decimal separator is a comma
             values["price"] = values["price"].replace(",", ".", 1)
-        return Row(line, **values)
+        return Row(line=line, **values)
 
     def fields(self, text: str) -> list[str]:
         """Returns the fields of one row. Raises csv.Error."""
