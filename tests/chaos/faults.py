@@ -81,7 +81,7 @@ class Faults:
             task.cancel()
 
     async def _strike(self, fault: Fault) -> None:
-        strike = Strike(fault, time.monotonic())
+        strike = Strike(fault=fault, began=time.monotonic())
         self.strikes.append(strike)
         try:
             strike.evidence = await self._do(fault)
