@@ -36,7 +36,7 @@ class FileFault(Exception):
     """The file cannot be read as invoices; the text has the reason and the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """The content of a file. Each row is in an invoice or a credit, or left out with its reason."""
 

@@ -33,7 +33,7 @@ class Walked:
         return self.purchase.outcome in ARRIVED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """A replayed file: the outcome of each invoice, and the sums that the services have recorded
     for all.

@@ -30,7 +30,7 @@ ARRIVED: Final = frozenset({"delivered", "refunded"})
 LOST: Final = "lost"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
     """The outcome of a purchase. `outcome` is the order's last status (delivered, cancelled ...),
     or LOST, STUCK or REFUSED; `why` explains it.

@@ -43,7 +43,7 @@ SILENT_S: Final = 2.0
 HANDS: Final = 32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Followed:
     """An order that a shopper waits for, in its last known status. `times` is when each status was
     received, in monotonic seconds.

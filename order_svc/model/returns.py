@@ -9,7 +9,7 @@ from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, ReturnKind, ReturnStatus
 from order_svc.model.history import Step
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnLine:
     """Units of one order line in a return, each count cumulative. `refund`: what the accepted
     ones are refunded with, in minor units.
@@ -36,7 +36,7 @@ class ReturnLine:
         return self.inspected - self.unrefunded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
     """A return as it stands. Amounts are minor units of `currency`, the order's. `warehouse_id`:
     where the goods have arrived.

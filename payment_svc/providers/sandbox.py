@@ -53,7 +53,7 @@ class Fault(StrEnum):
     ANSWER_LOST = "answer_lost"  # the request is done, and the caller gets no answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """The behaviour of a payment-method token. Its fault affects the first request with a key, or
     every request where `fault_always` is set.

@@ -29,7 +29,7 @@ PLAIN: Final[Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bug:
     """A defect: the guarantee that it breaks, its code, its services, and the run that finds it."""
 

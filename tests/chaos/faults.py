@@ -27,7 +27,7 @@ MEETING_S: Final = 8.0  # how long a fault that needs bytes in transit waits for
 SILENT_S: Final = 20.0  # how long until the first use of a silent connection
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Strike:
     """The result of a fault. `evidence` is empty if it had no effect; `recovered_s` counts from its
     end to the next progress.

@@ -45,7 +45,7 @@ ENDS: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Story:
     """The answers to a shopper. `refusals` are legitimate; the other answers are checked at the end
     of the run.

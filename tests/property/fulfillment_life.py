@@ -146,7 +146,7 @@ MEANWHILE = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spoil:
     """The inspector finds units of a line damaged, and so many replacements exist. The warehouse
     has consumed the cuts, or not yet; other events happen before the write. The write may be lost:
@@ -176,7 +176,7 @@ WALKS = st.lists(
 Walk = list[str | Spoil | None]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class World:
     """The order's record, its decisions, and the warehouse's balances of each line: units ever
     committed, spoiled, and back.

@@ -55,7 +55,7 @@ from tests.unit.payment.samples import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """A step whose target is chosen when it is applied: the `which`th of the existing records."""
 

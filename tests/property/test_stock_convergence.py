@@ -33,7 +33,7 @@ HERE = "london"
 again = map(str, count(1))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Story:
     """An order and its fulfilment as they are, and the reports about them, on their way to the
     warehouse. Calls are answered at once.

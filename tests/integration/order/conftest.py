@@ -34,7 +34,7 @@ from tests.integration.order.requests import Orders, Returns
 from tests.support import channel_of
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FakeWarehouse(Warehouse):
     """Has stock of every SKU, line by line from its warehouses in turn, and stores reservations by
     request.

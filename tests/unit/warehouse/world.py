@@ -257,7 +257,7 @@ def post_return(
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class World:
     """All stock levels, reservations, rows of the ledger and domain events after the commands so
     far.
