@@ -57,7 +57,7 @@ class Tables(Protocol):
     def stored_versions(self) -> Sequence[StoredVersion]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceContext:
     """The parts that a service's modules are built from. They end with `service_context`."""
 

@@ -49,7 +49,7 @@ def directly(_service: str, environment: Mapping[str, str]) -> Mapping[str, str]
     return environment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Ports of 127.0.0.1; 0, or a service that is not named, means a free one."""
 

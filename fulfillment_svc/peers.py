@@ -148,7 +148,7 @@ def _committed_lines(reservations: Sequence[warehouse_pb2.Reservation]) -> Lines
     lines_by_warehouse: defaultdict[str, list[Line]] = defaultdict(list)
     for reservation in reservations:
         lines_by_warehouse[reservation.warehouse_id] += [
-            Line(each.line_number, each.sku, each.committed)
+            Line(line_number=each.line_number, sku=each.sku, quantity=each.committed)
             for each in reservation.lines
             if each.committed
         ]

@@ -214,4 +214,4 @@ history = Table(
 )
 
 # What `omctl events set-version` can set.
-stored_versions = (StoredVersion(orders.c.remaining_version, orders.c.order_id),)
+stored_versions = (StoredVersion(version=orders.c.remaining_version, order_id=orders.c.order_id),)

@@ -229,4 +229,4 @@ history = Table(
 )
 
 # What `omctl events set-version` can set.
-stored_versions = (StoredVersion(accounts.c.version, accounts.c.order_id),)
+stored_versions = (StoredVersion(version=accounts.c.version, order_id=accounts.c.order_id),)

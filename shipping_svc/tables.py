@@ -253,7 +253,7 @@ closed_fulfillments = Table(
 
 # The versions that `omctl events set-version` can set.
 stored_versions = (
-    StoredVersion(closed_orders.c.version, closed_orders.c.order_id),
+    StoredVersion(version=closed_orders.c.version, order_id=closed_orders.c.order_id),
     StoredVersion(
         version=shipments.c.fulfillment_version,
         order_id=shipments.c.order_id,

@@ -22,7 +22,7 @@ TIMEOUT_S: Final = 30.0
 LOOK_S: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
     """Sums of units, and of money in minor units of the orders' single currency."""
 

@@ -26,7 +26,7 @@ from simulator.invoices import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Credit:
     """The units of one invoice that one note returns. `lines` are units by the invoice's line
     numbers, which begin at 1.

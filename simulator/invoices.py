@@ -52,7 +52,7 @@ class Unusable(Exception):
     """A row cannot be used; the text is the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A row of the file, as text. `line` is its line in the file; the header is line 1."""
 
@@ -112,7 +112,7 @@ class Discount:
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Invoice:
     """An invoice that can be ordered. `postage` and `discount` are pence, zero or more. An invoice
     without a customer is a guest's.

@@ -36,7 +36,7 @@ class FileFault(Exception):
     """The file cannot be read as invoices; the text has the reason and the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """The content of a file. Each row is in an invoice or a credit, or left out with its reason."""
 
@@ -108,7 +108,7 @@ class _Columns:
         }
         if self.delimiter == ";":  # then the decimal separator is a comma
             values["price"] = values["price"].replace(",", ".", 1)
-        return Row(line, **values)
+        return Row(line=line, **values)
 
     def fields(self, text: str) -> list[str]:
         """Returns the fields of one row. Raises csv.Error."""

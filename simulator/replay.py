@@ -33,7 +33,7 @@ class Walked:
         return self.purchase.outcome in ARRIVED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """A replayed file: the outcome of each invoice, and the sums that the services have recorded
     for all.
@@ -107,5 +107,7 @@ async def _buy(services: Services, shoppers: Shoppers, invoice: Invoice, label: 
         for receipt in requests.stock_for(invoice, label):
             await services.ask(services.inventory.ReceiveStock, receipt, wait_s=shoppers.wait_s)
     except Failure as failure:
-        return Purchase(REFUSED, f"its stock could not be booked: {reason(failure)}: {failure}")
+        return Purchase(
+            outcome=REFUSED, why=f"its stock could not be booked: {reason(failure)}: {failure}"
+        )
     return await shoppers.buy(requests.checkout(invoice, label), invoice.key(label))

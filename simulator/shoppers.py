@@ -30,7 +30,7 @@ ARRIVED: Final = frozenset({"delivered", "refunded"})
 LOST: Final = "lost"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
     """The outcome of a purchase. `outcome` is the order's last status (delivered, cancelled ...),
     or LOST, STUCK or REFUSED; `why` explains it.
@@ -73,9 +73,9 @@ class Shoppers:
                 )
             ).order
         except Failure as failure:
-            return Purchase(REFUSED, f"{reason(failure)}: {failure}")
+            return Purchase(outcome=REFUSED, why=f"{reason(failure)}: {failure}")
         placed = Purchase(
-            name_of(order_pb2.OrderStatus, order.status),
+            outcome=name_of(order_pb2.OrderStatus, order.status),
             order=order,
             found=order.status in ENDS,
             created_s=time.monotonic() - start,

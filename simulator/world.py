@@ -43,7 +43,7 @@ SILENT_S: Final = 2.0
 HANDS: Final = 32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Followed:
     """An order that a shopper waits for, in its last known status. `times` is when each status was
     received, in monotonic seconds.
@@ -91,7 +91,7 @@ class World:
 
     def follow(self, order: order_pb2.Order) -> Followed:
         """Follows the order until it ends."""
-        followed = Followed(order.order_id)
+        followed = Followed(order_id=order.order_id)
         followed.update(order.status, order.version)
         if not followed.ended.is_set():
             self._followed[order.order_id] = followed

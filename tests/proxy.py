@@ -12,7 +12,7 @@ ASKED, ANSWERED = "asked", "answered"  # the two directions of bytes
 BOTH = frozenset({ASKED, ANSWERED})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Struck:
     """Counts the portions that the proxy held, delayed, lost or froze, and the connections that it
     reset.

@@ -202,7 +202,7 @@ async def set_stored_version(
     """Sets a version as `omctl events set-version` does in a service that has these
     `stored_versions`.
     """
-    request = RequestContext(f"set-version:{uuid.uuid4()}", b"")
+    request = RequestContext(key=f"set-version:{uuid.uuid4()}", request_hash=b"")
     await stored_versions.set_stored_version(
         database,
         stored,

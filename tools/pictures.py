@@ -9,6 +9,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from inspect import signature
@@ -102,7 +103,8 @@ def _comments(module: ModuleType, name: str) -> dict[str, str]:
 # --- services and events
 
 
-class Event(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
     """An event of the contracts; `when` is its message's comment."""
 
     subject: str

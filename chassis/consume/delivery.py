@@ -25,7 +25,7 @@ TEXT_MAX = 2000
 POISON_AFTER = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery(Generic[M]):
     """An event as a handler gets it.
 
@@ -47,7 +47,7 @@ class Delivery(Generic[M]):
         return str(self.event_id)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Received:
     """An event in hand: its message where it came from the stream, its state in failed_events, and
     its delivery from `parse`. An event that cannot be read has no delivery: `fault` says why.

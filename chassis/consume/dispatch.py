@@ -49,7 +49,7 @@ async def run_handler(
     """
     present = [command for command in commands if command is not None]
     outcomes = iter(await operation(present) if present else ())
-    return [Done(None) if command is None else next(outcomes) for command in commands]
+    return [Done(record=None) if command is None else next(outcomes) for command in commands]
 
 
 def handler(
@@ -90,7 +90,7 @@ class Dispatcher:
     async def dispatch_stored(self, events: Sequence[ConsumerEvent]) -> Mapping[Name, Outcome[Any]]:
         """Returns the outcomes of stored events that are handled again."""
         outcomes: dict[Name, Outcome[Any]] = {}
-        for group in await self.groups([Received(event) for event in events]):
+        for group in await self.groups([Received(event=event) for event in events]):
             for received, outcome in zip(group, await self.dispatch(group), strict=True):
                 outcomes[received.event.name] = outcome
         return outcomes

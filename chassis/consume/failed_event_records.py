@@ -20,7 +20,7 @@ def digest_of(subject: str, kind: str, payload: bytes) -> bytes:
     return hashlib.sha256(b"\0".join((subject.encode(), kind.encode(), payload))).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerEvent:
     """An event as one consumer received it, with its last failure. `reason` and `error` are empty
     before the first one.
@@ -49,7 +49,7 @@ class ConsumerEvent:
         return self.consumer, self.event_id, self.digest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailedEventRow:
     """A row: the event, when its consumer first stored it, when the row last changed, and when the
     event is tried again.
@@ -67,7 +67,7 @@ class FailedEventRow:
         return self.first_time, consumer, event_id, digest.hex()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailedEventFilter:
     """Which rows. Every field that is set must match. `since` (included) and `before` (excluded)
     bound the first failure, `updated_since` and `updated_before` the last update.

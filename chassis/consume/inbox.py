@@ -116,7 +116,9 @@ class Inbox:
         """
         events = [row.event for row in (await self.failed.entries(names)).values()]
         replayed: dict[Name, Outcome[Any]] = {
-            e.name: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED
+            e.name: Done(record=None, repeat=True)
+            for e in events
+            if e.state is FailedState.REPLAYED
         }
         outcomes = await self.dispatcher.dispatch_stored(
             [e for e in events if e.name not in replayed]
@@ -179,7 +181,7 @@ class Consumer:
     async def _handle(self, messages: Sequence[Msg]) -> None:
         batch = []
         for raw in messages:
-            batch.append(Received(received_event(raw, self.name), raw))
+            batch.append(Received(event=received_event(raw, self.name), raw=raw))
             await asyncio.sleep(0)  # a call waits for one message at most
         await self._retry_outages(lambda: self._look_up(batch))
         for received in batch:

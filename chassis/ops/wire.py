@@ -48,7 +48,7 @@ def named(
     digest = bytes.fromhex(message.digest) if message.HasField("digest") else None
     every = frozenset(FailedState)
     return FailedEventFilter(
-        every, message.consumer, event_id=UUID(message.event_id), digest=digest
+        states=every, consumer=message.consumer, event_id=UUID(message.event_id), digest=digest
     )
 
 

@@ -65,7 +65,7 @@ DRAIN_S = 5.0
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Chain:
     """The result of publishing one aggregate's events: the rows that the stream has, with their
     places, and why it ended early.
@@ -294,7 +294,7 @@ class Relay:
         """Publishes one aggregate's events one after the other; the first that fails ends the
         chain.
         """
-        chain, last = Chain([]), 0
+        chain, last = Chain(done=[]), 0
         for row in rows:
             try:
                 ack = await self._broker.publish(

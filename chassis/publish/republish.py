@@ -31,7 +31,7 @@ AT_ONCE_MAX = 4
 REFUSED_SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """The state of an outbox: the events that wait, the oldest of them, all stored events, and the
     highest place of a published one.

@@ -41,7 +41,7 @@ YOUNG = timedelta(seconds=MAX_AGE_S) - timedelta(hours=1)
 NO_END = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Marks and messages up to the place `high`: the number of rows, those whose event is not at
     its mark, the young ones (lost or not), the messages in their order, and those without a mark.

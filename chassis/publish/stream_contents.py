@@ -25,7 +25,7 @@ FORGOTTEN_AFTER_S = 30.0  # the server deletes a consumer that this process coul
 END_STATUSES = frozenset({"404", "408"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """The state of a stream. `first_seq` is `last_seq + 1` where it is empty; `deleted` counts the
     places between the two that hold no message.
@@ -37,7 +37,7 @@ class Bounds:
     deleted: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A message of a stream. Headers that it does not have are empty strings."""
 

@@ -49,7 +49,7 @@ UNKNOWN_MAX = 10_000  # events that are kept in memory
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """Marks from `first_seq` to `seq` are those of the stream that was created at `create_time`.
 
@@ -75,7 +75,7 @@ class Position:
         return bounds.first_seq <= self.message_seq
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Suspects:
     """What is found about single aggregates before the comparison reaches their events. It holds
     for one stream.

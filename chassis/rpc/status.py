@@ -141,7 +141,7 @@ def too_large(error: grpc.aio.AioRpcError) -> bool:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Details:
     """The content of a status's details; empty where they have none."""
 

@@ -21,7 +21,7 @@ class Decision(Generic[R, H]):
     events: Sequence[object] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done(Generic[R]):
     """The record after the command, with the history and the domain events that the command added.
 

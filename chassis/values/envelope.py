@@ -38,7 +38,7 @@ class EventSource(Protocol):
     def cause(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """The input of a decider beside the record and the command.
 
@@ -73,7 +73,7 @@ class Context:
         return UUID(int=fixed | high << 64 | low << 54 | self._key_bits)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope(Generic[C_co]):
     """A command with the data about it that the write and the history need.
 

@@ -65,7 +65,7 @@ class OverLimit(Exception):
         self.violation = Violation(path, rule, name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The limits of a message. `fields_max` counts the fields of the messages within it as well.
 
@@ -78,7 +78,7 @@ class Limits:
     has_lists: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """The limits of a field, and of each of its values: `bytes_max` without tag and length.
 

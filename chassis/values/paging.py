@@ -37,7 +37,7 @@ class Listed(NamedTuple):
     lines: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """A part of a list: at most `size` rows that come after the position `after` (None: from the
     start).

@@ -18,7 +18,7 @@ from chassis.values.actor import claimed_actor
 from chassis.values.errors import Invalid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
     """`key` is `/package.Service/Method:request_id`; `request_hash` is the SHA-256 of the request
     without its request_id.

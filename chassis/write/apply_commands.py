@@ -19,7 +19,7 @@ H = TypeVar("H")
 Decide = Callable[[R | None, Envelope[Any], datetime], Decision[R, H]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Applied(Generic[R, H]):
     """The outcome of each command, by its key, and the history and domain events of all, in order.
 

@@ -28,7 +28,7 @@ SWEPT_MAX = 1_000
 NO_TARGET = UUID(int=0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
     """A key and its request hash, of a request without an envelope.
 

@@ -56,7 +56,7 @@ class FailedState(StrEnum):
     DISCARDED = "discarded"  # an operator has decided against it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredVersion:
     """The column in which a service stores the version of another service's record: of an order, or
     (with the column of its id) of a fulfilment. Events up to it are skipped.

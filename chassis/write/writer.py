@@ -118,7 +118,7 @@ class Writer(Generic[R]):
         now = (await connection.execute(CLOCK)).scalar_one()
         applied = apply_commands(workspace, fresh, self._decide, now)
         again = {
-            key: Done(workspace.get_repeated(known, proposed), repeat=True)
+            key: Done(record=workspace.get_repeated(known, proposed), repeat=True)
             for key, (proposed, known) in repeats.items()
         }
         if len(applied.undone) < len(fresh):

@@ -57,7 +57,7 @@ def of_order(
     def decide(order: OrderFulfillments | None, command: N, context: Context) -> Decided:
         version = order.remaining.version if order and order.remaining else 0
         check_jump(version, command.version, f"Order {context.target}")
-        return verb(order or OrderFulfillments(context.target), command, context)
+        return verb(order or OrderFulfillments(order_id=context.target), command, context)
 
     return decide
 

@@ -76,7 +76,7 @@ class NotCommitted:
 CommitAnswer = Committed | NotCommitted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picklist:
     """The lines that a warehouse is to pick; `id` is proposed for its fulfilment."""
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from fulfillment_svc.lifecycle import Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FulfillmentFilter:
     """Which fulfilments a list shows; None and empty: any."""
 

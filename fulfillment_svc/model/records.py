@@ -12,7 +12,7 @@ from uuid import UUID
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status, WithdrawReason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """Units of one order line to be picked in this warehouse: 0 <= picked <= quantity.
 
@@ -99,7 +99,7 @@ class SpoiledLine:
     short: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacedLine:
     """The units of a line in the warehouse after it posted the spoiled ones and replaced them as
     far as it could.
@@ -123,7 +123,7 @@ class PackedItem:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
     """A parcel. Each line stands in it once."""
 
@@ -171,7 +171,7 @@ class VoidLabel:
 LinesByWarehouse = Mapping[str, tuple[Line, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fulfillment:
     """The work of one warehouse for one attempt of an order.
 
@@ -220,7 +220,7 @@ class RemainingUnits:
     units: tuple[Allocation, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFulfillments:
     """All fulfilments of one order, and the facts of its events that outlast an event: the record
     of every write.
@@ -293,7 +293,7 @@ def remaining_by_line(
     return counts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     """A row of history: one for each change of status, withdrawal, scan and spoiled finding."""
 

@@ -129,7 +129,8 @@ def commit_envelopes(
             attempt=order_attempt.attempt,
             order_number=those[0].order_number,
             picklists=tuple(
-                Picklist(uuid7(), warehouse_id, lines) for warehouse_id, lines in lines_by_warehouse
+                Picklist(id=uuid7(), warehouse_id=warehouse_id, lines=lines)
+                for warehouse_id, lines in lines_by_warehouse
             ),
         )
         yield Envelope(

@@ -152,5 +152,7 @@ def _lines_by_warehouse(items: Iterable[order_events_pb2.OrderLine]) -> LinesByW
             of_line[allocation.warehouse_id] += allocation.quantity
         for warehouse_id, quantity in of_line.items():
             if quantity:
-                lines_by_warehouse[warehouse_id].append(Line(item.line_number, item.sku, quantity))
+                lines_by_warehouse[warehouse_id].append(
+                    Line(line_number=item.line_number, sku=item.sku, quantity=quantity)
+                )
     return {warehouse_id: tuple(lines) for warehouse_id, lines in lines_by_warehouse.items()}

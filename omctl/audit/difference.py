@@ -18,7 +18,7 @@ NOT_CONFIRMED = frozenset({order_pb2.ORDER_STATUS_UNSPECIFIED, order_pb2.ORDER_S
 AT_WORK = frozenset(order_pb2.OrderStatus.values()) - NOT_CONFIRMED - CANCELLED_OR_FAILED - ARRIVED
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Difference:
     """Two facts that contradict each other, or one that breaks a rule.
 
@@ -36,7 +36,7 @@ Differences = Iterator[Difference]
 Find = Callable[[Facts, timedelta], Differences]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One check of the audit. It runs only if the services have answered with all facts it needs.
 

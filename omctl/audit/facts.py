@@ -45,7 +45,7 @@ class Gap:
     failure: Failure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """All records that the services returned. `failed`, `outboxes`, `unmatched` are by service.
 
@@ -102,7 +102,7 @@ class Facts:
         return grouped(self.shipments, "order_id")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
     """A method whose answer is `field` of Facts, for one service or (`by_service`) for each.
 

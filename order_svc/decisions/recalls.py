@@ -78,7 +78,8 @@ def recall(
     if not rest:
         return Decision(order)
     lines = [
-        ReturnLine(number, order.line(number).sku, quantity) for number, quantity in rest.items()
+        ReturnLine(number=number, sku=order.line(number).sku, announced=quantity)
+        for number, quantity in rest.items()
     ]
     return_id = recall_id(order, warehouse_id, len(earlier))
     order_return = new_return(order, return_id, ReturnKind.RECALL, "RECALL", lines, context)

@@ -33,7 +33,7 @@ def create(order: Order, command: CreateReturn, context: Context) -> Decided:
     check_version(order, command)
     check_returnable(order, command.lines)
     lines = [
-        ReturnLine(number, order.line(number).sku, quantity)
+        ReturnLine(number=number, sku=order.line(number).sku, announced=quantity)
         for number, quantity in sorted(command.lines.items())
     ]
     order_return = new_return(
@@ -76,7 +76,8 @@ def receive(order: Order, command: ReceiveReturn, context: Context) -> Decided:
     lines = {line.number: line for line in order_return.lines}
     for number, received in arrived.items():
         lines[number] = replace(
-            lines.get(number) or ReturnLine(number, order.line(number).sku, 0), received=received
+            lines.get(number) or ReturnLine(number=number, sku=order.line(number).sku, announced=0),
+            received=received,
         )
     order_return = replace(
         order_return,

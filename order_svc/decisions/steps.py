@@ -233,7 +233,7 @@ def fulfillments_after_allocation(order: Order) -> tuple[WarehouseFulfillment, .
     allocated_fulfillments = [
         known.pop(warehouse_id)
         if warehouse_id in known
-        else WarehouseFulfillment(warehouse_id, order.attempt)
+        else WarehouseFulfillment(warehouse_id=warehouse_id, attempt=order.attempt)
         for warehouse_id in warehouse_ids
     ]
     rest = [

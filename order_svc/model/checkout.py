@@ -10,7 +10,7 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base 32 without letters that a
 MILLISECONDS_TO_2025 = 1_735_689_600_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutLine:
     """A line of a checkout, before it is priced; minor units."""
 

@@ -36,7 +36,7 @@ from order_svc.model.returns import Return, ReturnStep
 LATE_EVENTS_SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
     """The name and address that an order ships to. No other record holds them."""
 
@@ -50,7 +50,7 @@ class Recipient:
     phone: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """Some units of a line that cost the same: `amount` is price − discount + tax of each, in
     minor units.
@@ -62,7 +62,7 @@ class Share:
     tax: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
     """Units of a line that one warehouse serves: `quantity` remain, 0 where all were cancelled.
 
@@ -76,7 +76,7 @@ class Allocation:
     shipped: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """A line of an order. `discount` and `tax` are the whole line's, with its share of the order's,
     and never change; minor units.
@@ -140,7 +140,7 @@ class Line:
         return cost
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarehouseFulfillment:
     """The fulfilment of one attempt of an order in one warehouse, and its shipment.
 
@@ -181,7 +181,7 @@ class WarehouseFulfillment:
         return self.shipment_id is not None or self.state in SHIPPED_STATES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LateEvent:
     """An event that the order service consumed after the order had ended, and that would have
     changed its status. `cause` is the event's id.

@@ -9,7 +9,7 @@ from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, ReturnKind, ReturnStatus
 from order_svc.model.history import Step
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnLine:
     """Units of one order line in a return. Each count is that since the start of the return.
 
@@ -42,7 +42,7 @@ class ReturnLine:
         return self.inspected - self.unrefunded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
     """A return as it stands. Amounts are minor units of `currency`, the order's. `warehouse_id`:
     where the goods have arrived.
@@ -86,7 +86,8 @@ class Return:
     def line(self, number: int) -> ReturnLine:
         """Its units of the order's line; none where it has none."""
         return next(
-            (line for line in self.lines if line.number == number), ReturnLine(number, "", 0)
+            (line for line in self.lines if line.number == number),
+            ReturnLine(number=number, sku="", announced=0),
         )
 
     def money(self, minor: int) -> Money:

@@ -114,7 +114,7 @@ class PaymentOperations:
                 self._commits.labels(COMMIT_LABELS[CommitRefused]).inc()
             needs_order = each.command.allocations or each.command.refused
             skipped = isinstance(outcome, NotFound) and not needs_order
-            outcomes.append(Done(None) if skipped else outcome)
+            outcomes.append(Done(record=None) if skipped else outcome)
         return outcomes
 
     async def count_commit_pending(self) -> None:

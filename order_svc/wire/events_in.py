@@ -181,6 +181,10 @@ def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocation
         for line in reservation.lines:
             if units := line.quantity - line.released:
                 by_line[line.line_number].append(
-                    Allocation(reservation.warehouse_id, UUID(reservation.reservation_id), units)
+                    Allocation(
+                        warehouse_id=reservation.warehouse_id,
+                        reservation_id=UUID(reservation.reservation_id),
+                        quantity=units,
+                    )
                 )
     return by_line

@@ -19,8 +19,6 @@ from order_svc.wire.enums import STATUS_OF, STOCK_OF
 
 C = TypeVar("C")
 
-AMOUNTS = ("unit_price", "discount_amount", "tax_amount")
-
 
 def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
     """Returns the checkout of the request.
@@ -40,7 +38,11 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
 
     lines = tuple(
         CheckoutLine(
-            item.sku, item.quantity, *(minor(item, name, f"items[{index}].") for name in AMOUNTS)
+            sku=item.sku,
+            quantity=item.quantity,
+            unit_price=minor(item, "unit_price", f"items[{index}]."),
+            discount=minor(item, "discount_amount", f"items[{index}]."),
+            tax=minor(item, "tax_amount", f"items[{index}]."),
         )
         for index, item in enumerate(request.items)
     )

@@ -14,7 +14,7 @@ from chassis.values.money import Money
 from payment_svc.lifecycle import CLOSED, LIVE, OPEN, Cause, Kind, Outcome, Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What may be charged, as the order service last reported it: of a version, of the order's
     current attempt.
@@ -27,7 +27,7 @@ class Order:
     total: Money
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contradiction:
     """A report of a processor about a settled operation that contradicts what it reported before:
     evidence, which moves no money.
@@ -49,7 +49,7 @@ class Contradiction:
     resolve_note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One request to a processor, with `id` as its idempotency key; `amount` in minor units of the
     payment's currency.
@@ -79,7 +79,7 @@ class Operation:
         return next((c for c in self.contradictions if c.id == contradiction_id), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
     """A refund operation, as RPCs and events show it; `amount` in minor units of `currency`."""
 
@@ -102,7 +102,7 @@ class Refund:
         return self.settle_time or self.request_time
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
     """One try to pay one attempt of an order.
 
@@ -237,7 +237,7 @@ class Account:
         return self.order.total.minor if is_due else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     """A row of history: what made one version of a payment.
 

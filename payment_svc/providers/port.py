@@ -17,7 +17,7 @@ from payment_svc.model.answers import Answer, Report
 TEXT_MAX = 255
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
     """Authorise `amount` (minor units of `currency`) on the card of `token`, and capture it at once
     where `capture` is set.

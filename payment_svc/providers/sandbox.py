@@ -53,7 +53,7 @@ class Fault(StrEnum):
     ANSWER_LOST = "answer_lost"  # the request is done, and the caller gets no answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """The behaviour of a payment-method token. Its fault affects the first request with a key, or
     every request where `fault_always` is set.
@@ -80,105 +80,113 @@ class Token:
 TOKENS: dict[str, Token] = {
     token.name: token
     for token in (
-        Token("tok_ok", "Succeeds."),
-        Token("tok_slow", "Succeeds after two seconds.", slow=True),
+        Token(name="tok_ok", description="Succeeds."),
+        Token(name="tok_slow", description="Succeeds after two seconds.", slow=True),
         Token(
-            "tok_ok_late",
-            "Answers pending; the success comes by webhook about a second later.",
+            name="tok_ok_late",
+            description="Answers pending; the success comes by webhook about a second later.",
             pending=True,
         ),
         Token(
-            "tok_declined_insufficient_funds",
-            "Is declined; may be tried again.",
+            name="tok_declined_insufficient_funds",
+            description="Is declined; may be tried again.",
             code="insufficient_funds",
         ),
         Token(
-            "tok_declined_expired_card",
-            "Is declined; may be tried again, with another card.",
+            name="tok_declined_expired_card",
+            description="Is declined; may be tried again, with another card.",
             code="expired_card",
         ),
         Token(
-            "tok_declined_stolen",
-            "Is declined for good at the first try.",
+            name="tok_declined_stolen",
+            description="Is declined for good at the first try.",
             code="stolen_card",
             final=True,
         ),
         Token(
-            "tok_declined_late",
-            "Answers pending; the decline comes by webhook.",
+            name="tok_declined_late",
+            description="Answers pending; the decline comes by webhook.",
             code="insufficient_funds",
             pending=True,
         ),
         Token(
-            "tok_timeout_charged",
-            "Charges, and the answer is lost; a lookup returns it.",
+            name="tok_timeout_charged",
+            description="Charges, and the answer is lost; a lookup returns it.",
             fault=Fault.ANSWER_LOST,
         ),
         Token(
-            "tok_timeout_not_charged",
-            "The first request is lost; a retry succeeds.",
+            name="tok_timeout_not_charged",
+            description="The first request is lost; a retry succeeds.",
             fault=Fault.REQUEST_LOST,
         ),
         Token(
-            "tok_unavailable_once",
-            "Cannot be reached the first time; a retry succeeds.",
+            name="tok_unavailable_once",
+            description="Cannot be reached the first time; a retry succeeds.",
             fault=Fault.UNAVAILABLE,
         ),
         Token(
-            "tok_unavailable", "Can never be reached.", fault=Fault.UNAVAILABLE, fault_always=True
+            name="tok_unavailable",
+            description="Can never be reached.",
+            fault=Fault.UNAVAILABLE,
+            fault_always=True,
         ),
         Token(
-            "tok_capture_declined",
-            "Authorises; a later capture is declined, and the authorisation stays.",
+            name="tok_capture_declined",
+            description="Authorises; a later capture is declined, and the authorisation stays.",
             capture_code="insufficient_funds",
         ),
         Token(
-            "tok_capture_timeout",
-            "Authorises; a later capture is done, and its answer is lost.",
+            name="tok_capture_timeout",
+            description="Authorises; a later capture is done, and its answer is lost.",
             capture_fault=Fault.ANSWER_LOST,
         ),
         Token(
-            "tok_void_declined",
-            "Authorises; the authorisation has expired by the time that it is captured or voided.",
+            name="tok_void_declined",
+            description="Authorises; the authorisation has expired by the time that it is captured"
+            " or voided.",
             capture_code=AUTHORIZATION_EXPIRED,
             void_code=AUTHORIZATION_EXPIRED,
         ),
         Token(
-            "tok_void_timeout",
-            "Authorises; a void is done, and its answer is lost.",
+            name="tok_void_timeout",
+            description="Authorises; a void is done, and its answer is lost.",
             void_fault=Fault.ANSWER_LOST,
         ),
-        Token("tok_refund_declined", "Succeeds; refunds are declined.", refund_code="card_closed"),
         Token(
-            "tok_refund_declined_once",
-            "Succeeds; the first refund is declined, and others are done.",
+            name="tok_refund_declined",
+            description="Succeeds; refunds are declined.",
+            refund_code="card_closed",
+        ),
+        Token(
+            name="tok_refund_declined_once",
+            description="Succeeds; the first refund is declined, and others are done.",
             refund_code="card_closed",
             refund_declined_once=True,
         ),
         Token(
-            "tok_refund_late",
-            "Succeeds; refunds are answered pending, and done by webhook.",
+            name="tok_refund_late",
+            description="Succeeds; refunds are answered pending, and done by webhook.",
             refund_pending=True,
         ),
         Token(
-            "tok_refund_declined_late",
-            "Succeeds; refunds are answered pending, and declined by webhook.",
+            name="tok_refund_declined_late",
+            description="Succeeds; refunds are answered pending, and declined by webhook.",
             refund_code="card_closed",
             refund_pending=True,
         ),
         Token(
-            "tok_refund_timeout",
-            "Succeeds; a refund is done, and its answer is lost.",
+            name="tok_refund_timeout",
+            description="Succeeds; a refund is done, and its answer is lost.",
             refund_fault=Fault.ANSWER_LOST,
         ),
         Token(
-            "tok_refund_lost",
-            "Succeeds; a refund's first request is lost; a retry is done.",
+            name="tok_refund_lost",
+            description="Succeeds; a refund's first request is lost; a retry is done.",
             refund_fault=Fault.REQUEST_LOST,
         ),
         Token(
-            "tok_refund_unavailable_once",
-            "Succeeds; for a refund it cannot be reached the first time.",
+            name="tok_refund_unavailable_once",
+            description="Succeeds; for a refund it cannot be reached the first time.",
             refund_fault=Fault.UNAVAILABLE,
         ),
     )

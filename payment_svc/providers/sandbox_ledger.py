@@ -115,7 +115,7 @@ webhooks = Table(
 Index(None, webhooks.c.due_time, postgresql_where=webhooks.c.deliver_time.is_(None))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """The stored operation of one key."""
 

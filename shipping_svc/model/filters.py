@@ -7,7 +7,7 @@ from uuid import UUID
 from shipping_svc.lifecycle import Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShipmentFilter:
     """The shipments that a list shows."""
 

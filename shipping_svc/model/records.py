@@ -12,7 +12,7 @@ from shipping_svc.lifecycle import Reason, Status
 CJK_SCRIPTS = frozenset({"CJK", "HANGUL", "HIRAGANA", "KATAKANA"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
     """A parcel as the carrier gets it, in grams and millimetres."""
 
@@ -22,7 +22,7 @@ class Parcel:
     height_mm: int
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Recipient:
     """The recipient of the order, for the carrier and the label.
 
@@ -58,7 +58,7 @@ class RecallAnswer(StrEnum):
     TOO_LATE = "too_late"  # it has the parcels, and takes them on to their recipient
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShipmentRequest:
     """The parcels of a fulfilment that a call or an event asks shipping to ship or to withdraw.
 
@@ -74,7 +74,7 @@ class ShipmentRequest:
     fulfillment_version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A report of the carrier: `carrier_event_id` is the carrier's id, `occur_time` its time."""
 
@@ -84,7 +84,7 @@ class Report:
     location: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
     """The parcels of one fulfilment, in a carrier's hands.
 
@@ -142,7 +142,7 @@ class Shipment:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedOrder:
     """An order that was cancelled or failed.
 
@@ -165,7 +165,7 @@ class ClosedFulfillment:
     close_time: datetime  # when shipping stored it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     """A row of history: one step of a shipment.
 
@@ -193,7 +193,7 @@ class BoughtLabel:
     label: Label
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingEvent:
     """A row of a report.
 
@@ -209,7 +209,7 @@ class TrackingEvent:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecallOpened:
     """A new row of a recall: the sweeper asks the carrier to take back the label of this purchase.
 

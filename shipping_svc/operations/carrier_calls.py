@@ -16,7 +16,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """The timeouts of the service in seconds, and the limit on concurrent calls of the carrier.
 

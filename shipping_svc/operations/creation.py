@@ -144,7 +144,7 @@ class CreationOperations:
     def _skip_closed(self) -> Done[None]:
         """Returns the outcome of an event whose order or fulfilment is closed."""
         self._skipped.inc()
-        return Done(None)
+        return Done(record=None)
 
 
 def creation(

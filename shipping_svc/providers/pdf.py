@@ -28,7 +28,7 @@ BUILT_IN = "helvetica"
 CREATION_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Font:
     """A font of a package, and the code points that it prints: those of scripts without shaping."""
 

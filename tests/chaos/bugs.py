@@ -29,7 +29,7 @@ PLAIN: Final[Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bug:
     """A defect: the guarantee that it breaks, its code, its services, and the run that finds it."""
 
@@ -47,7 +47,10 @@ class Bug:
 
     def plan(self) -> list[Fault]:
         """Returns the faults that reach the defect."""
-        return [Fault(number, *fault) for number, fault in enumerate(self.faults, 1)]
+        return [
+            Fault(number=number, at_s=at_s, lasts_s=lasts_s, kind=kind, target=target)
+            for number, (at_s, lasts_s, kind, target) in enumerate(self.faults, 1)
+        ]
 
 
 def plant(name: str, service: str) -> None:

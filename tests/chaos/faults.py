@@ -27,7 +27,7 @@ MEETING_S: Final = 8.0  # how long a fault that needs bytes in transit waits for
 SILENT_S: Final = 20.0  # how long until the first use of a silent connection
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Strike:
     """The result of a fault. `evidence` is empty if it had no effect; `recovered_s` counts from its
     end to the next progress.
@@ -81,7 +81,7 @@ class Faults:
             task.cancel()
 
     async def _strike(self, fault: Fault) -> None:
-        strike = Strike(fault, time.monotonic())
+        strike = Strike(fault=fault, began=time.monotonic())
         self.strikes.append(strike)
         try:
             strike.evidence = await self._do(fault)

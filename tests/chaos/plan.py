@@ -64,7 +64,7 @@ LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """A fault: `target` is a service, a server, a connection ("payment>order", "order>nats") or a
     stream; `at_s` counts from the load's start.

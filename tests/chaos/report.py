@@ -23,7 +23,7 @@ SHOWN_MAX = 60
 SLOWEST = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The results of a run."""
 

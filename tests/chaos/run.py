@@ -52,7 +52,7 @@ class NotStarted(DevstackError):
     """The stack did not start: the run tried nothing and proves nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """The settings of a run. `program` is the program of a service, `environment` is for the
     services.

@@ -100,7 +100,7 @@ class Afterwards(StrEnum):
     REFUND_MEETS_RETURN = "refund_meets_return"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """One shopper. `again`: answered calls are repeated, as after a lost answer."""
 

@@ -45,7 +45,7 @@ ENDS: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Story:
     """The answers to a shopper. `refusals` are legitimate; the other answers are checked at the end
     of the run.
@@ -108,7 +108,7 @@ class Shopper:
 
     def __init__(self, scenario: Scenario, calls: Calls, lookout: Lookout, run: UUID) -> None:
         """`run` makes request_ids that no other run has."""
-        self.story = Story(scenario)
+        self.story = Story(scenario=scenario)
         self._scenario, self._calls, self._lookout = scenario, calls, lookout
         self._key = uuid5(run, scenario.name)
 

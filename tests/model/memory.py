@@ -105,7 +105,7 @@ class MemoryWriter:
         applied = apply_commands(workspace, fresh, self._decide, self._memory.clock())
         outcomes: dict[str, Outcome[Any]] = {each.key: KeyReused(each.key) for each in ordered}
         outcomes |= {
-            key: Done(workspace.get_repeated(known, proposed), repeat=True)
+            key: Done(record=workspace.get_repeated(known, proposed), repeat=True)
             for key, (proposed, known) in repeats.items()
         }
         if fresh:

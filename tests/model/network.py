@@ -17,7 +17,7 @@ from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """A message that a service has not acknowledged yet."""
 

@@ -46,7 +46,7 @@ WIRES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceOperations:
     """The operations of each service."""
 

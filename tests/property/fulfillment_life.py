@@ -146,7 +146,7 @@ MEANWHILE = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spoil:
     """The inspector finds units of a line damaged, and so many replacements exist. The warehouse
     has consumed the cuts, or not yet; other events happen before the write. The write may be lost:
@@ -163,12 +163,12 @@ class Spoil:
 
 SPOIL = st.builds(
     Spoil,
-    st.integers(0, len(LINES) - 1),
-    st.integers(1, 3),
-    st.integers(0, 2),
-    st.booleans(),
-    st.lists(st.sampled_from(MEANWHILE), max_size=2),
-    st.booleans(),
+    line=st.integers(0, len(LINES) - 1),
+    quantity=st.integers(1, 3),
+    others=st.integers(0, 2),
+    cuts_consumed=st.booleans(),
+    meanwhile=st.lists(st.sampled_from(MEANWHILE), max_size=2),
+    written=st.booleans(),
 )
 WALKS = st.lists(
     st.one_of(st.none(), st.none(), st.sampled_from(list(COMMANDS)), SPOIL), min_size=3, max_size=40
@@ -176,7 +176,7 @@ WALKS = st.lists(
 Walk = list[str | Spoil | None]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class World:
     """The order's record, its decisions, and the warehouse's balances of each line: units ever
     committed, spoiled, and back.

@@ -17,7 +17,8 @@ from tests.unit.fulfillment.samples import decide_one as decide
 SKUS = st.sampled_from(["mug", "MUG", "Lamp, blue", "茶"])
 PICKLISTS = st.lists(st.tuples(SKUS, st.integers(1, 6)), min_size=1, max_size=6).map(
     lambda rows: tuple(
-        Line(number, sku, quantity) for number, (sku, quantity) in enumerate(rows, 1)
+        Line(line_number=number, sku=sku, quantity=quantity)
+        for number, (sku, quantity) in enumerate(rows, 1)
     )
 )
 REQUESTS = st.lists(

@@ -119,17 +119,26 @@ def test_order_and_fulfilment_keep_the_same_units(
         unit_price=100,
         discount=0,
         tax=0,
-        allocations=tuple(Allocation(at, RESERVATION, n) for at, n in known.items()),
+        allocations=tuple(
+            Allocation(warehouse_id=at, reservation_id=RESERVATION, quantity=n)
+            for at, n in known.items()
+        ),
     )
     [placed_line] = allocated(
-        (line,), {1: [Allocation(at, RESERVATION, n) for at, n in committed.items()]}
+        (line,),
+        {
+            1: [
+                Allocation(warehouse_id=at, reservation_id=RESERVATION, quantity=n)
+                for at, n in committed.items()
+            ]
+        },
     )
     remaining = RemainingUnits(
         1, 1, tuple(RemainingAllocation(at, 1, n) for at, n in known.items())
     )
     fulfillments = [
         replace(
-            standing(WorkStatus.PLANNING, (PicklistLine(1, "LAMP", n),)),
+            standing(WorkStatus.PLANNING, (PicklistLine(line_number=1, sku="LAMP", quantity=n),)),
             key=replace(KEY, warehouse_id=at),
         )
         for at, n in committed.items()

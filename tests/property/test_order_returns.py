@@ -51,7 +51,12 @@ NEXT = {
     ReturnStatus.RECEIVED: ["inspected"] * 4 + ["received"],
 }
 WANTED = st.builds(
-    CheckoutLine, st.just("SKU"), QUANTITY, st.integers(0, 1000), st.just(0), st.integers(0, 1000)
+    CheckoutLine,
+    sku=st.just("SKU"),
+    quantity=QUANTITY,
+    unit_price=st.integers(0, 1000),
+    discount=st.just(0),
+    tax=st.integers(0, 1000),
 )
 
 
@@ -259,7 +264,10 @@ def split_orders(draw: st.DrawFn) -> Order:
         sku="SKU", quantity=sum(quantities), unit_price=price, discount=discount, tax=0
     )
     warehouses = zip(("london", "oslo", "paris"), quantities, strict=False)
-    allocations = tuple(Allocation(name, uuid4(), units) for name, units in warehouses)
+    allocations = tuple(
+        Allocation(warehouse_id=name, reservation_id=uuid4(), quantity=units)
+        for name, units in warehouses
+    )
     command = changed(place(checkout(line)), allocations={1: allocations})
     order = decide(None, command, NOW).record
     order = decide(order, pay(order), NOW).record

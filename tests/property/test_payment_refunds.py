@@ -55,7 +55,7 @@ from tests.unit.payment.samples import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """A step whose target is chosen when it is applied: the `which`th of the existing records."""
 
@@ -140,13 +140,17 @@ steps = st.builds(
 )
 # A payment that is made and captured stands at the start of most of them: without it there is no
 # money to give back.
-paid = [Step("note"), Step("create", 0), Step("settle", 0, answer=Succeeded(""))]
+paid = [
+    Step(kind="note"),
+    Step(kind="create", which=0),
+    Step(kind="settle", which=0, answer=Succeeded("")),
+]
 held = [
     *paid,
-    Step("refund", minor=1_000),
-    Step("note", 8),
-    Step("note", 7),
-    Step("settle", 1, answer=Declined("card_closed")),
+    Step(kind="refund", minor=1_000),
+    Step(kind="note", which=8),
+    Step(kind="note", which=7),
+    Step(kind="settle", which=1, answer=Declined("card_closed")),
 ]
 stories_of_refunds = st.builds(
     lambda life, before, after: Story(life, (*before, *after)),

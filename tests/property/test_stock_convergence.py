@@ -33,7 +33,7 @@ HERE = "london"
 again = map(str, count(1))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Story:
     """An order and its fulfilment as they are, and the reports about them, on their way to the
     warehouse. Calls are answered at once.
@@ -149,7 +149,7 @@ def test_reports_in_any_order_leave_the_same_stock(
     """What is left on the picklist has shipped; what was not found is gone; what was spoiled is
     damaged; everything else is back.
     """
-    story = Story(dice, wanted, spare)
+    story = Story(dice=dice, wanted=wanted, spare=spare)
     # units cancelled while it was pending, and perhaps reported after the commit
     for number in SKUS:
         story.cut(number, cancelled.get(number, 0))

@@ -84,7 +84,7 @@ class Handling:
     """
 
     def __init__(
-        self, outcome: Callable[[Delivery[Any]], Outcome[Any]] = lambda _: Done(None)
+        self, outcome: Callable[[Delivery[Any]], Outcome[Any]] = lambda _: Done(record=None)
     ) -> None:
         self.outcome = outcome
         self.sets: list[list[Delivery[Any]]] = []

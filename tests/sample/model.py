@@ -24,7 +24,7 @@ FORWARD = (Status.PENDING, Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED)
 PAYMENT_WINDOW = timedelta(minutes=30)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     id: UUID
     reference: str  # the checkout that it came from: its natural key
@@ -34,7 +34,7 @@ class Order:
     deadline: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     """A row of history and a domain event: one for each step."""
 

@@ -65,7 +65,7 @@ history = Table(
     UniqueConstraint("order_id", "cause", "new", name="history_once"),
 )
 
-stored_versions = (tables.StoredVersion(orders.c.version, orders.c.id),)
+stored_versions = (tables.StoredVersion(version=orders.c.version, order_id=orders.c.id),)
 
 ORDER, TRANSITION = RecordRows(Order, orders.c), RecordRows(Transition, history.c)
 MUTABLE_COLUMNS = ("id", "status", "version", "deadline")

@@ -45,7 +45,7 @@ VARIABLE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A fenced block: its language (empty: none), its text, its section, and its file and line."""
 

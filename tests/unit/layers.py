@@ -24,7 +24,7 @@ CONTRACTS = frozenset({"ordermesh", "buf", "google"})
 ALL = frozenset({"*"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleRule:
     """What a module of a service may import beside itself and the standard library: other modules
     of its service, parts of the chassis, and packages.

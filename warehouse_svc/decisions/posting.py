@@ -72,7 +72,7 @@ class StockPosting:
     def __init__(self, record: OrderStock, command: object, context: Context) -> None:
         self._record, self._command, self._context = record, command, context
         self._levels = dict(record.levels)
-        self._order = record.order_reservations or OrderReservations(context.target)
+        self._order = record.order_reservations or OrderReservations(order_id=context.target)
         self._reservations = {r.id: r for r in self._order.reservations}
         self._lines: dict[UUID, dict[int, ReservationLine]] = {}
         self._returned = dict(self._order.returned)
@@ -196,7 +196,10 @@ class StockPosting:
             create_time=self._context.time,
             expire_time=expire_time,
             update_time=self._context.time,
-            lines=tuple(ReservationLine(each.number, each.sku, each.quantity) for each in lines),
+            lines=tuple(
+                ReservationLine(number=each.number, sku=each.sku, reserved=each.quantity)
+                for each in lines
+            ),
         )
         self._reservations[new.id] = new
         for line in new.lines:

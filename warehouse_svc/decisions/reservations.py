@@ -41,7 +41,7 @@ SHORTAGES_IN_METADATA = 10  # long SKUs too must fit into a gRPC status
 
 def reserve(record: OrderStock, command: ReserveStock, context: Context) -> Decided:
     """Reserves all lines or none. Earlier reservations of the attempt must have expired."""
-    order_reservations = record.order_reservations or OrderReservations(context.target)
+    order_reservations = record.order_reservations or OrderReservations(order_id=context.target)
     reservations = order_reservations.of_attempt(command.attempt)
     refuse_closed_attempt(order_reservations, command.attempt)
     if unexpired := [r for r in reservations if not r.has_expired(context.time)]:

@@ -106,7 +106,7 @@ class ApplyAllocations:
     while_pending: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FulfillmentLine:
     """Units of an order line in one warehouse, as the fulfilment service reports them.
 

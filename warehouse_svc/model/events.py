@@ -18,7 +18,7 @@ class StockChanged:
     movement: Movement
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationChanged:
     """A reservation has changed, or its confirmation is finally refused: `refused` is the reason.
 

@@ -10,7 +10,7 @@ from warehouse_svc.lifecycle import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LevelFilter:
     """The stock levels that a list shows."""
 
@@ -20,7 +20,7 @@ class LevelFilter:
     update_time_before: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MovementFilter:
     """The rows of the ledger that a list shows."""
 
@@ -32,7 +32,7 @@ class MovementFilter:
     time_before: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationFilter:
     """The reservations that a list shows."""
 

@@ -27,7 +27,7 @@ def level_id(place: Place) -> UUID:
     return uuid5(LEVEL_NAMESPACE, "\0".join(place))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StockLevel:
     """One SKU in one warehouse, in units. Reserved units are among the available ones."""
 
@@ -49,7 +49,7 @@ class StockLevel:
         return self.available - self.reserved
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Movement:
     """A row of the ledger.
 
@@ -110,7 +110,7 @@ class WantedLine:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationLine:
     """Units of one order line in one warehouse.
 
@@ -185,7 +185,7 @@ class ReservationLine:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
     """The units that one warehouse reserves for one attempt of an order.
 
@@ -239,7 +239,7 @@ class ReturnedUnits(NamedTuple):
     damaged: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderLine:
     """Units of an order's line, over all attempts and warehouses: shipped, and brought back by
     returns.
@@ -257,7 +257,7 @@ class OrderLine:
         return self.shipped - self.restocked - self.damaged
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderReservations:
     """All reservations of one order, over its attempts and all warehouses.
 

@@ -94,7 +94,7 @@ async def test_event_is_handled_in_its_own_trace(
 
     def outcome(_: Delivery[Any]) -> Outcome[Any]:
         traces.append(telemetry.traceparent())
-        return Done(None)
+        return Done(record=None)
 
     await publish(broker, SampleStatusChanged(version=1), traceparent=f"00-{7:032x}-{7:016x}-01")
     with recorded():
@@ -112,7 +112,11 @@ async def test_skip_and_repeat_are_counted_apart(
     """A skip, a repeat and a change are three outcomes of the same counter, and all of them are
     acknowledged.
     """
-    made = {1: Done("changed"), 2: Done("as it was", skipped=True), 3: Done("changed", repeat=True)}
+    made = {
+        1: Done(record="changed"),
+        2: Done(record="as it was", skipped=True),
+        3: Done(record="changed", repeat=True),
+    }
     before = {outcome: _handled(outcome) for outcome in ("done", "skipped", "repeat")}
     for version in (1, 2, 2, 3):
         await publish(broker, SampleStatusChanged(version=version))
@@ -188,7 +192,7 @@ async def test_deferred_event_comes_again(
     """An event that is deferred, or whose record is not found yet, comes again later. Meanwhile
     failed_events has a row, which is deleted in the end.
     """
-    handling = Handling(lambda _: Done(None) if len(handling.sets) > 3 else failure)
+    handling = Handling(lambda _: Done(record=None) if len(handling.sets) > 3 else failure)
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged())
         [row] = await eventually(lambda: failed(engine))  # the row is there only for a moment

@@ -93,7 +93,7 @@ async def test_refused_event_fails_alone(
 
     def outcome(delivery: Any) -> Any:
         if delivery.message.version != 3:
-            return Done(None)
+            return Done(record=None)
         if raised:
             raise Invalid("ILLEGAL_TRANSITION", "No.")
         return Refused("ILLEGAL_TRANSITION", "No.")
@@ -116,7 +116,7 @@ async def test_handler_bug_fails_only_its_own_event(
     """
 
     def outcome(delivery: Any) -> Any:
-        return Done(1 // (delivery.message.version - 3))
+        return Done(record=1 // (delivery.message.version - 3))
 
     handling = Handling(outcome)
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(6)]
@@ -137,7 +137,7 @@ async def test_handler_with_too_few_outcomes_fails_its_event(
     """With fewer outcomes than events no outcome can be assigned: the event fails."""
 
     async def losing_outcomes(deliveries: Any) -> Any:
-        return [Done(None)] * (len(deliveries) - 1)
+        return [Done(record=None)] * (len(deliveries) - 1)
 
     event_id = await publish(broker, SampleStatusChanged())
     async with consuming(broker, engine, {SampleStatusChanged: losing_outcomes}):
@@ -225,7 +225,7 @@ async def test_republished_failed_event_is_handled_again(
     counts as replayed.
     """
     mended = False
-    handling = Handling(lambda _: Done(None) if mended else Refused("ILLEGAL_TRANSITION"))
+    handling = Handling(lambda _: Done(record=None) if mended else Refused("ILLEGAL_TRANSITION"))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged())
         await eventually(lambda: has_state(engine, event_id, "failed"))
@@ -245,7 +245,7 @@ async def test_a_replay_has_its_effect_once(
     mended = False
     handling = Handling(
         lambda d: (
-            Done(None, repeat=d.event_id in handling.settled)
+            Done(record=None, repeat=d.event_id in handling.settled)
             if mended
             else Refused("ILLEGAL_TRANSITION", "Still.")
         )
@@ -261,7 +261,7 @@ async def test_a_replay_has_its_effect_once(
         assert (row.state, row.attempts, row.error) == (FailedState.FAILED, 2, "Still.")
         mended = True
         for repeat in (False, True):
-            assert await inbox.replay([name]) == {name: Done(None, repeat=repeat)}
+            assert await inbox.replay([name]) == {name: Done(record=None, repeat=repeat)}
             assert await states(engine) == {event_id: "replayed"}
     assert {(d.event_id, d.key, d.message.version) for s in handling.sets for d in s} == {
         (event_id, f"{CONSUMER}:{event_id}", 9)

@@ -77,7 +77,7 @@ async def test_parked_event_that_succeeds_leaves_no_row(
     deleted.
     """
     waits = True
-    handling = Handling(lambda _: Deferred("EVENT_AHEAD") if waits else Done(None))
+    handling = Handling(lambda _: Deferred("EVENT_AHEAD") if waits else Done(record=None))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged())
         await eventually(lambda: failed(engine))

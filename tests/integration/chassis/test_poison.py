@@ -152,7 +152,7 @@ async def test_poison_event_is_stored_before_its_last_try(
         await eventually(lambda: all_acknowledged(broker))
         assert handling.sets == []
         [name] = await names(engine, event_id)
-        assert await inbox.replay([name]) == {name: Done(None)}
+        assert await inbox.replay([name]) == {name: Done(record=None)}
     assert await states(engine) == {event_id: "replayed"}
 
 

@@ -239,7 +239,7 @@ async def test_gauges_of_an_unreachable_broker_have_no_value(
 
 
 async def _nothing(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[None]]:
-    return [Done(None) for _ in deliveries]
+    return [Done(record=None) for _ in deliveries]
 
 
 def _value(name: str) -> float | None:

@@ -112,7 +112,9 @@ async def test_failed_body_does_not_end_the_genuine_one(
     def outcome(delivery: Delivery[Any]) -> Outcome[Any]:
         if delivery.message.version == FORGED:
             return Refused("ILLEGAL_TRANSITION")
-        return Done(None) if handling.seen[event_id] > PARK_AT + 1 else Deferred("EVENT_AHEAD")
+        return (
+            Done(record=None) if handling.seen[event_id] > PARK_AT + 1 else Deferred("EVENT_AHEAD")
+        )
 
     handling = Handling(outcome)
     for version in (FORGED, 2):

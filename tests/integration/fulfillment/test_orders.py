@@ -22,7 +22,7 @@ from fulfillment_svc import consumers, tables
 from fulfillment_svc.app import Operations
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model.commands import OrderEvent, StartPicking
-from fulfillment_svc.model.records import Fulfillment, Line
+from fulfillment_svc.model.records import Fulfillment
 from fulfillment_svc.store.fulfillments import find_commit_pending, find_fulfillments
 from tests.integration.fulfillment.events import (
     ONE_PLACE,
@@ -35,7 +35,7 @@ from tests.integration.fulfillment.events import (
 )
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.support import eventually, measured
-from tests.unit.fulfillment.samples import envelope
+from tests.unit.fulfillment.samples import envelope, picking_line
 
 
 async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
@@ -68,8 +68,8 @@ async def test_one_fulfilment_for_each_warehouse(
     [outcome] = await operations.orders.apply_order_events([confirmed(order_id, TWO_PLACES)])
     assert len(unwrap(outcome).fulfillments) == 2
     found = await all_of(engine)
-    assert found["DOVER"].lines == (Line(1, "mug", 2),)
-    assert found["LEEDS"].lines == (Line(1, "mug", 1), Line(2, "Lamp, blue", 1))
+    assert found["DOVER"].lines == (picking_line(1, "mug", 2),)
+    assert found["LEEDS"].lines == (picking_line(1, "mug", 1), picking_line(2, "Lamp, blue", 1))
     assert {(each.status, each.stock_committed, each.version) for each in found.values()} == {
         (Status.PLANNING, True, 2)
     }
@@ -148,7 +148,7 @@ async def test_other_order_events_change_nothing(
     outcomes = await handlers[order_events_pb2.OrderStatusChanged](
         [delivery(event) for event in events]
     )
-    assert list(outcomes) == [Done(None)] * len(events)
+    assert list(outcomes) == [Done(record=None)] * len(events)
     assert await all_of(engine) == {}
 
 
@@ -303,9 +303,12 @@ async def test_stock_committed_elsewhere_moves_the_fulfilment(
     assert (found["DOVER"].status, found["DOVER"].lines) == (Status.CANCELLED, ())
     assert (found["LEEDS"].status, found["LEEDS"].lines) == (
         Status.PLANNING,
-        (Line(1, "mug", 1), Line(2, "cup", 1)),
+        (picking_line(1, "mug", 1), picking_line(2, "cup", 1)),
     )
-    assert (found["YORK"].status, found["YORK"].lines) == (Status.PLANNING, (Line(1, "mug", 2),))
+    assert (found["YORK"].status, found["YORK"].lines) == (
+        Status.PLANNING,
+        (picking_line(1, "mug", 2),),
+    )
     assert found["YORK"].inspection_rule is InspectionRule.ORDER_VALUE
     assert found["YORK"].order_number == found["LEEDS"].order_number
     assert found["LEEDS"].stock_committed
@@ -378,4 +381,4 @@ def test_order_event_has_lines_by_warehouse(order_id: UUID) -> None:
     picklist.
     """
     event: OrderEvent = confirmed(order_id, {"DOVER": [(1, "mug", 2), (1, "mug", 1)]}).command
-    assert event.lines_by_warehouse == {"DOVER": (Line(1, "mug", 3),)}
+    assert event.lines_by_warehouse == {"DOVER": (picking_line(1, "mug", 3),)}

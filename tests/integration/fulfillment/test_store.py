@@ -20,7 +20,6 @@ from fulfillment_svc.model.filters import FulfillmentFilter
 from fulfillment_svc.model.records import (
     Allocation,
     Fulfillment,
-    Line,
     OrderFulfillments,
     Package,
     PackedItem,
@@ -39,7 +38,17 @@ from fulfillment_svc.tables import (
     remaining_units,
 )
 from fulfillment_svc.wire import responses
-from tests.unit.fulfillment.samples import ID, KEY, LINES, NOW, SHIPMENT, envelope, plan, standing
+from tests.unit.fulfillment.samples import (
+    ID,
+    KEY,
+    LINES,
+    NOW,
+    SHIPMENT,
+    envelope,
+    picking_line,
+    plan,
+    standing,
+)
 
 TWO_PACKAGES = (
     Package(
@@ -124,7 +133,7 @@ async def test_stored_picklist_is_replaced_by_later_lines(engine: AsyncEngine) -
     reservation.
     """
     new = standing(Status.PLANNING)
-    for lines_now in [(Line(1, "mug", 1), Line(9, "cup", 2)), ()]:
+    for lines_now in [(picking_line(1, "mug", 1), picking_line(9, "cup", 2)), ()]:
         moved = replace(new, lines=lines_now)
         await (saved(engine, new) if new.lines == LINES else saved(engine, new, before=(new,)))
         await saved(engine, moved, before=(new,))
@@ -166,7 +175,7 @@ async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
     """The remaining units and the closed attempts are read as they were saved last, without the
     rows that they replaced.
     """
-    new = OrderFulfillments(KEY.order_id)
+    new = OrderFulfillments(order_id=KEY.order_id)
     for now in [
         replace(
             new,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from itertools import cycle
 from uuid import UUID, uuid4
 
 import pytest
@@ -33,7 +34,7 @@ from tests.integration.order.requests import Orders, Returns
 from tests.support import channel_of
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FakeWarehouse(Warehouse):
     """Has stock of every SKU, line by line from its warehouses in turn, and stores reservations by
     request.
@@ -65,10 +66,15 @@ class FakeWarehouse(Warehouse):
             raise Deferred("DEPENDENCY_UNAVAILABLE")
         if request_id not in self.reserved:
             held = [(warehouse_id, uuid4()) for warehouse_id in self.serving]
-            lines = enumerate(wanted)
             at = {
-                number: (Allocation(*held[n % len(held)], quantity),)
-                for n, (number, _, quantity) in lines
+                number: (
+                    Allocation(
+                        warehouse_id=warehouse_id, reservation_id=reservation_id, quantity=quantity
+                    ),
+                )
+                for (warehouse_id, reservation_id), (number, _, quantity) in zip(
+                    cycle(held), wanted, strict=False
+                )
             }
             self.reserved[request_id] = order_id, at
         return self.reserved[request_id]

@@ -113,7 +113,9 @@ async def test_each_cause_report_and_label_is_stored_once(
         cause="cause",
         time=NOON,
     )
-    reports = TrackingEvent(record.id, report("lost", 0, "r1").command.report, NOON)
+    reports = TrackingEvent(
+        shipment_id=record.id, report=report("lost", 0, "r1").command.report, record_time=NOON
+    )
     twins: dict[str, tuple[Row, Row]] = {
         "history": (move, replace(move, version=3)),
         "tracking": (reports, replace(reports, report=report("delivered", 9, "r1").command.report)),
@@ -181,13 +183,21 @@ async def test_recorded_reports_are_loaded(engine: AsyncEngine) -> None:
     """
     record, other = fresh(), fresh()
     reports = [
-        TrackingEvent(record.id, report("in_transit", m).command.report, NOON) for m in range(3)
+        TrackingEvent(
+            shipment_id=record.id, report=report("in_transit", m).command.report, record_time=NOON
+        )
+        for m in range(3)
     ]
     await stored(
         engine,
         record,
         other,
-        more=(*reports, TrackingEvent(other.id, report("lost").command.report, NOON)),
+        more=(
+            *reports,
+            TrackingEvent(
+                shipment_id=other.id, report=report("lost").command.report, record_time=NOON
+            ),
+        ),
     )
     commands = [
         report("in_transit", 1, target=record.id),
@@ -240,7 +250,11 @@ async def test_tracking_is_listed_in_recorded_order(engine: AsyncEngine) -> None
     """
     record = fresh()
     reports = [
-        TrackingEvent(record.id, report("in_transit", minute).command.report, NOON)
+        TrackingEvent(
+            shipment_id=record.id,
+            report=report("in_transit", minute).command.report,
+            record_time=NOON,
+        )
         for minute in (5, 1, 3)
     ]
     await stored(engine, record, more=tuple(reports))

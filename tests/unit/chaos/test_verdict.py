@@ -55,17 +55,26 @@ def payment() -> payment_pb2.Payment:
     return payment_pb2.Payment(order_id="1", captured_amount=Money(currency_code="GBP", units=1))
 
 
-KEPT = Story(SCENARIO, order_id="1", captured=True, cancelled_units={1: 1})
+KEPT = Story(scenario=SCENARIO, order_id="1", captured=True, cancelled_units={1: 1})
 BROKEN = {
     "placed": (facts_with(), KEPT),
     "captured": (facts_with(orders={"1": order()}), KEPT),
-    "cancelled": (facts_with(orders={"1": order()}), Story(SCENARIO, order_id="1", cancelled=True)),
+    "cancelled": (
+        facts_with(orders={"1": order()}),
+        Story(scenario=SCENARIO, order_id="1", cancelled=True),
+    ),
     "cancelled units": (
         facts_with(orders={"1": order()}),
-        Story(SCENARIO, order_id="1", cancelled_units={1: 2}),
+        Story(scenario=SCENARIO, order_id="1", cancelled_units={1: 2}),
     ),
-    "return": (facts_with(orders={"1": order()}), Story(SCENARIO, order_id="1", return_ids=["r"])),
-    "twice": (facts_with(orders={"1": order(), "2": order("2")}), Story(SCENARIO, order_id="1")),
+    "return": (
+        facts_with(orders={"1": order()}),
+        Story(scenario=SCENARIO, order_id="1", return_ids=["r"]),
+    ),
+    "twice": (
+        facts_with(orders={"1": order(), "2": order("2")}),
+        Story(scenario=SCENARIO, order_id="1"),
+    ),
 }
 
 
@@ -79,7 +88,7 @@ def test_verdict_without_a_broken_guarantee_is_empty() -> None:
         )
         == []
     )
-    assert list(verdict.client_answers(facts_with(), [Story(SCENARIO)])) == [], (
+    assert list(verdict.client_answers(facts_with(), [Story(scenario=SCENARIO)])) == [], (
         "a refused order has no guarantee"
     )
 

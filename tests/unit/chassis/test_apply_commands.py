@@ -100,7 +100,7 @@ def test_command_without_a_change_is_done_and_saves_nothing() -> None:
     one = uuid4()
     workspace = Workspace({one: Account(one, 5)})
     applied = apply_commands(workspace, [pay("a", one, 0)], decide, NOW)
-    assert applied.outcomes["a"] == Done(Account(one, 5), skipped=True)
+    assert applied.outcomes["a"] == Done(record=Account(one, 5), skipped=True)
     assert workspace.after == {}
     assert applied.undone == []
     applied = apply_commands(

@@ -28,7 +28,7 @@ def received(
 ) -> Received:
     reply = f"$JS.ACK.ORDERS.sample-orders.{attempts}.{seq}.{seq}.{int(STORED.timestamp() * 1e9)}.0"
     message = Msg(Client(), subject, reply, body, headers)
-    it = Received(received_event(message, "sample-orders"))
+    it = Received(event=received_event(message, "sample-orders"))
     it.parse(KINDS)
     return it
 

@@ -208,7 +208,7 @@ def test_command_without_decider_is_a_defect() -> None:
     commands = [envelope(Withdraw(3)), envelope(Deposit(5), key="test:2")]
     outcomes = apply_commands(Workspace({TARGET: 5}), commands, decide, NOW).outcomes
     assert isinstance(outcomes["test:1"], Defect)
-    assert outcomes["test:2"] == Done(10)
+    assert outcomes["test:2"] == Done(record=10)
 
 
 def test_decider_of_a_base_class_takes_no_subclass() -> None:

@@ -64,7 +64,7 @@ def test_stale_version_has_one_reason() -> None:
 
 def test_unwrap_returns_the_record_or_raises() -> None:
     """The caller gets the record of one command, or its failure is raised."""
-    assert unwrap(Done(5)) == 5
+    assert unwrap(Done(record=5)) == 5
     with pytest.raises(Refused, match="SOME_REASON"):
         unwrap(Refused("SOME_REASON"))
 

@@ -27,14 +27,14 @@ async def test_each_event_gets_its_own_outcome() -> None:
 
     async def operation(commands: Sequence[str]) -> Sequence[Outcome[str]]:
         operation_calls.append(list(commands))
-        return [Done("first"), Refused("SECOND")]
+        return [Done(record="first"), Refused("SECOND")]
 
     nothing, first, nothing_again, second = await run_handler([None, "a", None, "b"], operation)
     assert operation_calls == [["a", "b"]]
-    assert nothing == nothing_again == Done(None)
-    assert first == Done("first")
+    assert nothing == nothing_again == Done(record=None)
+    assert first == Done(record="first")
     assert isinstance(second, Refused)
-    assert await run_handler([None, None], operation) == [Done(None), Done(None)]
+    assert await run_handler([None, None], operation) == [Done(record=None), Done(record=None)]
     assert len(operation_calls) == 1
 
 
@@ -56,7 +56,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
         found = [results.get(d.message.order_id) for d in deliveries]
         if raises and (failure := next(filter(None, found), None)):
             raise failure
-        return [failure or Done("done") for failure in found]
+        return [failure or Done(record="done") for failure in found]
 
     kind = SampleStatusChanged
     handlers = Dispatcher({kind: handler})
@@ -65,7 +65,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
         headers = {"ce-id": str(uuid4()), "ce-type": kind.DESCRIPTOR.full_name}
         body = kind(order_id=name).SerializeToString()
         raw = Msg(Client(), subject_of(kind), REPLY, body, headers)
-        received = Received(received_event(raw, "sample-orders"))
+        received = Received(event=received_event(raw, "sample-orders"))
         received.parse(handlers.kinds)
         group.append(received)
     outcomes = await handlers.dispatch(group)

@@ -19,7 +19,7 @@ class Place:
     shelf: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """A box: its place is two columns, its items are in another table."""
 

@@ -41,7 +41,18 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ID = UUID("01957000-0000-7000-8000-000000000001")
 SHIPMENT = UUID("01957000-0000-7000-8000-000000000002")
 KEY = FulfillmentKey(UUID("01957000-0000-7000-8000-000000000003"), "DOVER", 1)
-LINES = (Line(1, "mug", 2), Line(2, "Lamp, blue", 1), Line(4, "mug", 3))
+
+
+def picking_line(number: int, sku: str, quantity: int, **counts: int) -> Line:
+    """Returns a line of a picklist. `counts` are its other fields."""
+    return Line(line_number=number, sku=sku, quantity=quantity, **counts)
+
+
+LINES = (
+    picking_line(1, "mug", 2),
+    picking_line(2, "Lamp, blue", 1),
+    picking_line(4, "mug", 3),
+)
 
 # The fields of an envelope beside its command.
 PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
@@ -141,7 +152,7 @@ def cut(
 
 def order_fulfillments(*fulfillments: Fulfillment, **fields: Any) -> OrderFulfillments:
     """Returns the order's record with these fulfilments."""
-    return OrderFulfillments(KEY.order_id, fulfillments=fulfillments, **fields)
+    return OrderFulfillments(order_id=KEY.order_id, fulfillments=fulfillments, **fields)
 
 
 def standing(

@@ -17,7 +17,6 @@ from fulfillment_svc.model.commands import (
 from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import (
     Fulfillment,
-    Line,
     RemainingUnits,
     VoidLabel,
 )
@@ -32,6 +31,7 @@ from tests.unit.fulfillment.samples import (
     envelope,
     is_withdrawn,
     order_fulfillments,
+    picking_line,
     plan,
     published,
     record_commit,
@@ -42,7 +42,7 @@ from tests.unit.fulfillment.samples import (
 
 COMMIT_PENDING = replace(standing(Status.PLANNING), stock_committed=False)
 LEFT = (Status.SHIPPED, Status.COMPLETED)
-D3, L2 = (Line(1, "mug", 3),), (Line(1, "mug", 2),)
+D3, L2 = (picking_line(1, "mug", 3),), (picking_line(1, "mug", 2),)
 
 
 def test_cancellation_before_confirmation_cancels_plan() -> None:

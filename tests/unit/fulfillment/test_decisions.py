@@ -24,7 +24,7 @@ from fulfillment_svc.model.commands import (
     StartPicking,
 )
 from fulfillment_svc.model.events import StatusChanged
-from fulfillment_svc.model.records import Fulfillment, Line, Package, PackedItem
+from fulfillment_svc.model.records import Fulfillment, Package, PackedItem
 from fulfillment_svc.wire.responses import fulfillment
 from tests.unit.fulfillment.samples import (
     ID,
@@ -36,6 +36,7 @@ from tests.unit.fulfillment.samples import (
     order_fulfillments,
     pack_all,
     parcel,
+    picking_line,
     plan,
     scan_all,
     standing,
@@ -328,7 +329,7 @@ def test_whole_life_has_each_status_in_order() -> None:
     Versions have no gap.
     """
     commands: list[Envelope[Any]] = [
-        plan((Line(1, "mug", 2),)),
+        plan((picking_line(1, "mug", 2),)),
         envelope(StartPicking),
         envelope(ScanItems, scans=(Scan("mug", 2),)),
         envelope(CompletePicking),

@@ -8,8 +8,7 @@ import pytest
 from chassis.values.money import Money
 from fulfillment_svc.lifecycle import InspectionRule
 from fulfillment_svc.model.inspection import InspectionPolicy
-from fulfillment_svc.model.records import Line
-from tests.unit.fulfillment.samples import KEY
+from tests.unit.fulfillment.samples import KEY, picking_line
 
 POLICY = InspectionPolicy(
     order_values={"GBP": 100_00, "JPY": 20_000}, skus=frozenset({"Lamp, blue"}), sample_rate=0.0
@@ -37,14 +36,16 @@ def test_first_matching_inspection_rule_applies(
     sample.
     """
     assert (
-        replace(POLICY, sample_rate=rate).rule(KEY, total, (Line(1, "tea", 1), Line(2, sku, 1)))
+        replace(POLICY, sample_rate=rate).rule(
+            KEY, total, (picking_line(1, "tea", 1), picking_line(2, sku, 1))
+        )
         is rule
     )
 
 
 def test_nothing_is_inspected_unless_configured() -> None:
     """The policy without settings inspects nothing."""
-    assert InspectionPolicy().rule(KEY, Money(10**12, "GBP"), (Line(1, "mug", 1),)) is None
+    assert InspectionPolicy().rule(KEY, Money(10**12, "GBP"), (picking_line(1, "mug", 1),)) is None
 
 
 def test_sample_has_its_rate_and_is_repeatable() -> None:

@@ -19,7 +19,15 @@ from fulfillment_svc.model.commands import (
 )
 from fulfillment_svc.model.events import LinesChanged, StatusChanged
 from fulfillment_svc.model.records import Line, ReplacedLine
-from tests.unit.fulfillment.samples import LINES, NOW, changed, decide_one, envelope, standing
+from tests.unit.fulfillment.samples import (
+    LINES,
+    NOW,
+    changed,
+    decide_one,
+    envelope,
+    picking_line,
+    standing,
+)
 
 RULE = InspectionRule.SKU
 LEFT = (Status.SHIPPED, Status.COMPLETED)
@@ -60,12 +68,13 @@ def test_line_is_closed_short_with_its_unscanned_units() -> None:
     then the status, each with its version.
     """
     here = replace(
-        standing(Status.PICKING), lines=(Line(1, "mug", 3, picked=1), Line(2, "cup", 2, picked=2))
+        standing(Status.PICKING),
+        lines=(picking_line(1, "mug", 3, picked=1), picking_line(2, "cup", 2, picked=2)),
     )
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == (
-        Line(1, "mug", 1, picked=1, short=2),
-        Line(2, "cup", 2, picked=2),
+        picking_line(1, "mug", 1, picked=1, short=2),
+        picking_line(2, "cup", 2, picked=2),
     )
     assert published(decision.events) == [
         ("lines", here.version + 1, Status.PICKING, "SHORT_PICK"),
@@ -97,7 +106,11 @@ def test_open_line_that_is_not_named_short_stays_open(short: set[int], open_: li
     """PICKING_INCOMPLETE names each line that is neither scanned nor closed short."""
     here = replace(
         standing(Status.PICKING),
-        lines=(Line(1, "mug", 2), Line(2, "cup", 1, picked=1), Line(4, "mug", 3)),
+        lines=(
+            picking_line(1, "mug", 2),
+            picking_line(2, "cup", 1, picked=1),
+            picking_line(4, "mug", 3),
+        ),
     )
     with pytest.raises(Refused) as caught:
         decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset(short)), NOW)
@@ -109,7 +122,7 @@ def test_open_line_that_is_not_named_short_stays_open(short: set[int], open_: li
 
 def test_fully_scanned_line_is_not_closed_short() -> None:
     """A named line without missing units loses none, and no change of lines is published."""
-    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2, picked=2),))
+    here = replace(standing(Status.PICKING), lines=(picking_line(1, "mug", 2, picked=2),))
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == here.lines
     assert published(decision.events) == [
@@ -154,7 +167,7 @@ def test_spoiled_units_restart_the_picking(units: int, quantity: int) -> None:
         NOW,
     )
     record = decision.record
-    assert record.lines == (LINES[0], LINES[1], Line(4, "mug", quantity, spoiled=1))
+    assert record.lines == (LINES[0], LINES[1], picking_line(4, "mug", quantity, spoiled=1))
     assert (record.status, record.packages) == (Status.PICKING, ())
     assert published(decision.events) == [
         ("lines", here.version + 1, Status.PACKED, "INSPECTION_FAILED"),
@@ -165,11 +178,11 @@ def test_spoiled_units_restart_the_picking(units: int, quantity: int) -> None:
 
 def test_fulfilment_with_all_units_spoiled_is_cancelled() -> None:
     """There are no replacements, so the fulfilment has no units."""
-    here = standing(Status.PACKED, (Line(1, "mug", 2),), rule=RULE)
+    here = standing(Status.PACKED, (picking_line(1, "mug", 2),), rule=RULE)
     decision = decide_one(
         here, failed({1: 2}, ReplacedLine(line_number=1, units=2, committed=0, spoiled=2)), NOW
     )
-    assert decision.record.lines == (Line(1, "mug", 0, spoiled=2),)
+    assert decision.record.lines == (picking_line(1, "mug", 0, spoiled=2),)
     assert published(decision.events) == [
         ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_REMAINING")
     ]
@@ -225,20 +238,20 @@ def test_replacements_in_any_order_post_all_spoiled_units(
     """One inspector records a unit, another one two units of the same line. The older answer
     neither posts the remaining unit nor takes the posted one back.
     """
-    line = Line(4, "mug", 3).with_found_spoiled(1).with_found_spoiled(2)
+    line = picking_line(4, "mug", 3).with_found_spoiled(1).with_found_spoiled(2)
     for spoiled in answers:
         line = line.with_replacements(
             ReplacedLine(line_number=4, units=3, committed=3 - spoiled, spoiled=spoiled)
         )
     assert (line.spoiled, line.quantity, line.unposted_spoiled, line.planned) == (2, 1, 0, 3)
     assert (
-        Line(4, "mug", 3)
+        picking_line(4, "mug", 3)
         .with_found_spoiled(2)
         .with_replacements(ReplacedLine(line_number=4, units=3, committed=2, spoiled=1))
         .unposted_spoiled
         == 1
     )
-    assert Line(4, "mug", 3).with_found_spoiled(3).cut_to(1).unposted_spoiled == 1
+    assert picking_line(4, "mug", 3).with_found_spoiled(3).cut_to(1).unposted_spoiled == 1
 
 
 # The statuses after the warehouse's answer is applied, by the status at that time.
@@ -290,7 +303,10 @@ def test_replacement_in_every_status_is_applied(status: Status, units: int) -> N
 
 @pytest.mark.parametrize(
     ("committed", "line"),
-    [(2, Line(4, "mug", 1, cut=1, spoiled=1)), (0, Line(4, "mug", 0, cut=2, spoiled=1))],
+    [
+        (2, picking_line(4, "mug", 1, cut=1, spoiled=1)),
+        (0, picking_line(4, "mug", 0, cut=2, spoiled=1)),
+    ],
     ids=["answer before the cut", "answer after the cut"],
 )
 def test_cut_between_answer_and_write_is_counted_once(committed: int, line: Line) -> None:
@@ -300,7 +316,7 @@ def test_cut_between_answer_and_write_is_counted_once(committed: int, line: Line
     """
     here = replace(
         standing(Status.PACKING, rule=RULE),
-        lines=(Line(1, "mug", 2, picked=2), Line(4, "mug", 1, picked=1, cut=2)),
+        lines=(picking_line(1, "mug", 2, picked=2), picking_line(4, "mug", 1, picked=1, cut=2)),
     )
     decision = decide_one(
         here,

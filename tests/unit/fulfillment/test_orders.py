@@ -34,6 +34,7 @@ from tests.unit.fulfillment.samples import (
     id_at,
     is_withdrawn,
     order_fulfillments,
+    picking_line,
     plan,
     published,
     record_commit,
@@ -44,7 +45,7 @@ from tests.unit.fulfillment.samples import (
 
 COMMIT_PENDING = replace(standing(Status.PLANNING), stock_committed=False)
 LEFT = (Status.SHIPPED, Status.COMPLETED)
-D3, L2 = (Line(1, "mug", 3),), (Line(1, "mug", 2),)
+D3, L2 = (picking_line(1, "mug", 3),), (picking_line(1, "mug", 2),)
 
 # --- planned
 
@@ -181,7 +182,8 @@ def test_cut_while_commit_is_pending_waits() -> None:
     assert published(decision) == [("lines", 4, "UNITS_CUT")]
     # the rest was released
     lately, [decision] = done(
-        decisions[-1].record, [record_commit((Line(1, "mug", 1), Line(2, "Lamp, blue", 1)))]
+        decisions[-1].record,
+        [record_commit((picking_line(1, "mug", 1), picking_line(2, "Lamp, blue", 1)))],
     )
     assert [(line.quantity, line.cut) for line in lately.lines] == [(1, 0), (1, 0)]
     assert published(decision) == []
@@ -208,7 +210,7 @@ def test_moved_stock_after_cut_remains_in_its_warehouse() -> None:
     """
     _, decisions = done(
         order_fulfillments(replace(COMMIT_PENDING, lines=D3)),
-        [cut(2, lines=D3), record_commit({"DOVER": (Line(1, "mug", 1),), "YORK": L2})],
+        [cut(2, lines=D3), record_commit({"DOVER": (picking_line(1, "mug", 1),), "YORK": L2})],
     )
     assert units(decisions[-1].record) == {"DOVER": [(1, 0)], "YORK": [(1, 1)]}
 
@@ -269,10 +271,10 @@ def test_cut_of_all_units_cancels_the_fulfilment(status: Status) -> None:
 
 def test_cut_below_the_scanned_units_reduces_the_scans() -> None:
     """Half of the line is scanned. A cut above that leaves the scans, one below reduces them."""
-    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 4, picked=2),))
+    here = replace(standing(Status.PICKING), lines=(picking_line(1, "mug", 4, picked=2),))
     for stays, picked in [(3, 2), (2, 2), (1, 1)]:
         record, _ = done(here, [cut(stays, lines=D3)])
-        assert record.lines == (Line(1, "mug", stays, picked=picked, cut=4 - stays),)
+        assert record.lines == (picking_line(1, "mug", stays, picked=picked, cut=4 - stays),)
 
 
 def test_cut_of_same_or_older_version_is_skipped() -> None:
@@ -287,7 +289,7 @@ def test_cut_of_same_or_older_version_is_skipped() -> None:
 
 def test_cut_adds_no_units() -> None:
     """The order may still count units that the picker did not find: the cut does not add them."""
-    here = replace(standing(Status.PLANNING), lines=(Line(1, "mug", 1, short=2),))
+    here = replace(standing(Status.PLANNING), lines=(picking_line(1, "mug", 1, short=2),))
     assert done(here, [cut(3, lines=D3)])[0] == here
 
 
@@ -345,7 +347,7 @@ def test_remaining_units_by_warehouse(
         replace(
             standing(Status.PLANNING),
             key=FulfillmentKey(KEY.order_id, at, 1),
-            lines=tuple(Line(number, "mug", n) for number, n in lines.items()),
+            lines=tuple(picking_line(number, "mug", n) for number, n in lines.items()),
         )
         for at, lines in planned.items()
     ]

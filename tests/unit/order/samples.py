@@ -76,7 +76,13 @@ def allocations(of: Checkout, *warehouses: str) -> Allocations:
     at = {warehouse: uuid4() for warehouse in warehouses or ("london",)}
     names = list(at)
     return {
-        number: (Allocation(name := names[(number - 1) % len(names)], at[name], line.quantity),)
+        number: (
+            Allocation(
+                warehouse_id=(name := names[(number - 1) % len(names)]),
+                reservation_id=at[name],
+                quantity=line.quantity,
+            ),
+        )
         for number, line in enumerate(of.lines, 1)
     }
 
@@ -236,7 +242,11 @@ def elsewhere(order: Order, warehouse_id: str) -> Allocations:
     """Returns allocations of the whole order from one warehouse, in a new reservation."""
     reservation_id = uuid4()
     return {
-        line.number: (Allocation(warehouse_id, reservation_id, line.quantity),)
+        line.number: (
+            Allocation(
+                warehouse_id=warehouse_id, reservation_id=reservation_id, quantity=line.quantity
+            ),
+        )
         for line in order.lines
     }
 

@@ -135,7 +135,10 @@ def test_line_split_over_parcels_is_returned_by_parcel() -> None:
     """Of three lamps from two warehouses, the delivered one can be returned. When the other parcel
     is lost, the line's refunds equal its cost.
     """
-    split = (Allocation("london", uuid4(), 1), Allocation("paris", uuid4(), 2))
+    split = (
+        Allocation(warehouse_id="london", reservation_id=uuid4(), quantity=1),
+        Allocation(warehouse_id="paris", reservation_id=uuid4(), quantity=2),
+    )
     command = place(
         checkout(CheckoutLine(sku="LAMP", quantity=3, unit_price=1000, discount=100, tax=0))
     )
@@ -161,7 +164,10 @@ def test_return_after_a_cancellation_refunds_the_rest_of_a_line() -> None:
     returned. In total 100 is refunded, the amount published as cancelled stays, and the order
     becomes refunded.
     """
-    split = (Allocation("london", uuid4(), 2), Allocation("paris", uuid4(), 1))
+    split = (
+        Allocation(warehouse_id="london", reservation_id=uuid4(), quantity=2),
+        Allocation(warehouse_id="paris", reservation_id=uuid4(), quantity=1),
+    )
     command = place(
         checkout(CheckoutLine(sku="LAMP", quantity=3, unit_price=33, discount=0, tax=1), shipping=0)
     )

@@ -20,7 +20,7 @@ def test_report_of_a_void_label_is_a_contradiction(there: Status) -> None:
     decided = decide(before, report(there, minute=30), LATER)
     after = decided.record
     assert decided.history[0] == TrackingEvent(
-        SHIPMENT, report(there, minute=30).command.report, LATER
+        shipment_id=SHIPMENT, report=report(there, minute=30).command.report, record_time=LATER
     )
     contradicted = replace(
         before,
@@ -58,7 +58,7 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
     decided = decide(before, report(there, minute=30), LATER)
     after = decided.record
     assert decided.history[0] == TrackingEvent(
-        SHIPMENT, report(there, minute=30).command.report, LATER
+        shipment_id=SHIPMENT, report=report(there, minute=30).command.report, record_time=LATER
     )
     moves = here not in TERMINAL and here is not there and STAGE[there] >= STAGE[here]
     assert (after.status, after.version) == (

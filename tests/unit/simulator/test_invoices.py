@@ -297,7 +297,7 @@ def test_quote_closed_by_another_row_costs_one_row(between: int) -> None:
 
 def test_header_alone_is_a_file_without_rows() -> None:
     """No row is ordered, and none is left out."""
-    assert book() == book("", "") == Ledger((), (), 0)
+    assert book() == book("", "") == Ledger(invoices=(), left=(), rows=0)
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

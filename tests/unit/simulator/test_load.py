@@ -92,8 +92,8 @@ def test_run_with_an_undelivered_order_is_unhealthy(outcome: str) -> None:
     """Any other end of an order is a fault, and is reported: a run with refused orders only proves
     nothing.
     """
-    assert run_of(Purchase("delivered")).healthy
-    run = run_of(Purchase("delivered"), Purchase(outcome, "WHY"))
+    assert run_of(Purchase(outcome="delivered")).healthy
+    run = run_of(Purchase(outcome="delivered"), Purchase(outcome=outcome, why="WHY"))
     assert not run.healthy
     assert list(report(run))[-1] == f"  {outcome}: no order: WHY"
 
@@ -105,8 +105,8 @@ def test_report_has_counts_percentiles_and_failures() -> None:
     lines = list(
         report(
             run_of(
-                Purchase("delivered", created_s=0.1, confirmed_s=0.5),
-                Purchase(STUCK, "no picker works", created_s=0.2),
+                Purchase(outcome="delivered", created_s=0.1, confirmed_s=0.5),
+                Purchase(outcome=STUCK, why="no picker works", created_s=0.2),
             )
         )
     )
@@ -121,4 +121,4 @@ def test_report_has_counts_percentiles_and_failures() -> None:
 
 def test_long_list_is_cut() -> None:
     """A run with many failures lists the first ones and their number."""
-    assert list(report(run_of(*[Purchase(STUCK)] * 30)))[-1] == "  and 10 more"
+    assert list(report(run_of(*[Purchase(outcome=STUCK)] * 30)))[-1] == "  and 10 more"

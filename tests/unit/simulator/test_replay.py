@@ -40,7 +40,7 @@ LEFT = parse(
     "InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\nC536379,D,-1,01-12-10"
     " 9:41,27.5,14527,UK\n"
 ).left
-LEDGER = Ledger((INVOICE, FREE), LEFT, 7)
+LEDGER = Ledger(invoices=(INVOICE, FREE), left=LEFT, rows=7)
 
 
 async def run(
@@ -150,7 +150,7 @@ async def test_stuck_order_is_reported_with_its_step() -> None:
     """
     shop = Shop()
     shop.unconfirmed = True
-    done, _ = await run(shop, Ledger((INVOICE,), (), 5), wait_s=0.2)
+    done, _ = await run(shop, Ledger(invoices=(INVOICE,), left=(), rows=5), wait_s=0.2)
     [walked] = done.walked
     assert walked.purchase.outcome == STUCK
     assert "paid, and the order has not consumed the event" in walked.purchase.why
@@ -218,7 +218,7 @@ async def test_undelivered_order_is_reported_with_its_reason(
         f": {status.lower()} {placed.order_number} ({placed.order_id}): PAYMENT_EXPIRED"
     )
 
-    [walked] = (await run(shop, Ledger((INVOICE,), (), 5)))[0].walked
+    [walked] = (await run(shop, Ledger(invoices=(INVOICE,), left=(), rows=5)))[0].walked
     assert (
         report.not_delivered(walked)
         == f"{reported} (since an earlier replay; --again LABEL orders anew)"
@@ -251,10 +251,12 @@ async def started_purchase(shop: Shop) -> AsyncIterator[asyncio.Task[Purchase]]:
 def replayed(*outcomes: str, books: Books | None = None) -> Replay:
     """Returns a replay of as many invoices with these outcomes."""
     walked = tuple(
-        Walked(replace(INVOICE, number=str(number)), Purchase(outcome))
+        Walked(replace(INVOICE, number=str(number)), Purchase(outcome=outcome))
         for number, outcome in enumerate(outcomes)
     )
-    ledger = Ledger(tuple(each.invoice for each in walked), LEFT, 5 * len(outcomes) + 1)
+    ledger = Ledger(
+        invoices=tuple(each.invoice for each in walked), left=LEFT, rows=5 * len(outcomes) + 1
+    )
     count = len(outcomes)
     return Replay(
         ledger=ledger,
@@ -322,7 +324,7 @@ def test_undelivered_orders_are_counted_and_listed() -> None:
 def test_finished_invoice_is_one_line() -> None:
     """In a pipe each invoice is a line, with the progress of the whole."""
     assert (
-        line(Walked(INVOICE, Purchase("delivered")), 7, 62)
+        line(Walked(INVOICE, Purchase(outcome="delivered")), 7, 62)
         == " 7/62  536365        9 units      49.71 GBP  delivered"
     )
 
@@ -331,9 +333,9 @@ def test_finished_invoice_is_one_line() -> None:
 
 PLAIN = replace(INVOICE, number="1", discount=0)
 CREDITS = (
-    Credit("C1", PLAIN, ((1, 2), (2, 1)), rows=2),
-    Credit("C2", PLAIN, ((1, 1),), rows=1),
-    Credit("C3", FREE, ((1, 56),), rows=1),
+    Credit(note="C1", invoice=PLAIN, lines=((1, 2), (2, 1)), rows=2),
+    Credit(note="C2", invoice=PLAIN, lines=((1, 1),), rows=1),
+    Credit(note="C3", invoice=FREE, lines=((1, 56),), rows=1),
 )
 CREDITED = Ledger(invoices=(PLAIN, FREE), left=(), rows=10, credits=CREDITS)
 
@@ -363,12 +365,9 @@ async def test_second_replay_returns_nothing_again() -> None:
     """A second replay finds the orders and the returns, also of a fully returned order. Under a
     label all of them are new.
     """
-    whole = Ledger(
-        invoices=(replace(PLAIN, postage=0),),
-        left=(),
-        rows=4,
-        credits=(Credit("C1", replace(PLAIN, postage=0), ((1, 6), (2, 2), (3, 1)), rows=1),),
-    )
+    invoice = replace(PLAIN, postage=0)
+    credit = Credit(note="C1", invoice=invoice, lines=((1, 6), (2, 2), (3, 1)), rows=1)
+    whole = Ledger(invoices=(invoice,), left=(), rows=4, credits=(credit,))
     shop = Shop()
     first, _ = await run(shop, whole)
     assert report.complete(first)
@@ -392,7 +391,7 @@ async def test_discount_is_not_given_twice() -> None:
             invoices=(INVOICE,),
             left=(),
             rows=6,
-            credits=(Credit("C1", INVOICE, ((1, 1),), rows=1),),
+            credits=(Credit(note="C1", invoice=INVOICE, lines=((1, 1),), rows=1),),
         ),
     )
     assert done.books.refunded == 255 - 99

@@ -9,7 +9,7 @@ def test_older_version_is_ignored() -> None:
     """Events and polls give the state in any order and repeatedly. The latest version counts, and
     each status has its first time.
     """
-    followed = Followed("1")
+    followed = Followed(order_id="1")
     followed.update(order_pb2.ORDER_STATUS_PROCESSING, 3)
     first = followed.updated_at
     followed.update(order_pb2.ORDER_STATUS_PROCESSING, 3)

@@ -163,8 +163,9 @@ def report_picklist(
 ) -> Envelope[ApplyFulfillment]:
     """Returns fulfilment's report of a picklist, by line."""
     lines = tuple(
-        FulfillmentLine(number, *([units] if isinstance(units, int) else units))
+        FulfillmentLine(number=number, quantity=quantity, short=short, spoiled=spoiled)
         for number, units in picklist.items()
+        for quantity, short, spoiled in [(units, 0, 0) if isinstance(units, int) else units]
     )
     return envelope(
         ApplyFulfillment,
@@ -256,7 +257,7 @@ def post_return(
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class World:
     """All stock levels, reservations, rows of the ledger and domain events after the commands so
     far.
