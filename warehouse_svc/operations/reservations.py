@@ -61,7 +61,7 @@ class ReservationOperations:
         renewing = replace(envelope, target=order_reservations.order_id).step(step, renewal)
         return unwrap((await self.writer.write([renewing]))[0]).existing_reservations
 
-    async def move_reservations(
+    async def confirm_or_release(
         self, envelopes: Sequence[Envelope[Any]]
     ) -> list[Outcome[OrderStock]]:
         """Confirms or releases reservations: those of one order all or none, each order on its own.
