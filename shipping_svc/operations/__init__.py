@@ -1,4 +1,4 @@
-"""The operations of the shipping service, one method for each.
+"""The operations of the shipping service, one method for each use case.
 
 An operation calls the carrier between two writes, never inside one.
 
