@@ -10,7 +10,7 @@ from enum import StrEnum
 class Status(StrEnum):
     """The status of a fulfilment."""
 
-    PENDING = "pending"  # known from the confirmed order
+    PENDING = "pending"  # the order is confirmed; the picklist follows at once
     PLANNING = "planning"  # the picklist is built; picking waits until the stock is committed
     PICKING = "picking"  # units are scanned off the shelves
     PICKED = "picked"  # every line is scanned

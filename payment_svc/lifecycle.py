@@ -14,8 +14,8 @@ class Status(StrEnum):
 
     PENDING = "pending"  # the operation is stored; its outcome is pending or unknown
     AUTHORIZED = "authorized"  # set aside on the card, not captured
-    CAPTURED = "captured"  # the money is ours
-    DECLINED = "declined"  # this try was declined, and another may be made
+    CAPTURED = "captured"  # the money was taken from the card
+    DECLINED = "declined"  # this try was declined; another may follow
     FAILED = "failed"  # declined for good: the order's attempt has failed
     VOIDED = "voided"  # the authorisation was voided, or has expired at the processor
     PARTIALLY_REFUNDED = "partially_refunded"
@@ -34,8 +34,8 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.REFUNDED: frozenset(),
     Status.NOT_REQUIRED: frozenset(),
 }
-# A change to one of these is an event of its own. Refunds and payments of nothing have events that
-# say more.
+# A change to one of these publishes PaymentStatusChanged. Refunds and not-required payments have
+# events of their own.
 PUBLISHED_STATUSES = frozenset(
     {Status.AUTHORIZED, Status.CAPTURED, Status.DECLINED, Status.FAILED, Status.VOIDED}
 )
@@ -79,7 +79,8 @@ STATUS_AFTER_SUCCESS: dict[Kind, Status] = {
     Kind.CAPTURE: Status.CAPTURED,
     Kind.VOID: Status.VOIDED,
 }
-# The operations that return money; several refunds may be open at once, of all other kinds one.
+# The operations that return money. Several refunds of a payment may be open at once; of its other
+# operations one may be.
 REVERSALS = frozenset({Kind.VOID, Kind.REFUND})
 
 
@@ -141,7 +142,7 @@ REQUEST_REASON: dict[Kind, Reason] = {
     Kind.VOID: Reason.VOID_REQUESTED,
     Kind.REFUND: Reason.REFUND_REQUESTED,
 }
-# Why a payment changed where the processor declined this, and the payment keeps its status.
+# Why a payment changed where the processor declined an operation, and the payment keeps its status.
 DECLINE_REASON: dict[Kind, Reason] = {
     Kind.CAPTURE: Reason.CAPTURE_DECLINED,
     Kind.VOID: Reason.VOID_DECLINED,
@@ -159,9 +160,10 @@ STATUS_REASON: dict[Status, Reason] = {
 }
 
 
-# An order's status is text: its name in the contract. An order in this one is paid for, no other.
+# An order's status is text: its name in the contract. A payment is made only for an order in this
+# status.
 ORDER_PENDING = "pending"
-# A status that is newer than this service. Nothing is charged for the order.
+# A status that this version of the service does not define. Nothing is charged for the order.
 ORDER_UNKNOWN = "unknown"
 # The statuses of a closed order: it costs nothing, independent of its total, and all of its money
 # goes back.

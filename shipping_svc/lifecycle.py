@@ -23,8 +23,7 @@ class Status(StrEnum):
     DELIVERED = "delivered"  # the recipient has the parcels
     LOST = "lost"  # the carrier cannot find the parcels
     RETURNED_TO_SENDER = "returned_to_sender"  # the carrier brought the parcels back
-    # no label will be bought: the carrier refused, the order was closed, or a recall came first
-    FAILED = "failed"
+    FAILED = "failed"  # it gets no label; the reason says why
     VOIDED = "voided"  # the label is void: the parcels never left the warehouse
 
 

@@ -115,7 +115,7 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.ConfirmReservationRequest, context: CallContext
     ) -> reserving.ConfirmReservationResponse:
         envelope = requests.confirm(request, request_context(request))
-        [outcome] = await self.reservations.move_reservations([envelope])
+        [outcome] = await self.reservations.confirm_or_release([envelope])
         return reserving.ConfirmReservationResponse(
             reservations=responses.attempt_reservations(
                 unwrap(outcome), request.order_attempt.attempt
@@ -133,7 +133,7 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.ReleaseReservationRequest, context: CallContext
     ) -> reserving.ReleaseReservationResponse:
         envelope = requests.release(request, request_context(request))
-        [outcome] = await self.reservations.move_reservations([envelope])
+        [outcome] = await self.reservations.confirm_or_release([envelope])
         return reserving.ReleaseReservationResponse(
             reservations=responses.attempt_reservations(
                 unwrap(outcome), request.order_attempt.attempt
@@ -184,6 +184,6 @@ class ReservationService(ReservationServiceServicer):
             await self.reservations.check_answer(
                 [UUID(each.order_id) for each in request.order_attempts]
             )
-        outcomes = await self.reservations.move_reservations(envelopes)
+        outcomes = await self.reservations.confirm_or_release(envelopes)
         result = partial(responses.reservation_result, view=request.view)
         return map(result, request.order_attempts, outcomes)

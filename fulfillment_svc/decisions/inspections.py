@@ -111,7 +111,7 @@ def apply_replacements(
     )
     why = Reason.INSPECTION_FAILED
     if lines == fulfillment.lines:
-        return Decision(fulfillment)  # what stands was written with the same answer
+        return Decision(fulfillment)  # an earlier write applied the same answer
     match fulfillment.status:
         case Status.PACKED:
             without_packages, path = (

@@ -57,8 +57,8 @@ from fulfillment_svc.model.records import (
 
 
 def plan(order: OrderFulfillments, command: Plan, context: Context) -> Decided:
-    """Creates a fulfilment for each picklist. Of a closed attempt it creates cancelled ones, which
-    publish the units.
+    """Creates a fulfilment for each picklist. For a closed attempt it creates them cancelled: their
+    events name the units that the warehouse frees.
     """
     if command.attempt <= order.closed_attempt:
         return mark_never_started(
@@ -108,8 +108,8 @@ def assign_picklists(
 
 
 def inspection_rule_for(fulfillment: Fulfillment, picklist: Picklist) -> InspectionRule | None:
-    """The rule for the units that were committed here. Where they are more than was planned, the
-    picklist's rule counts too: another warehouse was to pick the difference.
+    """The rule of the fulfilment. Where more units are committed here than were planned, another
+    warehouse was to pick them: then the rule of the given picklist counts too.
     """
     planned = {line.line_number: line.quantity for line in fulfillment.lines}
     more = any(line.quantity > planned.get(line.line_number, 0) for line in picklist.lines)
@@ -143,11 +143,10 @@ def close_attempt(order: OrderFulfillments, command: CloseAttempt, context: Cont
 
 
 def mark_never_started(done: Decided, command: OrderCommand) -> Decided:
-    """The decision about a closed attempt, whose events say `never_started` where fulfilment never
-    recorded a commit of its stock.
+    """Marks the events of a closed attempt `never_started` where no commit of stock is recorded.
 
-    The warehouse may have committed the stock in a warehouse that fulfilment does not know: only
-    this mark makes it free those units. It stays true, because no work starts in a closed attempt.
+    The stock may be committed in a warehouse without a fulfilment: the warehouse service frees
+    those units only by this mark. It stays true, because no work starts in a closed attempt.
     """
     if any(each.stock_committed for each in done.record.of_attempt(command.attempt)):
         return done
@@ -163,9 +162,9 @@ def cancel_picklists(
     done: Decided, command: OrderCommand, picklists: Iterable[Picklist], context: Context
 ) -> Decided:
     """Returns the decision, and after it a cancelled fulfilment for each picklist of a closed
-    attempt. Its event publishes the units, and the warehouse frees them.
+    attempt. Its event names the units that the warehouse frees.
 
-    A cancelled fulfilment that was created with fewer units than the picklist takes over the rest.
+    A cancelled fulfilment that was created with fewer units than the picklist gets the others too.
     """
 
     def cancel_one(picklist: Picklist) -> DecidedOne:
@@ -195,7 +194,7 @@ def is_commit_pending(fulfillment: Fulfillment) -> bool:
 
 def apply_cuts(done: Decided, command: OrderCommand, context: Context) -> Decided:
     """The decision, and after it the cut of the units that the order lost. A shipped fulfilment is
-    not cut. A ready one is withdrawn, and cut when shipping confirms that its parcels are here.
+    not cut. A ready one is withdrawn, and cut when shipping confirms that its parcels do not leave.
     """
     order = done.record
 
@@ -232,7 +231,7 @@ def remaining_lines(order: OrderFulfillments, fulfillment: Fulfillment) -> tuple
 
 
 def unpacked(fulfillment: Fulfillment, lines: tuple[Line, ...], context: Context) -> DecidedOne:
-    """With these lines; packed units go back to packing."""
+    """The fulfilment with these lines; a packed or ready one goes back to packing."""
     status = TRIGGERS[Trigger.CUT].get(fulfillment.status)
     opened = replace(fulfillment, packages=()) if status else fulfillment
     why = Reason.UNITS_CUT
@@ -244,8 +243,8 @@ def confirm_withdrawal(
 ) -> Decided:
     """Shipping confirms that a withdrawn fulfilment does not ship: it is unpacked or cancelled.
 
-    An event about parcels that shipped with a void label follows. Raises NotFound
-    FULFILLMENT_NOT_FOUND.
+    Where its parcels shipped with the void label all the same, an event about them follows.
+    Raises NotFound FULFILLMENT_NOT_FOUND.
     """
     order, fulfillment = find_target(order, context)
     done: Decided = Decision(order)

@@ -20,7 +20,8 @@ from fulfillment_svc.lifecycle import Reason, Status, Trigger
 from fulfillment_svc.model.commands import CompletePicking, Scan, ScanItems, StartPicking
 from fulfillment_svc.model.records import Fulfillment, Line
 
-# Consumers refuse a version more than JUMP_MAX above the one that they have stored.
+# One in this many versions is published: consumers refuse a version that is more than JUMP_MAX
+# above the one that they have stored.
 PUBLISHED_EACH = JUMP_MAX // 2
 
 
@@ -32,8 +33,8 @@ def start_picking(fulfillment: Fulfillment, command: StartPicking, context: Cont
 
 
 def scan_items(fulfillment: Fulfillment, command: ScanItems, context: Context) -> DecidedOne:
-    """Counts all scans in, or none. The status stays: only each PUBLISHED_EACH-th version is
-    published.
+    """Counts all scans, or none. The status stays the same, so only a version that is a multiple of
+    PUBLISHED_EACH is published.
     """
     if fulfillment.status is not Status.PICKING:
         raise wrong_status(fulfillment, "units are scanned while it is picked")
@@ -47,7 +48,7 @@ def scan_items(fulfillment: Fulfillment, command: ScanItems, context: Context) -
 
 
 def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:
-    """The lines with the scanned units on them: the lowest line that is open takes them first."""
+    """The lines with the scanned units; the open line with the lowest number takes them first."""
     asking = [line for line in lines if line.sku == scan.sku]
     if not asking:
         raise Invalid(

@@ -40,7 +40,7 @@ def cancel_fulfillment(
     """The staff cannot do the work: its units go back to the shelf.
 
     Raises Refused STOCK_NOT_COMMITTED while the commit is pending. The stock may be committed in
-    another warehouse by now, and only this fulfilment makes the worker ask for it.
+    another warehouse by now, and the worker asks for it only while this fulfilment waits.
     """
     next_status(fulfillment, Trigger.CANCEL)
     require_committed(fulfillment)

@@ -31,7 +31,7 @@ class OrderEventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEvent:
-    """An event of an order; `lines_by_warehouse` has its remaining units."""
+    """An event of an order; `lines_by_warehouse` has the order's remaining units."""
 
     kind: OrderEventKind
     order_id: UUID
@@ -44,12 +44,12 @@ class OrderEvent:
 
     @property
     def order_attempt(self) -> OrderAttempt:
-        """The attempt that it concerns."""
+        """The attempt that the event concerns."""
         return OrderAttempt(self.order_id, self.attempt)
 
     @property
     def fulfillment_keys(self) -> set[FulfillmentKey]:
-        """The keys of its fulfilments."""
+        """The keys of the attempt's fulfilments."""
         return {
             FulfillmentKey(self.order_id, warehouse_id, self.attempt)
             for warehouse_id in self.lines_by_warehouse
@@ -100,7 +100,7 @@ class OrderCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(OrderCommand):
-    """The order is confirmed: a fulfilment for each picklist.
+    """The order is confirmed: each picklist gets a fulfilment.
 
     remaining  the units that the order needs, where the commit of its stock was pending. The
                warehouse may have committed more, if it has not consumed a cancellation of units.
@@ -131,7 +131,7 @@ class Cut(OrderCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseAttempt(OrderCommand):
     """The order is cancelled. A picklist without a fulfilment gets a cancelled one, whose event
-    publishes the units.
+    names the units that the warehouse frees.
     """
 
     picklists: tuple[Picklist, ...]
@@ -150,20 +150,22 @@ class ShipmentCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ship(ShipmentCommand):
-    """A shipment carries it. `shipped`: the carrier has the parcels; else the label is bought."""
+    """The fulfilment has a shipment. `shipped`: the carrier has the parcels; else only the label is
+    bought.
+    """
 
     shipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete(ShipmentCommand):
-    """Its shipment is delivered."""
+    """The fulfilment's shipment is delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmWithdrawal(ShipmentCommand):
-    """It was withdrawn, and its shipment will not leave: there is no label, or (`label_void`) the
-    carrier has voided it.
+    """The fulfilment was withdrawn, and its shipment will not leave: there is no label, or
+    (`label_void`) the carrier has voided it.
 
     `shipped`: the carrier reported the parcels all the same, after it had confirmed the void.
     """

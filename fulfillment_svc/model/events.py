@@ -8,7 +8,7 @@ from fulfillment_svc.model.records import Fulfillment, VoidLabel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainEvent:
-    """A fulfilment has changed; it is as it was right after the change.
+    """A fulfilment has changed; `fulfillment` is the record right after the change.
 
     `actor`, `cause` and `claimed_actor`: see Transition. `never_started`: its attempt is closed,
     and fulfilment never recorded a commit of its stock: no work on it started or will start.
@@ -31,7 +31,7 @@ class StatusChanged(DomainEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinesChanged(DomainEvent):
-    """The lines changed, and the status stays.
+    """The lines changed, or a withdrawal or a void label was recorded; the status is the same.
 
     `shipped_after_void`: the parcels that shipped with a void label.
     """

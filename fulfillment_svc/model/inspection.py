@@ -16,8 +16,8 @@ class InspectionPolicy:
 
     order_values  by currency, in minor units: orders of this total or more
     skus          picklists with one of these
-    sample_rate   the share of all fulfilments, 0 to 1; the key alone decides which ones, so that
-                  a repeat decides alike
+    sample_rate   the share of all fulfilments, 0 to 1; the fulfilment's key alone decides, so a
+                  repeat gets the same rule
     """
 
     order_values: Mapping[str, int] = field(default_factory=dict)

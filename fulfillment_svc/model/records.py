@@ -25,7 +25,7 @@ class Line:
     picked: int = 0
     cut: int = 0  # cancelled, and back on the shelf
     short: int = 0  # not found
-    spoiled: int = 0  # found damaged, whether or not others came in their place
+    spoiled: int = 0  # found damaged and posted by the warehouse, replaced or not
     # found damaged in all; the warehouse has not posted those beyond `spoiled`
     found_spoiled: int = 0
 
@@ -61,7 +61,7 @@ class Line:
         )
 
     def with_found_spoiled(self, units: int) -> "Line":
-        """Returns the line with this many of its units to be picked found damaged, or more, where
+        """Returns the line with `units` of its units to be picked found damaged; more, where
         another inspector found more.
         """
         return replace(self, found_spoiled=max(self.found_spoiled, self.spoiled + units))
@@ -175,11 +175,11 @@ LinesByWarehouse = Mapping[str, tuple[Line, ...]]
 class Fulfillment:
     """The work of one warehouse for one attempt of an order.
 
-    withdraw_reason    set while it is ready and waits for shipping: is the label void, or does the
-                       carrier have the parcels? All its units stay committed until then
-    withdrawn_version  its version when shipping last confirmed a withdrawal; shipments of versions
-                       before are void
-    void_labels        the units in the parcels of those that had a label
+    withdraw_reason    set while the ready fulfilment waits for shipping's answer: the label is
+                       void, or the carrier has the parcels. Until then all units stay committed
+    withdrawn_version  the version when shipping last confirmed a withdrawal; shipments of earlier
+                       versions were withdrawn. 0: none was
+    void_labels        the withdrawn shipments that had a label, with the units in their parcels
     """
 
     id: UUID
@@ -222,8 +222,7 @@ class RemainingUnits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFulfillments:
-    """All fulfilments of one order, and the facts of its events that outlast an event: the record
-    of every write.
+    """All fulfilments of one order, and what is stored of its events: the record of every write.
 
     Its lock keeps two writes from planning, cutting or cancelling fulfilments of the order at once.
 

@@ -7,7 +7,7 @@ deciders of picking, packing and the cancellation. The consumer writes events of
 
 orders.py       events of orders: fulfilments are planned, cut and cancelled
 commits.py      commits of stock, requested from the warehouse
-staff.py        requests of the staff; a fulfilment that is ready requests its shipment
+staff.py        requests of the staff, and the request for the shipment of a ready fulfilment
 inspections.py  inspections, and the replacement of spoiled units
 reading.py      reads and lists
 """

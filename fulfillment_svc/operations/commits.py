@@ -25,8 +25,8 @@ from fulfillment_svc.model.records import Fulfillment, OrderAttempt, OrderFulfil
 from fulfillment_svc.peers import Warehouse
 from fulfillment_svc.store.fulfillments import find_commit_pending
 
-# As many orders as the warehouse takes in one call. More are planned with their commit pending, and
-# the worker asks for them.
+# The most orders that the warehouse takes in one call. Others are planned with their commit
+# pending, and the worker requests it.
 COMMIT_MAX: Final = 500
 FIRST: Final = UUID(int=0)
 _log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class CommitOperations:
         warehouse: Warehouse,
         commit_batch: int,
     ) -> None:
-        """`commit_batch`: about how many fulfilments at once the warehouse is asked again."""
+        """`commit_batch`: the most fulfilments that one batch of the worker reads."""
         self.database, self.writer, self.warehouse = database, writer, warehouse
         self.commit_batch = commit_batch
         self._commit_pending = telemetry.reading(
@@ -102,7 +102,7 @@ class CommitOperations:
 async def commit_attempts(
     warehouse: Warehouse, request_id: UUID, attempts: Collection[OrderAttempt]
 ) -> dict[OrderAttempt, CommitAnswer]:
-    """The warehouse's answers. An order lives in its last attempt, and is asked about once."""
+    """The warehouse's answers. Only the last attempt of each order is asked about."""
     last = {each.order_id: each for each in sorted(attempts, key=attrgetter("attempt"))}
     asked = list(last.values())[:COMMIT_MAX]
     return await warehouse.commit(request_id, asked) if asked else {}

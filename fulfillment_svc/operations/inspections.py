@@ -32,7 +32,7 @@ class InspectionOperations:
     async def inspect(self, envelope: Envelope[RecordInspection]) -> Fulfillment:
         """The fulfilment after an inspection. The warehouse posts spoiled units and replaces them.
 
-        The units are stored as found first. Until the warehouse's answer is written, no inspection
+        The spoiled units are stored first. Until the warehouse's answer is written, no inspection
         passes or fails the packages; the next one asks the warehouse again.
         Raises Deferred where the warehouse cannot be reached.
         """
@@ -54,7 +54,7 @@ class InspectionOperations:
             )
             envelope = envelope.with_command(answered)
         elif recorded_before and not spoiled_lines:
-            # Another request wrote their posting, or they left the picklist before it.
+            # Another request wrote the posting of these units, or they have left the picklist.
             return fulfillment
         return await self.staff.change(envelope)
 
@@ -62,7 +62,9 @@ class InspectionOperations:
         self,
         envelope: Envelope[RecordInspection],
     ) -> tuple[Fulfillment, bool]:
-        """The fulfilment with its spoiled units, and whether this request stored them before."""
+        """The fulfilment with its spoiled units, and whether an earlier try of this request stored
+        them.
+        """
         command = envelope.command
         if not command.spoiled:
             fulfillment = await self.reading.get_fulfillment(envelope.target)

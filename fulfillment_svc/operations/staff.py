@@ -29,7 +29,7 @@ class StaffOperations:
         )
 
     async def change(self, envelope: Envelope[Request]) -> Fulfillment:
-        """The fulfilment after a person's request. Asks for its shipment once it is ready."""
+        """The fulfilment after a person's request. The shipment of a ready one is requested."""
         [outcome] = await self.writer.write([envelope])
         fulfillment = unwrap(outcome).find(envelope.target)
         assert fulfillment, "a command about a fulfilment is done only where there is one"
@@ -42,7 +42,8 @@ class StaffOperations:
         the ready fulfilment.
         """
         try:
-            # Made ready again, with other packages, it is another version, and another request.
+            # A fulfilment that is ready again, with other packages, has another version: its
+            # shipment is another request.
             request_id = uuid5(fulfillment.id, f"CreateShipment:{fulfillment.version}")
             await self.shipping.create_shipment(request_id, fulfillment)
         except Failure as failure:

@@ -42,7 +42,7 @@ read_by_order = select(fulfillments).where(is_any_of(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(is_any_of(f.id)).distinct()
 read_history = (
     select(history)
-    .where(history.c.fulfillment_id == bindparam("of"))
+    .where(history.c.fulfillment_id == bindparam("fulfillment_id"))
     .where(history.c.version > bindparam("after", type_=BigInteger))
     .order_by(history.c.version)
     .limit(bindparam("most"))
@@ -107,12 +107,13 @@ async def list_fulfillments(
 
 async def list_history(
     connection: AsyncConnection,
-    of: UUID,
+    fulfillment_id: UUID,
     after: int,
     most: int,
 ) -> list[Transition]:
     """Returns the fulfilment's transitions after that version, oldest first."""
-    rows = await connection.execute(read_history, {"of": of, "after": after, "most": most})
+    parameters = {"fulfillment_id": fulfillment_id, "after": after, "most": most}
+    rows = await connection.execute(read_history, parameters)
     return [TRANSITION.record(row) for row in rows]
 
 
@@ -123,8 +124,8 @@ async def load_fulfillments(
     rows = list(await connection.execute(statement, parameters))
     picklists: defaultdict[UUID, list[Line]] = defaultdict(list)
     if rows:
-        of = column_arrays(fulfillment_id=[row.id for row in rows])
-        for line in await connection.execute(read_lines, of):
+        ids = column_arrays(fulfillment_id=[row.id for row in rows])
+        for line in await connection.execute(read_lines, ids):
             picklists[line.fulfillment_id].append(LINE.record(line))
     parcels = await load_packages(
         connection, [row.id for row in rows if row.status in STATUSES_WITH_PACKAGES]

@@ -33,12 +33,12 @@ async def load_packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UU
     """Returns the packages of these fulfilments, each with its items."""
     if not ids:
         return {}
-    of = column_arrays(fulfillment_id=ids)
+    parameters = column_arrays(fulfillment_id=ids)
     contents: defaultdict[tuple[UUID, int], list[PackedItem]] = defaultdict(list)
-    for row in await connection.execute(read_items, of):
+    for row in await connection.execute(read_items, parameters):
         contents[row.fulfillment_id, row.package_number].append(ITEM.record(row))
     parcels: defaultdict[UUID, list[Package]] = defaultdict(list)
-    for row in await connection.execute(read_packages, of):
+    for row in await connection.execute(read_packages, parameters):
         packed = tuple(contents[row.fulfillment_id, row.number])
         parcels[row.fulfillment_id].append(PACKAGE.record(row, items=packed))
     return parcels

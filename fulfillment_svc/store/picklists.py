@@ -21,8 +21,8 @@ update_lines = update_rows(*lines.c)
 delete_lines = delete(lines).where(is_any_of(lines.c.fulfillment_id))
 
 
-async def save_new_lines(connection: AsyncConnection, of: Sequence[Fulfillment]) -> None:
-    rows = [LINE.row(line, fulfillment_id=each.id) for each in of for line in each.lines]
+async def save_new_lines(connection: AsyncConnection, created: Sequence[Fulfillment]) -> None:
+    rows = [LINE.row(line, fulfillment_id=each.id) for each in created for line in each.lines]
     if rows:
         await connection.execute(insert_lines, row_arrays(rows))
 

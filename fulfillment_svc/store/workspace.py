@@ -33,7 +33,7 @@ async def lock_order_fulfillments(
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
 ) -> Workspace[OrderFulfillments]:
-    """The fulfilments of the targets' orders. The ids of its fulfilments name an order too.
+    """The fulfilments of the targets' orders; a target is an order or one of its fulfilments.
 
     The lock of an order is that of all its fulfilments: every write of them takes it here.
     """
@@ -72,7 +72,7 @@ async def save_order_fulfillments(
     after: Mapping[UUID, OrderFulfillments],
     steps: Sequence[Transition],
 ) -> None:
-    """Stores what changed; new orders sorted by their id, or two sets of rivals may deadlock."""
+    """Stores what changed; new orders by their ids, or two concurrent writes may deadlock."""
     now = {order.order_id: order for order in after.values()}
     await save_orders(connection, before, [now[id] for id in sorted(now)])
     was = {each.id: each for id in now if id in before for each in before[id].fulfillments}

@@ -1,4 +1,4 @@
-"""The enums of the service and of the contracts, by each other."""
+"""The values of the service's enums as those of the contracts, and back."""
 
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 

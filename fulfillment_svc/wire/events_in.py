@@ -37,7 +37,7 @@ def order_status_changed(
     event: order_events_pb2.OrderStatusChanged,
     source: EventSource,
 ) -> Envelope[OrderEvent] | None:
-    """Returns what the event means: CONFIRMED plans fulfilments, CANCELLED after it cancels them.
+    """Returns the event of an order that is confirmed, or that is cancelled after its confirmation.
 
     None: the event changes nothing.
     """

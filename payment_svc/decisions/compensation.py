@@ -1,13 +1,14 @@
 """Automatic refunds and voids of money that the order does not cost: evaluated after every
 command, in its decision. Pure.
 
-The order's closing (or a lower total) and the money can come in either order; the second of them
-finds the first here. Open operations are settled first: a charge, an authorisation or a capture
-with an unknown outcome is evaluated again when its outcome is known. Of the captured money the
-order costs `Account.amount_due`; refunds of another cause (a return, a request) come out of the
-rest, and are not subtracted from it twice. A later refund by request repays an automatic refund
-that the processor has declined: an operator's repair must not be refunded twice. What a request
-refunds beyond that has no effect on automatic refunds.
+The order's event (it is closed, or its total is lower) and the processor's answer can come in
+either order: the decision about the second one sees both. Open operations are settled first: a
+charge, an authorisation or a capture with an unknown outcome is evaluated again when its outcome is
+known.
+
+The excess is the captured money beyond what the order costs (`Account.amount_due`). Refunds of
+returns and by request reduce what may still be refunded, not the excess. One kind does both: after
+the processor has declined an automatic refund, a refund by request repays it, up to its amount.
 """
 
 from chassis.values.decision import Decision
@@ -35,8 +36,10 @@ def compensate(decided: Decided, context: Context) -> Decided:
 
 
 def missing_operation(account: Account, payment: Payment, context: Context) -> Operation | None:
-    """The void or refund that leaves no more money captured than the order costs; None: there is
-    none.
+    """The void or refund that leaves no more money with the service than the order costs.
+
+    None where nothing has to go back, or where the processor has declined it for this version of
+    the order.
     """
     due = account.amount_due(payment)
     if payment.status is Status.AUTHORIZED and not due and payment.open_operation is None:
@@ -79,7 +82,8 @@ def _cause_id(payment: Payment, kind: Kind, version: int) -> str | None:
     """The cause id of the operation for this version of the order; None where the processor has
     declined it: it is not requested again.
 
-    A version has a second one where another refund failed and freed its amount.
+    After a pending refund of another cause failed and freed its amount, a version gets a second
+    operation, `version:N:2`, and so on.
     """
     first = f"version:{version}"
     earlier = [

@@ -14,7 +14,7 @@ from payment_svc.model.answers import Declined, Pending, Succeeded
 from payment_svc.model.commands import ResolveContradiction, Settle
 from payment_svc.model.records import Account, Contradiction, Payment
 
-# Contradictions that are stored for an operation; further ones are not stored.
+# The most contradictions that are stored for an operation.
 CONTRADICTIONS_MAX = 20
 
 

@@ -34,7 +34,7 @@ REFUND_REASONS: Final = frozenset(
 def with_events(decided: Decided) -> Decided:
     """The decision with the domain events of its changes.
 
-    A change to a published status has an event of its own, before the one that says more.
+    Of one change, PaymentStatusChanged comes before the event of the attempt.
     """
     payments = {payment.id: payment for payment in decided.record.payments}
     events: list[DomainEvent] = []

@@ -26,7 +26,7 @@ from payment_svc.model.records import Account, Operation, Payment
 def create(account: Account | None, command: CreatePayment, context: Context) -> Decided:
     """Adds a payment and the operation that charges or authorises it.
 
-    Nothing changes where the order costs nothing and has the payment of its event.
+    Nothing changes where the order's total is zero and its not-required payment exists.
     Raises NotFound ORDER_NOT_FOUND where neither the account nor the command has the order.
     """
     if command.order:
@@ -47,8 +47,8 @@ def create(account: Account | None, command: CreatePayment, context: Context) ->
 
 
 def check_payable(account: Account, command: CreatePayment) -> None:
-    """Refuses a second payment, one for an order that is not pending, and another amount than the
-    order's total.
+    """Raises Exists or Refused: for a second payment of the attempt, for an order that is not
+    pending, and for another amount than the order's total.
     """
     order, live = account.order, account.live_payment
     if live and live.status is not Status.FAILED:

@@ -1,5 +1,5 @@
-"""Refunds by request, and those of accepted returns. All refunds of a payment together never exceed
-what was captured. Pure.
+"""Refunds by request, and refunds of returns. All refunds of a payment together never exceed what
+was captured. Pure.
 """
 
 from dataclasses import replace
@@ -60,8 +60,8 @@ def retry_return_refund(
 ) -> Decided:
     """Requests another refund of a return whose last one the processor has declined.
 
-    It is of what the units are worth, or of what is left. Where nothing is left it fails, as a
-    first refund would, and the return is closed.
+    The amount is that of the return, or what is left of the captured money. Where nothing is left,
+    the refund fails at once, as a first one does, and order closes the return.
     """
     refunds = refunds_of_return(payment, return_id)
     if not refunds or any(
@@ -102,9 +102,10 @@ def retry_return_refund(
 
 
 def refund_return(account: Account | None, command: RefundReturn, context: Context) -> Decided:
-    """Requests the refund of a return, once: what its units are worth, or what is left.
+    """Requests the refund of a return, once: its amount, or what is left of the captured money.
 
-    Where nothing is left, this is a failed refund of zero.
+    Where nothing is left, this is a failed refund of zero. Raises Deferred EVENT_AHEAD while the
+    attempt is not paid.
     """
     payment = account.live_payment_of(command.attempt) if account else None
     if account is None or payment is None:
@@ -147,8 +148,8 @@ def request_return_refund(
 
 
 def refunds_of_return(payment: Payment, return_id: str) -> list[Operation]:
-    """The return's refunds, oldest first: the first is named as the return is, each further try
-    with its number.
+    """The return's refunds, oldest first. The `cause_id` is the return's id; of each further try it
+    is followed by the number of the try, as in `id:2`.
     """
     return [
         o

@@ -34,7 +34,7 @@ from payment_svc.model.answers import (
 from payment_svc.model.commands import RecordUnknownOutcome, RetryLookup, Settle
 from payment_svc.model.records import Account, Operation, Payment
 
-DECLINES_MAX = 3  # the third one is final, with any code
+DECLINES_MAX = 3  # the third decline that counts is final, with any code
 
 
 def settle(
@@ -46,7 +46,8 @@ def settle(
 ) -> Decided:
     """Applies a processor's answer to an operation, or stores it as a contradiction.
 
-    An order that costs nothing by then gets its payment where this one fails.
+    Where this payment is declined or voided, and the order's total is zero by now, the not-required
+    payment is added.
     """
     settled = apply_answer(account, payment, operation, command, context)
     return add_not_required_payment(settled, command.payment_id, context)
@@ -59,7 +60,7 @@ def apply_answer(
     command: Settle,
     context: Context,
 ) -> Decided:
-    """The account after the answer; an answer that is known changes nothing."""
+    """The account after the answer; a repeated answer changes nothing."""
     if command.reused or contradicts(operation, command.answer):
         return store_contradiction(account, payment, command, context)
     if operation.outcome not in OPEN:
@@ -126,7 +127,8 @@ def decline(
 
     The amount of a declined refund may be refunded again, and a declined capture or void leaves the
     payment authorised. Where the authorisation has expired, the payment is voided, and another one
-    of the attempt may be made. A declined charge fails the payment: this try, or the attempt.
+    of the attempt may be made. A declined charge or authorisation ends the payment: declined, or
+    failed where the decline is final.
     """
     kind = operation.kind
     expired = kind in (Kind.CAPTURE, Kind.VOID) and answer.code == AUTHORIZATION_EXPIRED
@@ -160,8 +162,8 @@ def change_status(
 
 
 def is_final(account: Account, payment: Payment, answer: Declined) -> bool:
-    """Whether no other try may follow for the payment's attempt: its code says so, or it is the
-    third that a card has declined.
+    """Whether no other try may follow for the payment's attempt: the answer is final, or it is the
+    third decline that counts. One with a code of UNCOUNTED_CODES is never final.
     """
     if answer.code in UNCOUNTED_CODES:
         return False

@@ -118,9 +118,8 @@ def change_payment(
     operation: Operation | None = None,
     **fields: Any,
 ) -> Decided:
-    """The account with the payment's next version, and the version's row of history.
-
-    The version has the operation and the fields.
+    """The account with the payment's next version, which has the operation and the fields, and the
+    version's row of history.
     """
     after = replace(payment, version=payment.version + 1, update_time=context.time, **fields)
     if operation:
@@ -143,7 +142,7 @@ def change_payment(
 
 
 def with_record(records: tuple[R, ...], record: R) -> tuple[R, ...]:
-    """The records, with this one in the place of the one of its id, or as the newest."""
+    """The records, with this one in the place of the one with its id, or as the newest."""
     by_id = {each.id: each for each in records} | {record.id: record}
     return tuple(by_id.values())
 

@@ -8,7 +8,7 @@ from uuid import UUID
 # The processor never got the request, and will not accept it any more.
 NOT_PROCESSED = "not_processed"
 METHOD_INVALID = "payment_method_invalid"  # the processor does not know the payment-method token
-# Declines without a look at the card: they do not count towards the third decline.
+# Declines before the card is charged or authorised: they do not count towards DECLINES_MAX.
 UNCOUNTED_CODES = frozenset({NOT_PROCESSED, METHOD_INVALID})
 # An authorisation has expired at the processor: it can be neither captured nor voided any more.
 AUTHORIZATION_EXPIRED = "authorization_expired"
@@ -18,15 +18,15 @@ NOTHING_REFUNDABLE = "nothing_refundable"
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """Done; `reference` is the processor's own id of it."""
+    """The operation is done; `reference` is the processor's own id of it."""
 
     reference: str
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """Not done, and it never will be: `code` says why. `final`: no other try for this order's
-    attempt may follow.
+    """The operation was not done and never will be: `code` says why. `final`: no other try for the
+    order's attempt may follow.
     """
 
     code: str
@@ -36,7 +36,7 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """In progress: a webhook, or a later lookup, has the outcome."""
+    """The operation is in progress: a webhook, or a later lookup, has the outcome."""
 
     reference: str
 

@@ -43,8 +43,8 @@ class CaptureRequest(PaymentRequest):
 class RefundRequest(PaymentRequest):
     """A caller requests a refund; an `amount` of None is all that remains.
 
-    `return_id`: another try of that return's refund, which the processor has declined. `amount` is
-    then the return's, or None.
+    With a `return_id` it is another try of that return's refund, which the processor declined;
+    `amount` is then the return's, or None.
     """
 
     amount: Money | None
@@ -134,10 +134,10 @@ class OperationCommand:
 class Settle(OperationCommand):
     """Applies a processor's answer: to a call, in a webhook, or in a lookup.
 
-    payment_id      for a payment of zero, where this one fails and the order costs nothing by then
+    payment_id      of the not-required payment that may follow: see decisions.settlement.settle
     payload_sha256  identifies the answer, as evidence
-    reused          the event id came before with another report: this one is stored as a
-                    contradiction, and never applied
+    reused          the webhook's event id came before with another content: the answer is stored
+                    as a contradiction, and never applied
     """
 
     answer: Answer
@@ -166,7 +166,9 @@ class RecordUnknownOutcome(OperationCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryLookup(OperationCommand):
-    """The settling worker's lookup of this number; other replicas wait for `lookup_after`."""
+    """The settling worker looks an operation up. `lookup_number` counts its lookups from 1; the
+    next one is due after `lookup_after`, on any replica.
+    """
 
     lookup_number: int
     lookup_after: timedelta

@@ -18,9 +18,9 @@ CONTRADICTIONS_MAX = 100
 def excerpt(operations: Sequence[Operation]) -> list[Operation]:
     """At most OPERATIONS_MAX of these operations, with CONTRADICTIONS_MAX contradictions together.
 
-    The order stays. What an operator looks for comes before the rest: unresolved contradictions,
-    and their operations; open operations; operations that are no refunds. Of equals the newest come
-    first.
+    They stay in their order. Where there are more, those that an operator looks for are taken
+    first: operations with unresolved contradictions; open operations; operations that are no
+    refunds. Of equals the newest are taken first; unresolved contradictions before resolved ones.
     """
     reports = sorted(
         (report for each in operations for report in each.contradictions),

@@ -1,4 +1,4 @@
-"""What lists show."""
+"""The filters of lists."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from payment_svc.lifecycle import RefundStatus, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListFilter:
-    """What both lists are filtered by; what is None or empty filters nothing."""
+    """The filters that both lists have; None and empty: any."""
 
     order_id: UUID | None = None
     update_time_from: datetime | None = None

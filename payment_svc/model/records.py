@@ -16,8 +16,8 @@ from payment_svc.lifecycle import CLOSED, LIVE, OPEN, Cause, Kind, Outcome, Stat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What may be charged, as the order service last reported it: of a version, of the order's
-    current attempt.
+    """What may be charged for the order's current attempt, by the newest version of the order that
+    this service has seen.
     """
 
     id: UUID
@@ -33,9 +33,9 @@ class Contradiction:
     evidence, which moves no money.
 
     `outcome`, `reference` and `failure_code` are the new report's. `report_id` is the webhook's
-    event id, or the operation's id where a call was answered so; `payload_sha256` is the SHA-256 of
-    the webhook's body, or of the answer. An operator resolves it, with a note of what was found at
-    the processor.
+    event id; where a call or a lookup got the answer, the request_id of the caller's request, or
+    the id of an automatic operation. `payload_sha256` is the SHA-256 of the webhook's body, or of
+    the answer. An operator resolves it, with a note of what was found at the processor.
     """
 
     id: UUID
@@ -243,8 +243,8 @@ class Transition:
 
     It is of the payment's status, or of one operation's outcome.
 
-    `claimed_actor` and `note` are those of the request that made it; None where none did, or where
-    it gave none.
+    `claimed_actor` and `note` are those of the request that made the version; None where no request
+    made it, or where the request has none.
     """
 
     payment_id: UUID

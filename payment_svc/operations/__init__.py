@@ -1,8 +1,8 @@
 """The operations of the payment service. A method serves one RPC, event or timer.
 
-An operation calls a processor between two writes, that of the processor's operation and that of its
-outcome, while no transaction is held. The idempotency key of the call is the id of the processor's
-operation: a retry by any process charges and refunds nothing twice.
+An operation calls a processor between two writes: the first stores the processor's operation, the
+second its outcome. No transaction is open during the call. The idempotency key of the call is the
+id of the processor's operation: a retry by any process charges and refunds nothing twice.
 
 payments.py         create, capture, void, refund by request, resolved contradictions
 orders.py           what an order costs now

@@ -14,15 +14,15 @@ from payment_svc.model.records import Order
 from payment_svc.peers import Orders
 from payment_svc.store.accounts import find_account
 
-# The timeout of the order service, and the part of the caller's time that it may take: without an
-# answer the account's copy of the order decides.
+# The timeout of a call to the order service, and the share of the caller's remaining time that it
+# may take: without an answer the account's copy of the order decides.
 ORDER_TIMEOUT_S, ORDER_SHARE = 2.0, 0.25
 
 _log = structlog.get_logger(__name__)
 
 
 class OrderOperations:
-    """The orders that are paid."""
+    """Reads what an order costs now."""
 
     def __init__(self, database: Database, peer: Orders) -> None:
         self.database, self.peer = database, peer

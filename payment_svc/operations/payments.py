@@ -57,7 +57,7 @@ class PaymentOperations:
             order=await self.orders.order_to_pay(envelope),
         )
         account = unwrap((await self.writer.write([envelope.with_command(create)]))[0])
-        # Without an operation of this request it is the payment of an order of total zero.
+        # A request without an operation of its own has the not-required payment.
         payment = account.requested_by(envelope.key) or account.payments[-1]
         operation = payment.requested_by(envelope.key)
         if operation is None:

@@ -1,4 +1,4 @@
-"""Payments, refunds and history, as callers read them; gauges of what is open."""
+"""Payments, refunds and history, as callers read them; gauges of refunds and contradictions."""
 
 from collections.abc import Sequence
 from typing import Any

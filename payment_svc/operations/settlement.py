@@ -34,23 +34,23 @@ from payment_svc.operations.writing import AccountWriter, payment_of_operation
 from payment_svc.providers.port import TEXT_MAX, Processor
 from payment_svc.store.operations import due_operations, order_of_operation
 
-# A request that the processor has not received is abandoned at the third lookup: it may be in
-# flight for a while.
+# A request that the processor has not received may be in flight: it is abandoned at the third
+# lookup.
 LOOKUPS_BEFORE_ABANDONING = 3
 LOOKUP_INTERVAL_MAX_S = 600.0
 DUE_MAX = 50
 # The longest time that `compensate` waits before it looks for due operations.
 COMPENSATE_EVERY_S = 30.0
-# The part of the caller's time that is reserved for the write of an unknown outcome.
+# The seconds of the caller's time that are reserved for the write of an unknown outcome.
 WRITE_MARGIN_S = 0.5
 
 
 class SettlementOperations:
     """The settlement of operations at the processors of `processors`, by name.
 
-    A processor's answer is waited for `answer_timeout_s`.
-    An operation that is still open `settle_after_s` after its request is looked up, with longer and
-    longer intervals. An automatic operation is due from the start.
+    A call waits at most `answer_timeout_s` for the processor's answer. An operation that is still
+    open `settle_after_s` after its request is looked up, with longer and longer intervals. An
+    automatic operation is due from the start.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class SettlementOperations:
     ) -> Payment:
         """Waits for the processor's answer and writes it.
 
-        Raises Deferred where there is none: it was lost, or the request was not accepted.
+        Raises Deferred where there is none: it was lost, or the processor did not accept the
+        request.
         """
         remaining_s = deadline.remaining()
         timeout_s = (
@@ -173,7 +174,7 @@ class SettlementOperations:
         return payment_of_operation(unwrap(outcome), report.operation_id)
 
     async def settle_due(self) -> None:
-        """Looks up the operations that are due. Of several replicas one looks each up; an operation
+        """Looks up the operations that are due. One replica looks up each of them; an operation
         that it cannot settle becomes due again.
         """
         async with self.database.read() as connection:

@@ -47,7 +47,7 @@ async def save_accounts(
     after: Mapping[UUID, Account],
     transitions: Sequence[Transition],
 ) -> None:
-    """Stores what changed; new accounts sorted, or two sets of rivals may deadlock."""
+    """Stores what changed; new accounts by their ids, or two concurrent writes may deadlock."""
     ordered = [after[order_id] for order_id in sorted(after)]
     if created := [a.order for a in ordered if a.order.id not in before]:
         await connection.execute(insert_accounts, row_arrays(list(map(order_row, created))))

@@ -59,8 +59,9 @@ def withdraw_shipment(
 ) -> ShipmentDecision:
     """Returns the shipment whose fulfilment withdraws its parcels.
 
-    Where the label is bought and not reported, the carrier's answer or its first report decides,
-    and the event follows then. Else the event of this decision says whether it was too late.
+    Where the label is bought and no report follows it, its recall is requested: the carrier's
+    answer or its first report decides, and that event says whether the withdrawal was in time. In
+    any other status the event of this decision says so.
     """
     if shipment.withdraw_version is not None:
         return Decision(shipment)  # an earlier command withdrew it
@@ -91,8 +92,8 @@ def record_recall_answer(
     """Returns the shipment after the carrier's answer to a recall, which closes the recall.
 
     A void label ends the shipment, for the reason of its recall. Where the carrier has the parcels,
-    the shipment keeps its status until the carrier reports, and a withdrawal is too late. The
-    answer TOO_LATE does not close a recall that was opened after the request.
+    the shipment keeps its status until the carrier reports, and a withdrawal is too late. TOO_LATE
+    leaves the recall open where the shipment was recalled after the request was sent.
     """
     recall_closed = RecallClosed(shipment.id, command.purchase, command.tracking_number)
     is_current = command.purchase == shipment.purchase and shipment.status is Status.CREATED

@@ -70,7 +70,7 @@ class CloseShipment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawShipment:
-    """Withdraw the parcels before they leave, for their fulfilment at this version."""
+    """Withdraw the parcels before they leave; `version` is the fulfilment's at its withdrawal."""
 
     version: int
 
@@ -101,7 +101,7 @@ class CloseOrder:
 class CloseFulfillment:
     """Store that a fulfilment is closed: it was cancelled.
 
-    `stored_version` is the version of it that its shipments state; 0 where it has none.
+    `stored_version` is the highest version of it that its shipments have; 0 where there are none.
     """
 
     version: int

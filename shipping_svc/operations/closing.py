@@ -40,9 +40,9 @@ class ClosingOperations:
         """Stores that these orders are closed, and recalls their shipments.
 
         This operation reads shipments after it has committed the closed order, and
-        LabelOperations.buy reads closed orders after the shipment is committed. So of two
-        concurrent ones at least one reads the other's row. A label that the carrier sells at the
-        same time is stored before the recall, or recalled because the shipment has failed.
+        LabelOperations.buy reads closed orders after the shipment is committed. So of a closing and
+        a purchase at the same time at least one reads the other's row. A label that the carrier
+        sells at that time is stored before the recall, or recalled because the shipment has failed.
         """
         stored = await self._order_writer.write(envelopes)
         crash_points.point("shipping.order_closed")
@@ -66,8 +66,7 @@ class ClosingOperations:
     ) -> Sequence[Outcome[Any]]:
         """Stores that these fulfilments are cancelled, as `close_orders` does for orders.
 
-        Where the carrier sells a label at the same time, the recall keeps the parcels in the
-        warehouse.
+        A label that the carrier sells at the same time is recalled before its parcels leave.
         """
         async with self.database.read() as connection:
             versions = await find_fulfillments(connection, {each.target for each in envelopes})

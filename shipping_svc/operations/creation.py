@@ -67,7 +67,7 @@ class CreationOperations:
         """Returns a failure for each order that the order service does not have.
 
         Where the order service does not answer, each order is Deferred. One call checks the orders
-        of which shipping has stored neither a shipment nor a closing.
+        that have neither a stored shipment nor a stored closed attempt.
         """
         async with self.database.read() as connection:
             new = (

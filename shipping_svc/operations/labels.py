@@ -60,9 +60,10 @@ class LabelOperations:
         )
 
     async def buy_pending_labels(self) -> None:
-        """Buys the labels that a call, an event or an earlier turn did not get.
+        """Buys the labels that a call, an event or an earlier turn did not get: after a crash, or
+        where the carrier did not answer.
 
-        Reasons are a crash, or a carrier without an answer. Several replicas may run this at once.
+        Several replicas may run this at once.
         """
         await self._sweeper.sweep(start_due_label_tries, self._buy_due, count_pending_labels)
 
@@ -72,8 +73,8 @@ class LabelOperations:
         async with self.database.read() as connection:
             found = await find_shipments(connection, ids)
         pending = [shipment for shipment in found.values() if shipment.status is Status.PENDING]
-        # A request without an answer holds a slot. The order is random, so that no
-        # label is always behind it.
+        # A request without an answer holds a slot. The order is random, so that no label always
+        # waits for it.
         random.shuffle(pending)
         await self.buy(pending)
 

@@ -9,12 +9,12 @@ from chassis.write.error_classification import deferring_outages
 
 T = TypeVar("T")
 
-# An ordinary carrier answers a batch long before its tries are due again.
+# Small enough that the carrier can answer a batch before its tries are due again.
 SWEEP_BATCH = 50
 
 
 class Sweeper:
-    """Tries again what the carrier has not answered, and counts it.
+    """Repeats the requests that the carrier has not answered, and counts them.
 
     `retry_s`: see Timeouts. `waiting` and `oldest_s` are the readings of the number without an
     answer, and of the age of the oldest.
@@ -36,7 +36,7 @@ class Sweeper:
         retry: Callable[[Sequence[T]], Awaitable[object]],
         count: Callable[[Any], Awaitable[tuple[int, float]]],
     ) -> None:
-        """Starts the tries that are due, until fewer than a batch are, and carries them out."""
+        """Carries out the due tries in batches, until a batch is not full."""
         with telemetry.reading_of(self._waiting, self._oldest_s):
             started = SWEEP_BATCH
             while started == SWEEP_BATCH:

@@ -143,11 +143,11 @@ def run(
 
 def placed(command: Envelope[Any], account: Account | None, minute: int) -> Envelope[Any]:
     """Returns the command with the values of its moment: a new id, and an existing payment."""
-    its = command.command
-    if isinstance(its, (ApplyOrderVersion, CreatePayment)):
+    content = command.command
+    if isinstance(content, (ApplyOrderVersion, CreatePayment)):
         return changed(command, payment_id=numbered(2, minute))
-    if isinstance(its, CapturePayment) and account and account.payments:
-        which = its.operation.id.int % len(account.payments)
+    if isinstance(content, CapturePayment) and account and account.payments:
+        which = content.operation.id.int % len(account.payments)
         return changed(command, payment_id=account.payments[which].id)
     return command
 
@@ -170,29 +170,29 @@ def test_money_is_charged_and_published_once_in_any_story(story: list[Envelope[A
     final = {Status.NOT_REQUIRED, Status.FAILED, *CHARGED}
     assert set(attempts) == {p.attempt for p in account.payments if p.status in final}
 
-    for its in account.payments:
+    for payment in account.payments:
         assert (
             0
-            <= its.refunded
-            <= its.captured
-            <= its.authorized
-            <= its.amount
+            <= payment.refunded
+            <= payment.captured
+            <= payment.authorized
+            <= payment.amount
             == account.order.total.minor
         )
-        assert (its.captured > 0) == (its.status in CHARGED)
-        assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in its.operations) <= 1
+        assert (payment.captured > 0) == (payment.status in CHARGED)
+        assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in payment.operations) <= 1
         assert all(
             (o.next_lookup_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN)
-            for o in its.operations
+            for o in payment.operations
         )
-        steps = [transition for transition in history if transition.payment_id == its.id]
-        assert [transition.version for transition in steps] == list(range(1, its.version + 1))
+        steps = [transition for transition in history if transition.payment_id == payment.id]
+        assert [transition.version for transition in steps] == list(range(1, payment.version + 1))
         assert [transition.old for transition in steps] == [
             None,
             *(transition.new for transition in steps[:-1]),
         ]
         assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
-        assert steps[-1].new is its.status
+        assert steps[-1].new is payment.status
 
     settled = Counter(
         c.operation_id

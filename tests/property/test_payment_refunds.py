@@ -202,14 +202,14 @@ class StoryRun:
                 return returned(step.which, step.minor or 500, attempt=known.attempt)
         if self.account is None or not self.account.payments:
             return None
-        its = self.account.payments[step.which % len(self.account.payments)]
+        payment = self.account.payments[step.which % len(self.account.payments)]
         match step.kind:
             case "capture":
-                return capture(number, payment_id=its.id, order=known if step.manual else None)
+                return capture(number, payment_id=payment.id, order=known if step.manual else None)
             case "void":
-                return void(number, payment_id=its.id)
+                return void(number, payment_id=payment.id)
             case "refund":
-                return refund(number, step.minor, payment_id=its.id)
+                return refund(number, step.minor, payment_id=payment.id)
         operations = [o for p in self.account.payments for o in p.operations]
         asked = operations[step.which % len(operations)] if operations else None
         if asked is None:
@@ -239,23 +239,25 @@ class StoryRun:
 
 def check_money(account: Account) -> None:
     """Checks the invariants of an account."""
-    for its in account.payments:
-        assert min(its.refunded, its.refund_pending) >= 0
-        assert its.refunded + its.refund_pending <= its.captured <= its.authorized <= its.amount
-        refunds = [o for o in its.operations if o.kind is Kind.REFUND]
-        assert its.refund_pending == sum(o.amount for o in refunds if o.outcome in OPEN)
-        assert its.refunded == sum(o.amount for o in refunds if o.outcome is Outcome.SUCCEEDED)
-        assert its.status is not Status.REFUNDED or its.refunded == its.captured
-        causes = [(o.kind, o.cause, o.cause_id) for o in its.operations if o.kind in REVERSALS]
+    for each in account.payments:
+        assert min(each.refunded, each.refund_pending) >= 0
+        assert (
+            each.refunded + each.refund_pending <= each.captured <= each.authorized <= each.amount
+        )
+        refunds = [o for o in each.operations if o.kind is Kind.REFUND]
+        assert each.refund_pending == sum(o.amount for o in refunds if o.outcome in OPEN)
+        assert each.refunded == sum(o.amount for o in refunds if o.outcome is Outcome.SUCCEEDED)
+        assert each.status is not Status.REFUNDED or each.refunded == each.captured
+        causes = [(o.kind, o.cause, o.cause_id) for o in each.operations if o.kind in REVERSALS]
         assert len(causes) == len(set(causes))
         assert all(cause and cause_id for _, cause, cause_id in causes)
-        assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in its.operations) <= 1
+        assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in each.operations) <= 1
 
 
-def by_order(its: Payment, outcome: Outcome) -> int:
+def by_order(payment: Payment, outcome: Outcome) -> int:
     return sum(
         o.amount
-        for o in its.operations
+        for o in payment.operations
         if o.kind is Kind.REFUND and o.cause is Cause.ORDER and o.outcome is outcome
     )
 
@@ -271,12 +273,12 @@ def test_money_that_the_order_does_not_cost_is_refunded(story: Story) -> None:
     story_run.apply(story.steps)
     account = story_run.settle_everything()
     assert account
-    for its in account.payments:
-        if account.order.status in CLOSED or its.attempt != account.order.attempt:
-            assert its.status is not Status.AUTHORIZED
-            assert its.refunded == its.captured
-        if its.refundable:
-            assert its.captured - by_order(its, Outcome.SUCCEEDED) <= account.amount_due(its)
+    for each in account.payments:
+        if account.order.status in CLOSED or each.attempt != account.order.attempt:
+            assert each.status is not Status.AUTHORIZED
+            assert each.refunded == each.captured
+        if each.refundable:
+            assert each.captured - by_order(each, Outcome.SUCCEEDED) <= account.amount_due(each)
 
 
 @settings(max_examples=400, deadline=None)
@@ -296,12 +298,12 @@ def test_each_cause_is_refunded_once(story: Story) -> None:
     assert len(ids) == len(set(ids))
     refunds = [o for p in account.payments for o in p.operations if o.kind is Kind.REFUND]
     assert sorted(ids) == sorted(o.id for o in refunds)
-    for its in account.payments:
-        amounts = [event.payment.refunded for event in settled if event.payment.id == its.id]
+    for each in account.payments:
+        amounts = [event.payment.refunded for event in settled if event.payment.id == each.id]
         assert amounts == sorted(amounts)
-        assert amounts[-1:] in ([], [its.refunded])
-        steps = [transition for transition in story_run.history if transition.payment_id == its.id]
-        assert [transition.version for transition in steps] == list(range(1, its.version + 1))
+        assert amounts[-1:] in ([], [each.refunded])
+        steps = [transition for transition in story_run.history if transition.payment_id == each.id]
+        assert [transition.version for transition in steps] == list(range(1, each.version + 1))
         assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
 
 

@@ -133,15 +133,15 @@ def begun() -> World:
 
 
 def allocating(
-    of: UUID, attempt: int, remaining: dict[int, int], *, pending: bool
+    order_id: UUID, attempt: int, remaining: dict[int, int], *, pending: bool
 ) -> Envelope[ApplyAllocations]:
     """Units of an order are cancelled; those that stay are allocated as the beginning reserved
     them.
     """
     return allocate(
         remaining,
-        begun().order_reservations[of].of_attempt(attempt),
-        of,
+        begun().order_reservations[order_id].of_attempt(attempt),
+        order_id,
         attempt,
         while_pending=pending,
     )

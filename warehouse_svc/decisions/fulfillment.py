@@ -1,9 +1,9 @@
 """Reports of the fulfilment service about committed units: shipped, back on the shelf, not found,
 damaged.
 
-Quantities are targets, so that a repeat moves no unit. A picklist only loses units: a spoiled unit
-leaves it before its replacement joins it. So all units that are committed beyond the smallest
-reported picklist are back on the shelf. Reports can arrive in any order, and units that were never
+Quantities are targets, so that a repeat moves no unit. The quantity of a picklist's line never
+rises: a replacement takes the place of its spoiled unit. So all units that are committed beyond the
+smallest reported picklist go back on the shelf, in any order of the reports. Units that were never
 on a picklist go back as well.
 """
 

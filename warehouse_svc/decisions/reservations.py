@@ -30,8 +30,8 @@ from warehouse_svc.model.records import (
     WantedLine,
 )
 
-# A repeat that finds more than this share of its ttl left does not extend it: the rest is long
-# enough for an order that is placed now.
+# Where at least this share of the ttl is left, a repeat does not renew the reservations: the rest
+# is long enough for an order that is placed now.
 RENEWAL_THRESHOLD = 0.9
 # An order's events name each line at each of its warehouses. So this bounds their size, which must
 # stay below chassis.values.event_subjects.MESSAGE_BYTES_MAX.
@@ -88,7 +88,7 @@ def renew(record: OrderStock, command: RenewReservations, context: Context) -> D
 
 
 def due_for_renewal(reservations: Sequence[Reservation], ttl: timedelta, now: datetime) -> bool:
-    """Returns whether a repeated request finds too little of its ttl left.
+    """Returns whether a repeated request renews the reservations: too little of their ttl is left.
 
     The order of that request may be placed only now.
     """
@@ -107,7 +107,7 @@ def extend(
     command: RenewReservations,
     now: datetime,
 ) -> Decided:
-    """Returns the decision that active reservations expire the command's ttl from now.
+    """Returns the decision that sets the expire_time of active reservations to now + ttl.
 
     No unit moves and no status changes, so it has no event.
     """
@@ -248,8 +248,8 @@ def apply_allocations(record: OrderStock, command: ApplyAllocations, context: Co
     """Frees the units that the order no longer allocates.
 
     Reserved units are released at once. Committed units stay until the fulfilment service reports
-    them. If the order was pending when it cancelled them, they are never on a picklist (the commit
-    raced the cancellation): then they are uncommitted at once.
+    them. If the order was pending when it cancelled them, they are never on a picklist: then they
+    are uncommitted at once.
 
     Where the order names other reservations than the attempt's current ones, nothing changes: the
     order has not applied their replacement yet.

@@ -38,8 +38,9 @@ def source(
 ) -> dict[str, list[WantedLine]]:
     """Returns the lines, or parts of them, by the warehouse that serves them.
 
-    The lines must have no `shortages`. Of several sets of warehouses it chooses that with preferred
-    ones, then the first by name. It splits a line only where no chosen warehouse has all its units.
+    The lines must have no `shortages`. Of several sets of the fewest warehouses it chooses the
+    first in the order of their names, with `preferred` ones before all others. It splits a line
+    only where no chosen warehouse has all its units.
     """
     chosen = fewest(
         demand(lines),

@@ -303,7 +303,7 @@ class OrderStock:
 
     It has the stock levels that the set has locked, and the reservations of the order that is the
     target; None where the target is not an order, or has none. `posted` has the units in the ledger
-    for the requests, returns and shipments of the set, by these sources.
+    by source, for the requests, returns and shipments that the set's commands name.
     """
 
     levels: Mapping[Place, StockLevel]

@@ -61,10 +61,10 @@ class ReservationOperations:
         renewing = replace(envelope, target=order_reservations.order_id).step(step, renewal)
         return unwrap((await self.writer.write([renewing]))[0]).existing_reservations
 
-    async def move_reservations(
+    async def confirm_or_release(
         self, envelopes: Sequence[Envelope[Any]]
     ) -> list[Outcome[OrderStock]]:
-        """Confirms or releases the reservations of each order, all or none, independently.
+        """Confirms or releases reservations: those of one order all or none, each order on its own.
 
         Raises Failure REQUEST_ID_REUSED where the request_id was used for another request, and the
         first Deferred where all orders are deferred.
@@ -91,7 +91,7 @@ class ReservationOperations:
         return reservation
 
     async def check_answer(self, orders: Sequence[UUID]) -> None:
-        """Raises Refused ANSWER_TOO_LARGE where the reservations of the orders may not fit.
+        """Raises Refused ANSWER_TOO_LARGE where the orders' reservations may not fit.
 
         Each order counts with its largest answer: all of its lines in WAREHOUSES_MAX warehouses.
         One order always fits.
@@ -124,15 +124,15 @@ class ReservationOperations:
     async def expire_reservations(self) -> int:
         """Expires overdue reservations. Returns how many orders it changed.
 
-        Overdue reservations are active past their expire_time. It writes them in batches. Where the
-        write of an order fails, it goes on with the others and raises the first failure at the end;
-        the next call tries that order again.
+        Overdue reservations are active past their expire_time. They are written in batches. Where
+        the write of an order fails, the other orders are written all the same, and the first
+        failure is raised at the end; the next call tries that order again.
         """
         expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
                 chosen = await store.find_overdue(connection, last, EXPIRY_BATCH)
-            # The reservations show which are due. So a repeat needs no common key.
+            # The rows of the reservations show which are overdue: a second try needs no common key.
             causes = {reservation.order_id: str(uuid7()) for reservation in chosen}
             envelopes = [
                 Envelope(

@@ -69,7 +69,7 @@ async def posted_units(
 ) -> dict[UUID, PostedUnits]:
     """Returns the units in the ledger by source.
 
-    The caller has locked the rows that every write about these sources locks.
+    The caller holds the locks that every write about these sources takes.
     """
     of_source: defaultdict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = (
         defaultdict(dict)

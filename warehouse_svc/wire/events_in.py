@@ -73,10 +73,10 @@ def fulfillment_changed(
 ) -> Envelope[ApplyFulfillment | CloseAttempt] | None:
     """Returns the command that a fulfilment's picklist needs; None where it changes no stock.
 
-    An attempt that is never fulfilled is reported once, for all warehouses. A completed fulfilment
-    has shipped, also where the event about that has not arrived. A cancelled one has no units any
-    more, although its lines still have their earlier quantities. A picklist is final once its stock
-    is committed. An empty picklist changes nothing: the warehouse never had units of the attempt.
+    An attempt that never started is closed, in all its warehouses. A completed fulfilment has
+    shipped, also where the event about that has not arrived. A cancelled one has no units any more.
+    Units that left a picklist count only once its stock is committed. An empty picklist changes
+    nothing: the warehouse committed no units of the attempt.
     """
     fulfillment = event.fulfillment
     target = UUID(fulfillment.order_id)

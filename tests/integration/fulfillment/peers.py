@@ -93,36 +93,41 @@ class FakeWarehouse(ReservationServiceServicer):
             raise Deferred("DRAINING", "lost on the way")
         return warehouse_api.ReplaceSpoiledUnitsResponse(reservation=reservation)
 
-    def _result(self, of: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
-        if of.order_id not in self.lines_by_warehouse:
+    def _result(self, order_attempt: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
+        if order_attempt.order_id not in self.lines_by_warehouse:
             unknown = warehouse_api.ReservationFailure(
                 reason="RESERVATION_NOT_FOUND", retryable=False
             )
             return warehouse_api.ReservationResult(
-                order_id=of.order_id, failure=self.refused.get(of.order_id, unknown)
+                order_id=order_attempt.order_id,
+                failure=self.refused.get(order_attempt.order_id, unknown),
             )
         # As after an expiry and a release: some of the reserved units are not committed.
-        expired = _reservation(of, "NOWHERE", warehouse_pb2.RESERVATION_STATUS_EXPIRED)
+        expired = _reservation(order_attempt, "NOWHERE", warehouse_pb2.RESERVATION_STATUS_EXPIRED)
         expired.lines.add(line_number=1, sku="mug", quantity=9, released=9)
         reservations = [expired]
-        for at, lines in self.lines_by_warehouse[of.order_id].items():
-            reservations.append(_reservation(of, at, warehouse_pb2.RESERVATION_STATUS_CONFIRMED))
+        for at, lines in self.lines_by_warehouse[order_attempt.order_id].items():
+            reservations.append(
+                _reservation(order_attempt, at, warehouse_pb2.RESERVATION_STATUS_CONFIRMED)
+            )
             for number, sku, units in lines:
                 reservations[-1].lines.add(
                     line_number=number, sku=sku, quantity=units + 1, released=1, committed=units
                 )
-        return warehouse_api.ReservationResult(order_id=of.order_id, reservations=reservations)
+        return warehouse_api.ReservationResult(
+            order_id=order_attempt.order_id, reservations=reservations
+        )
 
 
 def _reservation(
-    of: warehouse_api.OrderAttempt,
+    order_attempt: warehouse_api.OrderAttempt,
     warehouse_id: str,
     status: "warehouse_pb2.ReservationStatus.ValueType",
 ) -> warehouse_pb2.Reservation:
     return warehouse_pb2.Reservation(
         reservation_id=str(uuid4()),
-        order_id=of.order_id,
-        attempt=of.attempt,
+        order_id=order_attempt.order_id,
+        attempt=order_attempt.attempt,
         warehouse_id=warehouse_id,
         status=status,
     )

@@ -45,17 +45,17 @@ async def planned(operations: Operations, **order: Any) -> Fulfillment:
 
 def steps(fulfillment: Fulfillment) -> list[Envelope[Any]]:
     """Returns the commands of staff, from planning until the packages are closed."""
-    of: dict[str, Any] = {"target": fulfillment.id}
+    fields: dict[str, Any] = {"target": fulfillment.id}
     return [
-        envelope(StartPicking, **of),
+        envelope(StartPicking, **fields),
         envelope(
             ScanItems,
             scans=tuple(Scan(line.sku, line.quantity) for line in fulfillment.lines),
-            **of,
+            **fields,
         ),
-        envelope(CompletePicking, **of),
-        envelope(StartPacking, **of),
-        envelope(Pack, packages=(parcel(fulfillment.lines),), **of),
+        envelope(CompletePicking, **fields),
+        envelope(StartPacking, **fields),
+        envelope(Pack, packages=(parcel(fulfillment.lines),), **fields),
     ]
 
 

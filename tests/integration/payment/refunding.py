@@ -80,18 +80,21 @@ async def balanced(world: World, order: order_pb2.Order) -> tuple[Status, int, i
     """Returns the one payment of the order; asserts that the sandbox's ledger and the payment's
     history agree with it.
     """
-    its = await world.payment(order)
+    payment = await world.payment(order)
     charged, given = await world.books.charged(), await world.books.refunded_and_voided()
-    assert (charged["charge"] + charged["capture"], given["refund"]) == (its.captured, its.refunded)
+    assert (charged["charge"] + charged["capture"], given["refund"]) == (
+        payment.captured,
+        payment.refunded,
+    )
     settled = [event for event in await world.books.events() if isinstance(event, RefundCompleted)]
     assert (
         sum(
             event.refund.amount.units * 100 + event.refund.amount.nanos // 10_000_000
             for event in settled
         )
-        == its.refunded
+        == payment.refunded
     )
-    return its.status, its.captured, its.refunded, its.refund_pending
+    return payment.status, payment.captured, payment.refunded, payment.refund_pending
 
 
 def webhook(

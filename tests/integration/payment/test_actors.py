@@ -38,9 +38,9 @@ async def events(world: World) -> list[Any]:
     return [*await world.books.status_changes(), *await world.books.events()]
 
 
-async def contradicted(payments: Payments, sandbox: Sandbox, its: payment_pb2.Payment) -> str:
+async def contradicted(payments: Payments, sandbox: Sandbox, payment: payment_pb2.Payment) -> str:
     """Returns the id of a contradiction of the payment's charge."""
-    key = UUID(its.operations[0].operation_id)
+    key = UUID(payment.operations[0].operation_id)
     declined = Entry(
         key=key,
         kind="charge",
@@ -76,17 +76,17 @@ async def mutation(
     if name == "create":
         return payments.CreatePayment, create_payment(order)
     held = name in ("capture", "void")
-    its = await pay(payments, create_payment(order, manual_capture=held))
-    of: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": its.payment_id}
+    payment = await pay(payments, create_payment(order, manual_capture=held))
+    fields: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": payment.payment_id}
     match name:
         case "capture":
-            return payments.CapturePayment, api.CapturePaymentRequest(**of)
+            return payments.CapturePayment, api.CapturePaymentRequest(**fields)
         case "void":
-            return payments.VoidPayment, api.VoidPaymentRequest(**of)
+            return payments.VoidPayment, api.VoidPaymentRequest(**fields)
         case "refund":
-            return payments.RefundPayment, api.RefundPaymentRequest(**of)
-    of |= {"contradiction_id": await contradicted(payments, sandbox, its), "note": NOTE}
-    return payments.ResolveContradiction, api.ResolveContradictionRequest(**of)
+            return payments.RefundPayment, api.RefundPaymentRequest(**fields)
+    fields |= {"contradiction_id": await contradicted(payments, sandbox, payment), "note": NOTE}
+    return payments.ResolveContradiction, api.ResolveContradictionRequest(**fields)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
     """A change of the settling worker has the service as actor and the request as cause."""
     order = await world.order()
     request = create_payment(order, "tok_timeout_charged", note=NOTE)
-    of = replace(request_context(request), claimed_actor=ACTOR)
-    envelope, token = requests.create_payment(request, of), request.payment_method_token
+    context = replace(request_context(request), claimed_actor=ACTOR)
+    envelope, token = requests.create_payment(request, context), request.payment_method_token
     with pytest.raises(Deferred):  # the channel would try again
         await world.operations.payments.create_payment(envelope, token)
     await settle(world)
@@ -187,14 +187,14 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
 
 async def test_retry_with_another_actor_changes_nothing(payments: Payments, world: World) -> None:
     """A retry with another claimed actor is a repeat; with another note it is refused."""
-    its = await pay(payments, create_payment(await world.order()))
+    payment = await pay(payments, create_payment(await world.order()))
     request = api.RefundPaymentRequest(
-        request_id=str(uuid4()), payment_id=its.payment_id, note=NOTE
+        request_id=str(uuid4()), payment_id=payment.payment_id, note=NOTE
     )
     await payments.RefundPayment(request, timeout=5, metadata=METADATA)
-    first = await transitions(payments, its.payment_id)
+    first = await transitions(payments, payment.payment_id)
     await payments.RefundPayment(request, timeout=5, metadata=[("ordermesh-actor", "staff:other")])
-    assert await transitions(payments, its.payment_id) == first
+    assert await transitions(payments, payment.payment_id) == first
     assert [row.claimed_actor for row in first if row.claimed_actor] == [ACTOR]
     request.note = "Another reason."
     with pytest.raises(Invalid) as refused:
@@ -205,19 +205,19 @@ async def test_retry_with_another_actor_changes_nothing(payments: Payments, worl
 @pytest.mark.parametrize("note", ["", "x" * 501])
 async def test_note_beyond_its_bounds_is_refused(payments: Payments, note: str) -> None:
     """A note has 1 to 500 characters, on each request that can have one."""
-    of: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": str(uuid4()), "note": note}
+    fields: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": str(uuid4()), "note": note}
     created: dict[str, Any] = {
         "request_id": str(uuid4()),
         "order_id": str(uuid4()),
         "payment_method_token": "t",
         "note": note,
     }
-    resolved = of | {"contradiction_id": str(uuid4())}
+    resolved = fields | {"contradiction_id": str(uuid4())}
     calls: list[tuple[Any, Any]] = [
         (payments.CreatePayment, api.CreatePaymentRequest(**created)),
-        (payments.CapturePayment, api.CapturePaymentRequest(**of)),
-        (payments.VoidPayment, api.VoidPaymentRequest(**of)),
-        (payments.RefundPayment, api.RefundPaymentRequest(**of)),
+        (payments.CapturePayment, api.CapturePaymentRequest(**fields)),
+        (payments.VoidPayment, api.VoidPaymentRequest(**fields)),
+        (payments.RefundPayment, api.RefundPaymentRequest(**fields)),
         (payments.ResolveContradiction, api.ResolveContradictionRequest(**resolved)),
     ]
     for method, request in calls:
@@ -230,12 +230,12 @@ async def test_transitions_are_listed_in_pages(payments: Payments, world: World)
     """Transitions come oldest first, each once over all pages; an unknown payment is
     PAYMENT_NOT_FOUND.
     """
-    its = await pay(payments, create_payment(await world.order(), manual_capture=True))
+    payment = await pay(payments, create_payment(await world.order(), manual_capture=True))
     await ask(
         payments.VoidPayment,
-        api.VoidPaymentRequest(request_id=str(uuid4()), payment_id=its.payment_id),
+        api.VoidPaymentRequest(request_id=str(uuid4()), payment_id=payment.payment_id),
     )
-    request = api.ListPaymentTransitionsRequest(payment_id=its.payment_id, page_size=3)
+    request = api.ListPaymentTransitionsRequest(payment_id=payment.payment_id, page_size=3)
     first = await ask(payments.ListPaymentTransitions, request)
     request.page_token = first.next_page_token
     second = await ask(payments.ListPaymentTransitions, request)
@@ -260,8 +260,8 @@ async def test_transitions_are_listed_in_pages(payments: Payments, world: World)
 
 async def test_transitions_behind_any_place_are_none(payments: Payments, world: World) -> None:
     """A token's place may be higher than any version that the column holds: the page is empty."""
-    its = await pay(payments, create_payment(await world.order()))
-    request = api.ListPaymentTransitionsRequest(payment_id=its.payment_id)
+    payment = await pay(payments, create_payment(await world.order()))
+    request = api.ListPaymentTransitionsRequest(payment_id=payment.payment_id)
     request.page_token = page_request(request, lambda row: row, int).token((2**40,))
     assert not (await ask(payments.ListPaymentTransitions, request)).transitions
 
@@ -318,8 +318,8 @@ async def test_refunds_are_listed_by_update_time(
     tokens = ("tok_refund_late", "tok_ok", "tok_refund_declined_late")
     paid = [await pay(payments, create_payment(await world.order(), token)) for token in tokens]
     made = []
-    for its in paid:
-        request = api.RefundPaymentRequest(request_id=str(uuid4()), payment_id=its.payment_id)
+    for payment in paid:
+        request = api.RefundPaymentRequest(request_id=str(uuid4()), payment_id=payment.payment_id)
         made.append((await ask(payments.RefundPayment, request)).refund)
     pending = payment_pb2.REFUND_STATUS_PENDING
     assert [each.status == pending for each in made] == [True, False, True]

@@ -103,7 +103,7 @@ async def test_order_closed_with_unknown_outcome_is_refunded(
     assert (await world.payment(order)).refund_pending == 0
     if by_webhook:
         [asked] = (await world.payment(order)).operations
-        its = sandbox.webhook(
+        webhook = sandbox.webhook(
             Entry(
                 key=asked.id,
                 kind="charge",
@@ -117,7 +117,7 @@ async def test_order_closed_with_unknown_outcome_is_refunded(
             datetime.now(UTC),
         )
         for _ in range(2):
-            await world.operations.settlement.ingest_webhook("sandbox", *its)
+            await world.operations.settlement.ingest_webhook("sandbox", *webhook)
     for _ in range(3):
         await settle(world)
     assert (await world.pay(request)).status is Status.REFUNDED
@@ -191,8 +191,8 @@ async def test_authorization_of_a_closed_order_is_voided(world: World, token: st
     await world.close(order)
     for _ in range(2):
         await settle(world)
-    its = await world.payment(order)
-    assert (its.status, its.captured, its.operations[-1].outcome) == (
+    payment = await world.payment(order)
+    assert (payment.status, payment.captured, payment.operations[-1].outcome) == (
         Status.VOIDED,
         0,
         Outcome.SUCCEEDED,
@@ -210,8 +210,8 @@ async def test_capture_and_closed_order_at_once_leave_no_money(world: World) -> 
         await asyncio.gather(capture, world.close(order), return_exceptions=True)
         for _ in range(2):
             await settle(world)
-        its = await world.payment(order)
-        assert (its.status, its.captured, its.refunded) in {
+        after = await world.payment(order)
+        assert (after.status, after.captured, after.refunded) in {
             (Status.VOIDED, 0, 0),
             (Status.REFUNDED, TOTAL, TOTAL),
         }

@@ -43,11 +43,11 @@ async def test_charge_with_unknown_outcome_has_its_keys(
         await world.pay(request)
     await world.books.make_due()
     await world.operations.settlement.settle_due()
-    of, target = request_context(request), UUID(order.order_id)
-    assert of.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"
-    assert await stored(engine, of.key) == {(of.key, of.request_hash, target)}
+    context, target = request_context(request), UUID(order.order_id)
+    assert context.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"
+    assert await stored(engine, context.key) == {(context.key, context.request_hash, target)}
     [requested] = (await world.payment(order)).operations
-    assert requested.requested_by == of.key
+    assert requested.requested_by == context.key
     assert await stored(engine, str(requested.id)) == {
         (f"{requested.id}:unknown", b"", target),
         (f"{requested.id}:lookup:1", b"", target),

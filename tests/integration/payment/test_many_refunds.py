@@ -36,8 +36,8 @@ async def test_payment_of_34000_refunds_is_answered(payments: Payments, world: W
     order = await world.order(pounds(1_000))
     payment = await pay(payments, create_payment(order))
     async with world.books.engine.begin() as connection:
-        of = {"payment_id": payment.payment_id, "refunds": REFUNDS}
-        await connection.execute(refund_by_cents, of)
+        parameters = {"payment_id": payment.payment_id, "refunds": REFUNDS}
+        await connection.execute(refund_by_cents, parameters)
     get = api.GetPaymentRequest(payment_id=payment.payment_id)
     answer = (await ask(payments.GetPayment, get)).payment
     assert len(answer.operations) == OPERATIONS_MAX

@@ -198,9 +198,9 @@ async def test_unreachable_order_service_is_replaced_by_the_copy(world: World) -
         await events_arrive(world, newest, older, newest, older)
     await world.operations.settlement.settle_due()
     for each in (order, another):
-        its = await world.payment(each)
-        refunds = [o.amount for o in its.operations if o.kind is Kind.REFUND]
-        assert (its.captured - its.refunded, refunds) == (AFTER, [BEFORE - AFTER])
+        after = await world.payment(each)
+        refunds = [o.amount for o in after.operations if o.kind is Kind.REFUND]
+        assert (after.captured - after.refunded, refunds) == (AFTER, [BEFORE - AFTER])
 
 
 async def test_each_cut_is_refunded_by_its_own_version(world: World) -> None:

@@ -93,9 +93,9 @@ async def test_events_of_a_try_have_its_payment(payments: Payments, world: World
         ("PAYMENT_STATUS_AUTHORIZED", 2, "", 2),
         ("PAYMENT_STATUS_CAPTURED", 2, "", 4),
     ]
-    its = tables.outbox.c
+    columns = tables.outbox.c
     async with world.books.engine.connect() as connection:
-        rows = (await connection.execute(select(tables.outbox).order_by(its.id))).all()
+        rows = (await connection.execute(select(tables.outbox).order_by(columns.id))).all()
     declined = (await world.books.status_changes())[0].payment_id
     assert [(str(row.aggregate), row.sequence) for row in rows] == [
         (declined, 1),

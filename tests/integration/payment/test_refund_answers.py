@@ -43,12 +43,12 @@ async def test_refund_with_a_lost_answer_is_sent_with_the_same_key(world: World)
     with pytest.raises(Deferred) as unknown:
         await refund(world, payment, 3_000, request=request)
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
-    its = await world.payment(order)
-    assert (its.refund_pending, its.operations[1].outcome) == (3_000, Outcome.UNKNOWN)
+    after = await world.payment(order)
+    assert (after.refund_pending, after.operations[1].outcome) == (3_000, Outcome.UNKNOWN)
     with pytest.raises(Refused):
         await refund(world, payment, 2_000)
     done = await refund(world, payment, 3_000, request=request)
-    assert (done.id, done.outcome) == (its.operations[1].id, Outcome.SUCCEEDED)
+    assert (done.id, done.outcome) == (after.operations[1].id, Outcome.SUCCEEDED)
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 3_000, 0)
 
 
@@ -65,10 +65,10 @@ async def test_worker_sends_the_refund_of_a_closed_order_again(
     await world.close(order)
     workers = (world.operations, replica(), replica())
     await asyncio.gather(*(worker.settlement.settle_due() for worker in workers))
-    its = await world.payment(order)
+    payment = await world.payment(order)
     lost = token != "tok_refund_unavailable_once"
-    assert its.operations[1].outcome is (Outcome.UNKNOWN if lost else Outcome.REQUESTED)
-    assert its.refund_pending == TOTAL
+    assert payment.operations[1].outcome is (Outcome.UNKNOWN if lost else Outcome.REQUESTED)
+    assert payment.refund_pending == TOTAL
     await world.close(order, version=3)
     await world.books.make_due()
     await asyncio.gather(*(worker.settlement.settle_due() for worker in workers))
@@ -128,9 +128,9 @@ async def test_pending_refund_is_settled_by_webhook(
 
     await eventually(settled)
     before = await world.books.dump()
-    its = webhook(sandbox, made.id, "card_closed" if outcome is Outcome.FAILED else None)
+    report = webhook(sandbox, made.id, "card_closed" if outcome is Outcome.FAILED else None)
     await asyncio.gather(
-        *(world.operations.settlement.ingest_webhook("sandbox", *its) for _ in range(5))
+        *(world.operations.settlement.ingest_webhook("sandbox", *report) for _ in range(5))
     )
     await settle(world)
     assert await world.books.dump() == before

@@ -104,8 +104,8 @@ async def test_request_and_closed_order_at_once_share_the_refund(
             refund(world, payment, 1_000), world.close(order), return_exceptions=True
         )
         await settle(world)
-        its = await world.payment(order)
-        assert (its.status, its.refunded, its.refund_pending) == (Status.REFUNDED, TOTAL, 0)
+        after = await world.payment(order)
+        assert (after.status, after.refunded, after.refund_pending) == (Status.REFUNDED, TOTAL, 0)
     assert (await world.books.refunded_and_voided())["refund"] == 5 * TOTAL
 
 

@@ -27,16 +27,16 @@ from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second
 
 def event(name: str, order: order_pb2.Order, version: int) -> Delivery[Any]:
     """Returns an event of the order that refunds money, by name."""
-    its = order_pb2.Order()
-    its.CopyFrom(order)
-    its.version = version
+    changed_order = order_pb2.Order()
+    changed_order.CopyFrom(order)
+    changed_order.version = version
     if name == "return":
-        return delivery(return_changed(its, pounds(10)))
+        return delivery(return_changed(changed_order, pounds(10)))
     if name == "cut":
-        its.total_amount.CopyFrom(pounds(30))
-        return delivery(items_cancelled(its))
-    its.status = order_pb2.ORDER_STATUS_CANCELLED
-    return delivery(status_changed(its))
+        changed_order.total_amount.CopyFrom(pounds(30))
+        return delivery(items_cancelled(changed_order))
+    changed_order.status = order_pb2.ORDER_STATUS_CANCELLED
+    return delivery(status_changed(changed_order))
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ async def test_return_and_request_at_once_share_the_captured_amount(world: World
         both = (refund(world, payment, 3_000), world.inspected(return_changed(order, pounds(30))))
         results: list[object] = list(await asyncio.gather(*both, return_exceptions=True))
         await settle(world)
-        its = await world.payment(order)
+        after = await world.payment(order)
         refused = isinstance(results[0], Refused)
-        assert its.refunded == (3_000 if refused else TOTAL)
+        assert after.refunded == (3_000 if refused else TOTAL)
     assert (await world.books.refunded_and_voided())["refund"] <= 5 * TOTAL
 
 

@@ -106,14 +106,16 @@ async def test_each_token_refunds_and_voids_as_its_table_says(sandbox: Sandbox) 
     """
 
     async def refunded(name: str) -> tuple[object, object]:
-        key, its = uuid4(), await done(sandbox, name)
-        return seen(await ask(sandbox.refund(key, its, 100))), seen(
-            await ask(sandbox.refund(key, its, 100))
+        key, reference = uuid4(), await done(sandbox, name)
+        return seen(await ask(sandbox.refund(key, reference, 100))), seen(
+            await ask(sandbox.refund(key, reference, 100))
         )
 
     async def voided(name: str) -> tuple[object, object]:
-        key, its = uuid4(), await done(sandbox, name, capture=False)
-        return seen(await ask(sandbox.void(key, its))), seen(await ask(sandbox.void(key, its)))
+        key, reference = uuid4(), await done(sandbox, name, capture=False)
+        return seen(await ask(sandbox.void(key, reference))), seen(
+            await ask(sandbox.void(key, reference))
+        )
 
     affected = [
         token
@@ -144,8 +146,8 @@ async def test_refund_beyond_the_captured_amount_is_declined(
     """Twenty refunds of 30 come at once, each sent twice: three succeed, the others are declined. A
     late refund counts from its request on.
     """
-    its, keys = await done(sandbox), [uuid4() for _ in range(20)]
-    answers = await asyncio.gather(*(sandbox.refund(key, its, 30) for key in [*keys, *keys]))
+    reference, keys = await done(sandbox), [uuid4() for _ in range(20)]
+    answers = await asyncio.gather(*(sandbox.refund(key, reference, 30) for key in [*keys, *keys]))
     assert answers[:20] == answers[20:]
     assert sorted(map(str, map(seen, answers[:20]))) == sorted(
         [str(Succeeded)] * 3 + [sandbox_ledger.EXCEEDS_REMAINING] * 17
@@ -157,7 +159,7 @@ async def test_refund_beyond_the_captured_amount_is_declined(
     settled = await memory_settled(sandbox, overdrawn)
     assert seen(settled) == sandbox_ledger.EXCEEDS_REMAINING
     with pytest.raises(ValueError, match="done no 101"):
-        await sandbox.refund(uuid4(), its, 101)
+        await sandbox.refund(uuid4(), reference, 101)
 
 
 async def memory_settled(sandbox: Sandbox, key: UUID) -> Answer:
@@ -177,9 +179,9 @@ async def memory_settled(sandbox: Sandbox, key: UUID) -> Answer:
 async def test_authorization_is_either_captured_or_voided(sandbox: Sandbox, books: Books) -> None:
     """One of the two succeeds, also at the same moment: the other is declined."""
     for _ in range(10):
-        its = await done(sandbox, capture=False)
+        reference = await done(sandbox, capture=False)
         answers = await asyncio.gather(
-            sandbox.capture(uuid4(), its, 100), sandbox.void(uuid4(), its)
+            sandbox.capture(uuid4(), reference, 100), sandbox.void(uuid4(), reference)
         )
         assert sorted(str(seen(answer)) for answer in answers) == sorted(
             [str(Succeeded), sandbox_ledger.EXCEEDS_REMAINING]
@@ -285,8 +287,8 @@ async def test_pending_refunds_are_reported_by_webhook(
     name: str, said: type[Answer], sandbox: Sandbox, eventually: Eventually
 ) -> None:
     """The webhook is signed, and reads back as the same answer."""
-    key, its = uuid4(), await done(sandbox, name)
-    await sandbox.refund(key, its, 40)
+    key, reference = uuid4(), await done(sandbox, name)
+    await sandbox.refund(key, reference, 40)
     received: list[tuple[str, Report]] = []
 
     async def receive(body: bytes, headers: Mapping[str, str]) -> None:

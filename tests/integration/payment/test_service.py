@@ -217,9 +217,9 @@ async def test_order_events_in_any_order_leave_the_same_account(
     """
     handlers = consumers.handlers(world.operations.writer)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
-        its = life(str(UUID(int=number + 1)))
+        versions = life(str(UUID(int=number + 1)))
         events: list[OrderStatusChanged] = [
-            status_changed(its[step]) for step in (*shuffled, *reversed(shuffled))
+            status_changed(versions[step]) for step in (*shuffled, *reversed(shuffled))
         ]
         size = number % 8 + 1
         for start in range(0, len(events), size):

@@ -92,11 +92,11 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
         time=NOON,
     )
     for status in Status:
-        its = account(replace(declined(1), id=numbered(2, 0)), payment(status, try_number=2))
+        saved = account(replace(declined(1), id=numbered(2, 0)), payment(status, try_number=2))
         async with rolled_back(engine) as connection:
-            await save_accounts(connection, {}, {ORDER: its}, [transition])
-            assert await find_account(connection, ORDER) == its
-            await read_by_its_parts(connection, its)
+            await save_accounts(connection, {}, {ORDER: saved}, [transition])
+            assert await find_account(connection, ORDER) == saved
+            await read_by_its_parts(connection, saved)
 
 
 async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEngine) -> None:
@@ -113,27 +113,27 @@ async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEn
         report_time=NOON,
     )
     newer = replace(older, id=numbered(9, 2), payload_sha256=bytes([1] * 32), report_time=LATER)
-    its = operation(Outcome.SUCCEEDED, contradictions=(older, newer))
-    before = account(payment(Status.CAPTURED, operations=(its,)))
+    settled = operation(Outcome.SUCCEEDED, contradictions=(older, newer))
+    before = account(payment(Status.CAPTURED, operations=(settled,)))
     await save(engine, before)
     assert await read(engine) == before
     async with engine.connect() as connection:
         assert await open_contradictions(connection) == 2
     resolved = replace(older, resolve_time=LATER, resolve_note="settled")
-    its = replace(its, contradictions=(resolved, newer))
-    after = account(payment(Status.CAPTURED, operations=(its,)))
+    settled = replace(settled, contradictions=(resolved, newer))
+    after = account(payment(Status.CAPTURED, operations=(settled,)))
     await save(engine, after, before)
     assert await read(engine) == after
     async with engine.connect() as connection:
         assert await open_contradictions(connection) == 1
 
 
-async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
+async def read_by_its_parts(connection: AsyncConnection, saved: Account) -> None:
     """Returns the same account, read in every other way."""
-    assert (await lock_accounts(connection, [create()], [])).before == {ORDER: its}
-    assert await find_payment(connection, PAYMENT) == its.payments[1]
+    assert (await lock_accounts(connection, [create()], [])).before == {ORDER: saved}
+    assert await find_payment(connection, PAYMENT) == saved.payments[1]
     assert await find_payment(connection, ORDER) is None
-    for operation_id in (o.id for p in its.payments for o in p.operations):
+    for operation_id in (o.id for p in saved.payments for o in p.operations):
         assert await order_of_operation(connection, operation_id) == ORDER
     assert await order_of_operation(connection, ORDER) is None
 
@@ -169,7 +169,7 @@ async def test_due_operations_are_open_and_past_their_time(engine: AsyncEngine) 
         start=1,
     ):
         order_id, settled = numbered(1, number), outcome is Outcome.SUCCEEDED
-        its = operation(
+        stored = operation(
             outcome,
             id=numbered(3, number),
             requested_by=f"create:{number}",
@@ -180,7 +180,7 @@ async def test_due_operations_are_open_and_past_their_time(engine: AsyncEngine) 
             Status.CAPTURED if settled else Status.PENDING,
             id=numbered(2, number),
             order_id=order_id,
-            operations=(its,),
+            operations=(stored,),
         )
         async with engine.begin() as connection:
             await save_accounts(connection, {}, {order_id: replace(account(paid, id=order_id))}, [])
@@ -194,7 +194,7 @@ async def test_due_operations_are_open_and_past_their_time(engine: AsyncEngine) 
 
 def later_try(status: Status) -> Payment:
     """A second payment in that status, with operations of its own."""
-    its = payment(status, id=numbered(2, 2), try_number=2)
+    later = payment(status, id=numbered(2, 2), try_number=2)
     others = tuple(
         replace(
             each,
@@ -202,9 +202,9 @@ def later_try(status: Status) -> Payment:
             requested_by=f"later:{number}",
             reference=each.reference and f"later-{number}",
         )
-        for number, each in enumerate(its.operations)
+        for number, each in enumerate(later.operations)
     )
-    return replace(its, operations=others)
+    return replace(later, operations=others)
 
 
 async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> None:
@@ -212,14 +212,14 @@ async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> No
     independently of the service's code.
     """
     for first, second in itertools.product(Status, Status):
-        its = account(payment(first), later_try(second))
+        both = account(payment(first), later_try(second))
         async with rolled_back(engine) as connection:
             if {first, second} <= LIVE:
                 with pytest.raises(IntegrityError, match="payments_one_per_attempt"):
-                    await save_accounts(connection, {}, {ORDER: its}, [])
+                    await save_accounts(connection, {}, {ORDER: both}, [])
             else:
-                await save_accounts(connection, {}, {ORDER: its}, [])
-                assert await find_account(connection, ORDER) == its
+                await save_accounts(connection, {}, {ORDER: both}, [])
+                assert await find_account(connection, ORDER) == both
 
 
 RULES = [
@@ -282,14 +282,14 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
     """The tables allow one open operation for each payment, one operation for each request, and one
     ledger entry for each operation of a processor.
     """
-    its = payment(Status.AUTHORIZED, amount=2 * TOTAL.minor)
+    authorized = payment(Status.AUTHORIZED, amount=2 * TOTAL.minor)
 
     def another(outcome: Outcome, number: int, **fields: object) -> Account:
         extra = operation(
             outcome, id=numbered(3, 90 + number), requested_by=f"other:{number}", kind=Kind.CAPTURE
         )
-        # any of its fields
-        return account(replace(its, operations=(*its.operations, replace(extra, **fields))))  # type: ignore[arg-type]
+        extra = replace(extra, **fields)  # type: ignore[arg-type]  # any of its fields
+        return account(replace(authorized, operations=(*authorized.operations, extra)))
 
     [one], [other] = another(Outcome.REQUESTED, 1).payments, another(Outcome.REQUESTED, 2).payments
     twice_open = replace(one, operations=(*one.operations, other.operations[-1]))
@@ -309,10 +309,10 @@ async def test_open_refunds_are_one_for_each_cause(engine: AsyncEngine) -> None:
     """A void of the same cause can stand beside it. A second refund of a cause is refused,
     independently of the service's code and of the caller.
     """
-    its = payment(Status.CAPTURED)
+    captured = payment(Status.CAPTURED)
 
-    def of(*more: Operation) -> Account:
-        return account(replace(its, operations=(*its.operations, *more)))
+    def account_with(*more: Operation) -> Account:
+        return account(replace(captured, operations=(*captured.operations, *more)))
 
     order_1 = refund_operation(10, cause=Cause.ORDER, cause_id="version:1")
     three = (
@@ -329,8 +329,8 @@ async def test_open_refunds_are_one_for_each_cause(engine: AsyncEngine) -> None:
     )
     again = replace(order_1, id=numbered(3, 99), requested_by="another")
     with pytest.raises(IntegrityError, match="operations_payment_id_kind_cause_cause_id_key"):
-        await save(engine, of(*three, again))
-    whole = of(*three, void, nothing)
+        await save(engine, account_with(*three, again))
+    whole = account_with(*three, void, nothing)
     await save(engine, whole)
     known = await read(engine)
     assert known
@@ -346,7 +346,7 @@ async def test_refunds_are_listed_newest_first_and_open_ones_counted(
     """Refunds come each once over all pages, also those of the same moment; by order, payment and
     status. A charge is no refund.
     """
-    its = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED),))
+    refunded = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED),))
     made = [
         replace(
             refund_operation(1 if number == 5 else 10, outcome, cause_id=f"b{number}"),
@@ -356,8 +356,10 @@ async def test_refunds_are_listed_newest_first_and_open_ones_counted(
             [Outcome.UNKNOWN, Outcome.REQUESTED, *[Outcome.FAILED] * 3, Outcome.SUCCEEDED]
         )
     ]
-    await save(engine, account(replace(its, operations=(*its.operations, *made))))
-    newest_first = sorted(map(its.refund, made), key=lambda r: (r.request_time, r.id), reverse=True)
+    await save(engine, account(replace(refunded, operations=(*refunded.operations, *made))))
+    newest_first = sorted(
+        map(refunded.refund, made), key=lambda r: (r.request_time, r.id), reverse=True
+    )
     async with engine.connect() as connection:
 
         async def listed(size: int = 50, **wanted: Any) -> list[Refund]:

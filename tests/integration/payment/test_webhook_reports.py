@@ -262,11 +262,11 @@ async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox:
         with pytest.raises(Invalid) as refused:
             await world.operations.settlement.ingest_webhook("sandbox", against, reused)
         assert refused.value.reason == "REQUEST_ID_REUSED"
-    its = await world.operations.reading.get_payment(payment.id)
-    assert [c.payload_sha256 for c in its.operations[0].contradictions] == [
+    stored = await world.operations.reading.get_payment(payment.id)
+    assert [c.payload_sha256 for c in stored.operations[0].contradictions] == [
         hashlib.sha256(against).digest()
     ]
-    assert (its.status, its.version) == (Status.CAPTURED, payment.version + 1)
+    assert (stored.status, stored.version) == (Status.CAPTURED, payment.version + 1)
 
 
 async def test_final_decline_by_webhook_is_published_once(

@@ -162,7 +162,7 @@ def return_changed(
     order: order_pb2.Order, worth: Money, *, status: str = "INSPECTED", return_id: str | None = None
 ) -> ReturnStatusChanged:
     """Returns the event of a return whose accepted units have this refund amount."""
-    its = return_pb2.Return(
+    order_return = return_pb2.Return(
         return_id=return_id or str(uuid7()),
         order_id=order.order_id,
         attempt=order.attempt,
@@ -170,8 +170,8 @@ def return_changed(
         refund_amount=worth,
         version=4,
     )
-    its.status = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}")
-    return ReturnStatusChanged(order_return=its, new_status=its.status)
+    order_return.status = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}")
+    return ReturnStatusChanged(order_return=order_return, new_status=order_return.status)
 
 
 def delivery(event: M) -> Delivery[M]:
@@ -284,18 +284,20 @@ class Books:
 
     async def status_changes(self) -> list[PaymentStatusChanged]:
         """Returns the changes of status in the outbox, in their order."""
-        its = tables.outbox.c
-        of_kind = its.type == PaymentStatusChanged.DESCRIPTOR.full_name
+        columns = tables.outbox.c
+        of_kind = columns.type == PaymentStatusChanged.DESCRIPTOR.full_name
         async with self.engine.connect() as connection:
-            payloads = await connection.execute(select(its.payload).where(of_kind).order_by(its.id))
+            payloads = await connection.execute(
+                select(columns.payload).where(of_kind).order_by(columns.id)
+            )
             return [PaymentStatusChanged.FromString(payload) for payload in payloads.scalars()]
 
     async def charged(self) -> Counter[str]:
         """Returns how much money the sandbox has charged and captured, by the kind of request."""
-        its = sandbox_ledger.operations.c
+        columns = sandbox_ledger.operations.c
         async with self.engine.connect() as connection:
-            query = select(its.kind, its.amount).where(
-                its.state == "succeeded", its.kind.in_(["charge", "capture"])
+            query = select(columns.kind, columns.amount).where(
+                columns.state == "succeeded", columns.kind.in_(["charge", "capture"])
             )
             taken: Counter[str] = Counter()
             for kind, amount in await connection.execute(query):
@@ -304,15 +306,15 @@ class Books:
 
     async def refunded_and_voided(self) -> Counter[str]:
         """Returns how much money the sandbox has refunded and voided, by the kind of request."""
-        its = sandbox_ledger.operations.c
+        columns = sandbox_ledger.operations.c
         async with self.engine.connect() as connection:
-            query = select(its.kind, func.sum(its.amount)).where(
-                its.state == "succeeded", its.kind.in_(["refund", "void"])
+            query = select(columns.kind, func.sum(columns.amount)).where(
+                columns.state == "succeeded", columns.kind.in_(["refund", "void"])
             )
             return Counter(
                 {
                     kind: int(amount)
-                    for kind, amount in await connection.execute(query.group_by(its.kind))
+                    for kind, amount in await connection.execute(query.group_by(columns.kind))
                 }
             )
 

@@ -229,8 +229,8 @@ async def test_withdrawal_with_forged_version_is_refused(
     handlers = handlers_of(operations)
     await handlers[FulfillmentStatusChanged]([fulfillment_event(request, "READY")])
     before = await rows(engine, "select * from shipments")
-    for of in (request, unknown):
-        [outcome] = await handlers[FulfillmentLinesChanged]([withdrawal(of, 2**60)])
+    for each in (request, unknown):
+        [outcome] = await handlers[FulfillmentLinesChanged]([withdrawal(each, 2**60)])
         assert isinstance(outcome, Refused)
         assert outcome.reason == "VERSION_JUMP"
     assert await rows(engine, "select * from shipments") == before

@@ -264,16 +264,16 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
     orders.missing = {UUID(forged.order_id)}
     events = []
     for request in (forged, true):
-        of = fulfillment_event(request, "READY")
-        of.message.fulfillment.withdraw_reason = "UNITS_CUT"
-        message = FulfillmentLinesChanged(fulfillment=of.message.fulfillment, reason="WITHDRAWN")
+        ready = fulfillment_event(request, "READY")
+        ready.message.fulfillment.withdraw_reason = "UNITS_CUT"
+        message = FulfillmentLinesChanged(fulfillment=ready.message.fulfillment, reason="WITHDRAWN")
         events.append(
             Delivery(
-                event_id=of.event_id,
-                key=of.key,
-                request_hash=of.request_hash,
+                event_id=ready.event_id,
+                key=ready.key,
+                request_hash=ready.request_hash,
                 message=message,
-                time=of.time,
+                time=ready.time,
             )
         )
     refused, done = await handlers_of(operations)[FulfillmentLinesChanged](events)

@@ -270,13 +270,13 @@ async def test_tracking_is_listed_in_recorded_order(engine: AsyncEngine) -> None
 
 
 async def tried(
-    engine: AsyncEngine, id: UUID, ago_s: float, tries: int, of: Table = label_tries
+    engine: AsyncEngine, id: UUID, ago_s: float, tries: int, table: Table = label_tries
 ) -> None:
     """Sets the number and the time of the tries to buy a label, or to recall it."""
     async with engine.begin() as connection:
         when = func.clock_timestamp() - timedelta(seconds=ago_s)
         await connection.execute(
-            update(of).values(tries=tries, try_time=when).where(of.c.shipment_id == id)
+            update(table).values(tries=tries, try_time=when).where(table.c.shipment_id == id)
         )
 
 

@@ -63,14 +63,17 @@ def order_status_changed(
 
 
 def items_cancelled(
-    order_id: UUID, remaining: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus
+    order_id: UUID,
+    remaining: Mapping[int, int],
+    reservations: Sequence[Reservation],
+    status: OrderStatus,
 ) -> OrderItemsCancelled:
     """Returns the event of an order that keeps these units by line, from the reservations in their
     order.
     """
     items = {number: OrderLine(line_number=number, sku="tea", quantity=9) for number in remaining}
     left = dict(remaining)
-    for reservation in of:
+    for reservation in reservations:
         for line in reservation.lines:
             units = min(left[line.number], line.quantity)
             left[line.number] -= units

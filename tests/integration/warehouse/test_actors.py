@@ -142,9 +142,15 @@ def test_every_mutation_takes_a_note() -> None:
         *reserving.DESCRIPTOR.services_by_name.values(),
     ]
     fields = {m.name: m.input_type.fields_by_name for service in services for m in service.methods}
-    mutations = {name: its for name, its in fields.items() if "request_id" in its}
+    mutations = {
+        name: request_fields
+        for name, request_fields in fields.items()
+        if "request_id" in request_fields
+    }
     assert set(mutations) == set(REASONS)
-    assert [name for name, its in mutations.items() if "note" not in its] == []
+    assert [
+        name for name, request_fields in mutations.items() if "note" not in request_fields
+    ] == []
 
 
 @pytest.mark.parametrize("method", REASONS)

@@ -246,7 +246,7 @@ async def test_reading_reservations(
             patch.setattr(
                 paging,
                 "ANSWER_BYTES_MAX",
-                room_for(*[max(whole, key=lambda its: its.ByteSize())] * 3),
+                room_for(*[max(whole, key=lambda each: each.ByteSize())] * 3),
             )
         found = [
             [r.reservation_id for r in page]
@@ -293,7 +293,7 @@ async def test_largest_order_is_confirmed_and_can_be_published(
     order_reservations = await operations.reservations.reserve_stock(
         envelope(ReserveStock, target=order_id, attempt=1, lines=lines, ttl=timedelta(hours=1))
     )
-    assert [len(its.lines) for its in order_reservations.reservations] == [500] * WAREHOUSES_MAX
+    assert [len(each.lines) for each in order_reservations.reservations] == [500] * WAREHOUSES_MAX
     attempts = [api.OrderAttempt(order_id=str(order_id), attempt=1)]
     confirm_it = api.BatchConfirmReservationsRequest(
         request_id=str(uuid4()), order_attempts=attempts
@@ -306,11 +306,11 @@ async def test_largest_order_is_confirmed_and_can_be_published(
         return None
 
     [result] = (await eventually(confirmed, timeout_s=60)).results
-    assert [(its.status, len(its.lines)) for its in result.reservations] == [
+    assert [(each.status, len(each.lines)) for each in result.reservations] == [
         (CONFIRMED, 500)
     ] * WAREHOUSES_MAX
     answer = api.ReserveStockResponse(
-        reservations=[responses.reservation(its) for its in order_reservations.reservations]
+        reservations=[responses.reservation(each) for each in order_reservations.reservations]
     )
     assert answer.ByteSize() < 4 * 2**20
     async with engine.connect() as connection:

@@ -55,19 +55,23 @@ async def test_each_derived_column_equals_its_property(
         assert isinstance(outcome, Done), outcome
         for row in await rows(engine, stock_levels):
             level = outcome.record.levels[row.warehouse_id, row.sku]
-            assert derived(row, StockLevel, stock_levels) == of(level, stock_levels)
+            assert derived(row, StockLevel, stock_levels) == properties(level, stock_levels)
         written = {each.id: each for each in outcome.history}
         for row in await rows(engine, movements):
             if row.id in written:
-                assert derived(row, Movement, movements) == of(written[row.id], movements)
+                assert derived(row, Movement, movements) == properties(written[row.id], movements)
         if order := outcome.record.order_reservations:
             known = {each.id: each for each in order.reservations}
         for row in await rows(engine, reservations):
-            assert derived(row, Reservation, reservations) == of(known[row.id], reservations)
+            assert derived(row, Reservation, reservations) == properties(
+                known[row.id], reservations
+            )
             statuses.add(row.status)
         for row in await rows(engine, reservation_lines):
             [line] = known[row.reservation_id].lines
-            assert derived(row, ReservationLine, reservation_lines) == of(line, reservation_lines)
+            assert derived(row, ReservationLine, reservation_lines) == properties(
+                line, reservation_lines
+            )
     assert len(statuses) > 1
 
 
@@ -99,6 +103,6 @@ def derived(row: Row[Any], kind: type, table: Table) -> dict[str, Any]:
     return {name: row._mapping[name] for name in property_columns(kind, table)}
 
 
-def of(record: object, table: Table) -> dict[str, Any]:
+def properties(record: object, table: Table) -> dict[str, Any]:
     """Returns the record's properties that are columns of the table."""
     return {name: getattr(record, name) for name in property_columns(type(record), table)}

@@ -123,13 +123,13 @@ async def test_renewal_is_stored_under_generation_and_end(
     [first] = (await as_stored(engine)).attempt_reservations(target)
     request.order_id = str(uuid4())
     await ask(clients.reservations.ReserveStock, request)
-    of = request_context(request, leave_out=["order_id"])
-    assert of.key == (
+    context = request_context(request, leave_out=["order_id"])
+    assert context.key == (
         f"/ordermesh.warehouse.v1.ReservationService/ReserveStock:{request.request_id}"
     )
-    assert await stored(engine, of.key) == {
-        (of.key, of.request_hash, target),
-        (f"{of.key}:1:{first.expire_time.isoformat()}", of.request_hash, target),
+    assert await stored(engine, context.key) == {
+        (context.key, context.request_hash, target),
+        (f"{context.key}:1:{first.expire_time.isoformat()}", context.request_hash, target),
     }
 
 

@@ -34,8 +34,8 @@ def refused(record: Account | None, command: Envelope[Any]) -> Failure:
 
 
 def only(record: Account) -> Payment:
-    [its] = record.payments
-    return its
+    [payment] = record.payments
+    return payment
 
 
 def paid(refunded: int = 0, pending: int = 0) -> Account:

@@ -83,7 +83,7 @@ def order(**changes: Any) -> Order:
 def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation:
     """Returns a requested operation; a settled one is settled at noon."""
     settled = outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
-    its = Operation(
+    sample = Operation(
         id=OPERATION,
         kind=Kind.CHARGE,
         amount=TOTAL.minor,
@@ -95,7 +95,7 @@ def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation
         failure_code="insufficient_funds" if outcome is Outcome.FAILED else None,
         settle_time=NOON if settled else None,
     )
-    return replace(its, **changes)
+    return replace(sample, **changes)
 
 
 def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
@@ -108,7 +108,7 @@ def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
     refunded = {Status.REFUNDED: amount, Status.PARTIALLY_REFUNDED: 1}.get(status, 0)
     refunds = (refund_operation(refunded, Outcome.SUCCEEDED, cause_id="b0"),) if refunded else ()
     kind = Kind.AUTHORIZE if status in (Status.AUTHORIZED, Status.VOIDED) else Kind.CHARGE
-    its = Payment(
+    sample = Payment(
         id=PAYMENT,
         order_id=ORDER,
         attempt=1,
@@ -123,7 +123,7 @@ def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
         update_time=NOON,
         operations=() if free else (operation(outcome, kind=kind), *refunds),
     )
-    return replace(its, **changes)
+    return replace(sample, **changes)
 
 
 def account(*payments: Payment, **changes: Any) -> Account:
@@ -253,7 +253,7 @@ def refund_operation(
     """Returns a void or refund of this amount."""
     name = f"{kind}-{cause}-{cause_id}"
     reference = f"ref-{name}" if outcome is Outcome.SUCCEEDED else None
-    its = operation(
+    refund = operation(
         outcome,
         id=uuid5(PAYMENT, name),
         kind=kind,
@@ -261,7 +261,7 @@ def refund_operation(
         requested_by=name,
         reference=reference,
     )
-    return replace(its, cause=cause, cause_id=cause_id)
+    return replace(refund, cause=cause, cause_id=cause_id)
 
 
 def settle(

@@ -38,15 +38,15 @@ def test_capture_is_stored_as_requested_first() -> None:
     event is published.
     """
     requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER)
-    its = only(requested.record)
-    assert (its.status, its.version, its.operations[1].kind, its.operations[1].amount) == (
+    after = only(requested.record)
+    assert (after.status, after.version, after.operations[1].kind, after.operations[1].amount) == (
         Status.AUTHORIZED,
         3,
         Kind.CAPTURE,
         TOTAL.minor,
     )
     assert not requested.events
-    done = decide(requested.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
+    done = decide(requested.record, settle(Succeeded("ref-2"), after.operations[1].id), LATER)
     captured = only(done.record)
     assert (captured.status, captured.authorized, captured.captured) == (
         Status.CAPTURED,
@@ -60,8 +60,8 @@ def test_declined_capture_leaves_the_authorisation() -> None:
     """The amount stays authorised, no event is published, and another capture may be requested."""
     requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     declined_ = decide(requested, settle(Declined("insufficient_funds"), numbered(3, 201)), LATER)
-    its = only(declined_.record)
-    assert (its.status, its.decline_code, its.operations[1].failure_code) == (
+    after = only(declined_.record)
+    assert (after.status, after.decline_code, after.operations[1].failure_code) == (
         Status.AUTHORIZED,
         None,
         "insufficient_funds",
@@ -81,8 +81,8 @@ def test_expired_authorization_counts_as_voided(request_: Callable[[], Envelope[
         settle(Declined(AUTHORIZATION_EXPIRED), requested.payments[0].operations[1].id),
         LATER,
     )
-    its = only(decided.record)
-    assert (its.status, its.decline_code, its.operations[1].failure_code) == (
+    after = only(decided.record)
+    assert (after.status, after.decline_code, after.operations[1].failure_code) == (
         Status.VOIDED,
         None,
         AUTHORIZATION_EXPIRED,
@@ -143,8 +143,8 @@ def test_impossible_answer_is_stored_as_a_contradiction() -> None:
         settle(Succeeded("r"), late_success.id),
         LATER,
     )
-    its = only(decided.record)
-    assert (its.status, its.captured, len(its.operations[1].contradictions)) == (
+    after = only(decided.record)
+    assert (after.status, after.captured, len(after.operations[1].contradictions)) == (
         Status.VOIDED,
         0,
         1,

@@ -52,8 +52,8 @@ def costs(
 
 
 def only(record: Account) -> Payment:
-    [its] = record.payments
-    return its
+    [payment] = record.payments
+    return payment
 
 
 def automatic_operations(record: Account) -> list[tuple[Kind, int, str | None]]:
@@ -84,9 +84,9 @@ def test_captured_money_is_refunded_only_for_closed_orders(
         assert automatic_operations(decided.record) == []
         assert not decided.history
         return
-    its = only(decided.record)
+    after = only(decided.record)
     assert automatic_operations(decided.record) == [(Kind.REFUND, TOTAL.minor, "version:2")]
-    assert (its.status, its.refund_pending, its.version) == (Status.CAPTURED, TOTAL.minor, 3)
+    assert (after.status, after.refund_pending, after.version) == (Status.CAPTURED, TOTAL.minor, 3)
     assert newest(decided.record).next_lookup_time == LATER
     [transition] = decided.history
     assert (transition.reason, transition.cause, transition.outcome) == (
@@ -125,8 +125,8 @@ def test_open_charge_of_a_closed_order_is_settled_first(unknown: bool) -> None:
     """The charge is in flight or unknown: no operation is requested yet. When it succeeds, one
     decision posts, publishes and refunds it.
     """
-    its = payment(operations=(operation(Outcome.UNKNOWN if unknown else Outcome.REQUESTED),))
-    closed = decide(account(its), cancelled(), LATER).record
+    pending = payment(operations=(operation(Outcome.UNKNOWN if unknown else Outcome.REQUESTED),))
+    closed = decide(account(pending), cancelled(), LATER).record
     assert automatic_operations(closed) == []
     decided = decide(closed, settle(Succeeded("ref-1")), LATER)
     assert automatic_operations(decided.record) == [(Kind.REFUND, TOTAL.minor, "version:2")]
@@ -156,8 +156,8 @@ def test_open_capture_of_a_closed_order_is_settled_first() -> None:
 
 def test_late_authorization_of_a_closed_order_is_voided() -> None:
     """The order was cancelled during the call to the processor."""
-    its = payment(operations=(operation(kind=Kind.AUTHORIZE),))
-    closed = decide(account(its), cancelled(), LATER).record
+    pending = payment(operations=(operation(kind=Kind.AUTHORIZE),))
+    closed = decide(account(pending), cancelled(), LATER).record
     decided = decide(closed, settle(Succeeded("ref-1")), LATER)
     assert automatic_operations(decided.record) == [(Kind.VOID, TOTAL.minor, "version:2")]
 
@@ -270,8 +270,8 @@ def test_refund_by_request_reduces_only_the_last_refund() -> None:
     refunded. The cancellation of the order refunds only the rest.
     """
     gift = refund_operation(1_000, Outcome.SUCCEEDED)
-    its = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED), gift))
-    record = account(its, status=OrderStatus.CONFIRMED)
+    refunded = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED), gift))
+    record = account(refunded, status=OrderStatus.CONFIRMED)
     record = decide(record, costs(4_000), LATER).record
     assert automatic_operations(record) == [(Kind.REFUND, 250, "version:2")]
     record = decide(record, cancelled(3), LATER).record
@@ -462,8 +462,8 @@ def test_free_order_is_paid_when_its_last_payment_fails(tried: Status, answer: A
     ending = settle(answer, newest(before).id)
     ended = decide(before, ending, LATER)
     [free] = [p for p in ended.record.payments if p.status is Status.NOT_REQUIRED]
-    its = (free.id, free.attempt, free.try_number, free.amount)
-    assert its == (ending.command.payment_id, 1, 2, 0)
+    fields = (free.id, free.attempt, free.try_number, free.amount)
+    assert fields == (ending.command.payment_id, 1, 2, 0)
     assert outcome_events(ended) == [PaymentConfirmed(free, ended.history[-1])]
     assert [(c.payment_id, c.new) for c in ended.history][-1] == (free.id, Status.NOT_REQUIRED)
     assert decide(ended.record, ending, LATER).record is ended.record

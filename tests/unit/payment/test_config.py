@@ -11,11 +11,11 @@ from payment_svc.providers.webhooks import key_of
 
 
 def configured(secret: str | None) -> Config:
-    its = SecretStr(secret) if secret else None
+    key = SecretStr(secret) if secret else None
     return Config(
         database_url=SecretStr("postgresql://localhost/payment"),
         nats_url=SecretStr("nats://localhost"),
-        sandbox_webhook_secret=its,
+        sandbox_webhook_secret=key,
     )
 
 

@@ -48,8 +48,10 @@ def wide_operation(number: int) -> Operation:
     reports = [
         contradiction(n, resolved=True, text=text) for n in range(first, first + OF_OPERATION_MAX)
     ]
-    its = refund_operation(10**17, Outcome.FAILED, cause=Cause.ORDER, cause_id=f"version:{number}")
-    return replace(its, reference=text, failure_code=text, contradictions=tuple(reports))
+    refund = refund_operation(
+        10**17, Outcome.FAILED, cause=Cause.ORDER, cause_id=f"version:{number}"
+    )
+    return replace(refund, reference=text, failure_code=text, contradictions=tuple(reports))
 
 
 def test_widest_payment_fits_into_an_answer() -> None:
@@ -64,10 +66,12 @@ def test_widest_payment_fits_into_an_answer() -> None:
         replace(refunded, outcome=Outcome.SUCCEEDED),
         *more,
     )
-    its = payment(Status.PARTIALLY_REFUNDED, operations=operations, amount=10**17, processor=text)
-    assert (its.authorized, its.captured, its.refunded) == (10**17,) * 3
-    assert its.decline_code == text
-    answer = responses.payment(its)
+    widest = payment(
+        Status.PARTIALLY_REFUNDED, operations=operations, amount=10**17, processor=text
+    )
+    assert (widest.authorized, widest.captured, widest.refunded) == (10**17,) * 3
+    assert widest.decline_code == text
+    answer = responses.payment(widest)
     assert len(answer.operations) == OPERATIONS_MAX
     assert sum(len(each.contradictions) for each in answer.operations) == CONTRADICTIONS_MAX
     assert answer.ByteSize() < ANSWER_BYTES_MAX // 2
@@ -82,11 +86,11 @@ def test_many_refunds_leave_the_newest_in_the_answer() -> None:
 @pytest.mark.parametrize("count", [0, 1, OPERATIONS_MAX])
 def test_few_operations_are_all_in_the_answer(count: int) -> None:
     """Below the bound the answer has all operations and contradictions."""
-    its = [
+    operations = [
         replace(each, contradictions=(contradiction(n),)) if n < CONTRADICTIONS_MAX else each
         for n, each in enumerate(refunds(count))
     ]
-    assert excerpt(its) == its
+    assert excerpt(operations) == operations
 
 
 def test_unresolved_contradiction_stays_in_the_answer() -> None:

@@ -51,10 +51,15 @@ def test_every_reason_is_written_by_the_code() -> None:
 def test_published_codes_are_those_of_the_code() -> None:
     """DeclineCode and RefundFailureCode have exactly this service's and the sandbox's codes."""
     declines = {
-        code for its in TOKENS.values() for code in (its.code, its.capture_code, its.void_code)
+        code
+        for token in TOKENS.values()
+        for code in (token.code, token.capture_code, token.void_code)
     }
     declines |= {NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED, EXCEEDS_REMAINING}
-    refunds = {its.refund_code for its in TOKENS.values()} | {NOTHING_REFUNDABLE, EXCEEDS_REMAINING}
+    refunds = {token.refund_code for token in TOKENS.values()} | {
+        NOTHING_REFUNDABLE,
+        EXCEEDS_REMAINING,
+    }
     for codes, enum in (
         (declines, payment_pb2.DeclineCode),
         (refunds, payment_pb2.RefundFailureCode),

@@ -31,14 +31,14 @@ def test_refund_is_stored_as_requested_first(minor: int | None, wanted: int) -> 
     the processor has answered.
     """
     decided = decide(paid(), refund(minor=minor), LATER)
-    its = only(decided.record)
-    assert (its.status, its.refunded, its.refund_pending, its.version) == (
+    payment = only(decided.record)
+    assert (payment.status, payment.refunded, payment.refund_pending, payment.version) == (
         Status.CAPTURED,
         0,
         wanted,
         3,
     )
-    requested = its.operations[1]
+    requested = payment.operations[1]
     assert (requested.kind, requested.amount, requested.cause, requested.cause_id) == (
         Kind.REFUND,
         wanted,
@@ -86,10 +86,10 @@ def test_refund_success_is_stored_and_published(refunded: int, minor: int, statu
     """The refund moves from pending to refunded; the payment is refunded when no amount remains."""
     requested = decide(paid(refunded), refund(minor=minor), LATER).record
     decided = decide(requested, settle(Succeeded("ref-2"), numbered(3, 401)), LATER)
-    its = only(decided.record)
-    assert (its.status, its.refunded, its.refund_pending) == (status, minor, 0)
-    done = its.operation(numbered(3, 401))
-    assert decided.events == [RefundSettled(its, decided.history[-1], its.refund(done))]
+    payment = only(decided.record)
+    assert (payment.status, payment.refunded, payment.refund_pending) == (status, minor, 0)
+    done = payment.operation(numbered(3, 401))
+    assert decided.events == [RefundSettled(payment, decided.history[-1], payment.refund(done))]
     assert done.outcome is Outcome.SUCCEEDED
     assert (
         decide(decided.record, settle(Succeeded("ref-2"), done.id, "webhook"), LATER).record
@@ -119,8 +119,8 @@ def test_refused_refund_frees_its_amount() -> None:
     """The event has the refusal's code. No money moved, and the amount is free again."""
     requested = decide(paid(), refund(), LATER).record
     decided = decide(requested, settle(Declined("card_closed"), numbered(3, 401)), LATER)
-    its = only(decided.record)
-    assert (its.status, its.refunded, its.refund_pending, its.decline_code) == (
+    payment = only(decided.record)
+    assert (payment.status, payment.refunded, payment.refund_pending, payment.decline_code) == (
         Status.CAPTURED,
         0,
         0,
@@ -131,7 +131,7 @@ def test_refused_refund_frees_its_amount() -> None:
     assert (event.refund.outcome, event.refund.failure_code, event.payment) == (
         Outcome.FAILED,
         "card_closed",
-        its,
+        payment,
     )
     assert only(decide(decided.record, refund(2), LATER).record).refund_pending == TOTAL.minor
 
@@ -167,6 +167,10 @@ def test_refund_with_unknown_outcome_stays_pending() -> None:
     ):
         record = decide(record, command, LATER).record
         assert only(record).refund_pending == TOTAL.minor
-    its = only(record).operations[1]
-    assert (its.outcome, its.reference, its.lookups) == (Outcome.UNKNOWN, "ref-9", 1)
+    operation = only(record).operations[1]
+    assert (operation.outcome, operation.reference, operation.lookups) == (
+        Outcome.UNKNOWN,
+        "ref-9",
+        1,
+    )
     assert refused(record, refund(2, 1)).reason == "REFUND_EXCEEDS_CAPTURE"

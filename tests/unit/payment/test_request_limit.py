@@ -37,7 +37,7 @@ def limit_reached(before: Account, requested: Envelope[Any]) -> bool:
     return (caught.value.reason, caught.value.metadata) == ("OPERATION_LIMIT_REACHED", bound)
 
 
-def having(kind: Kind, its: Payment, count: int, **fields: Any) -> Account:
+def having(kind: Kind, payment: Payment, count: int, **fields: Any) -> Account:
     """Returns the account of a payment with so many failed operations by request."""
     failed = operation(Outcome.FAILED, kind=kind, amount=1, **fields)
     tried = tuple(
@@ -45,15 +45,19 @@ def having(kind: Kind, its: Payment, count: int, **fields: Any) -> Account:
         for n in range(count)
         for name in [f"return-1:{n + 2}" if failed.cause else None]
     )
-    return account(replace(its, operations=(*its.operations, *tried)), status=OrderStatus.CONFIRMED)
+    return account(
+        replace(payment, operations=(*payment.operations, *tried)), status=OrderStatus.CONFIRMED
+    )
 
 
 def test_refund_beyond_the_bound_is_refused() -> None:
     """The 501st refund by request is refused; the one before is accepted."""
-    its = paid().payments[0]
-    one_less = having(Kind.REFUND, its, REQUESTS_MAX - 1, cause=Cause.REQUEST)
+    payment = paid().payments[0]
+    one_less = having(Kind.REFUND, payment, REQUESTS_MAX - 1, cause=Cause.REQUEST)
     assert only(decide(one_less, refund(1, 1), LATER).record).refund_pending == 1
-    assert limit_reached(having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST), refund(1, 1))
+    assert limit_reached(
+        having(Kind.REFUND, payment, REQUESTS_MAX, cause=Cause.REQUEST), refund(1, 1)
+    )
 
 
 @pytest.mark.parametrize(("kind", "requested"), [(Kind.CAPTURE, capture()), (Kind.VOID, void())])
@@ -67,18 +71,20 @@ def test_end_of_authorisation_has_the_bound(kind: Kind, requested: Envelope[Any]
 
 def test_further_try_for_a_return_has_a_bound_of_its_own() -> None:
     """500 refunds by request do not count; 500 second refunds of returns do."""
-    its = refused_return().payments[0]
-    other = having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST)
+    payment = refused_return().payments[0]
+    other = having(Kind.REFUND, payment, REQUESTS_MAX, cause=Cause.REQUEST)
     assert len(decide(other, try_again(1), LATER).history) == 1
-    assert limit_reached(having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.RETURN), try_again(1))
+    assert limit_reached(
+        having(Kind.REFUND, payment, REQUESTS_MAX, cause=Cause.RETURN), try_again(1)
+    )
 
 
 def test_automatic_refund_is_made_beyond_the_bound() -> None:
     """Neither a return's refund nor that of a cancelled order is refused, or counts among the
     callers' requests.
     """
-    its = paid().payments[0]
-    full = having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST)
+    payment = paid().payments[0]
+    full = having(Kind.REFUND, payment, REQUESTS_MAX, cause=Cause.REQUEST)
     returning = decide(full, returned(minor=1), LATER).record
     closed = decide(
         returning, apply_order(9, version=9, status=OrderStatus.CANCELLED), LATER
@@ -92,5 +98,5 @@ def test_automatic_refund_is_made_beyond_the_bound() -> None:
         )
         for n in range(REQUESTS_MAX)
     )
-    counted = replace(its, operations=(*its.operations, *own))
+    counted = replace(payment, operations=(*payment.operations, *own))
     assert decide(account(counted, status=OrderStatus.CONFIRMED), refund(1, 1), LATER).history

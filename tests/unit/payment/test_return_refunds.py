@@ -29,10 +29,10 @@ def test_return_is_refunded_once_for_repeated_events() -> None:
     event makes no second one.
     """
     decided = decide(paid(), returned(), LATER)
-    its = only(decided.record)
-    requested = its.operations[1]
+    payment = only(decided.record)
+    requested = payment.operations[1]
     assert (
-        its.refund_pending,
+        payment.refund_pending,
         requested.cause,
         requested.cause_id,
         requested.next_lookup_time,
@@ -59,8 +59,8 @@ def test_return_is_refunded_once_for_repeated_events() -> None:
 )
 def test_refund_of_a_return_is_bounded_by_the_remaining_amount(before: Account, gets: int) -> None:
     """The refund is the value of the units, or the amount that is neither refunded nor pending."""
-    its = only(decide(before, returned(), LATER).record)
-    assert its.operations[-1].amount == gets
+    payment = only(decide(before, returned(), LATER).record)
+    assert payment.operations[-1].amount == gets
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,18 @@ def test_refund_of_a_return_is_bounded_by_the_remaining_amount(before: Account, 
 def test_return_without_a_refundable_amount_fails_once(before: Account) -> None:
     """No processor is called; the failure is stored and published once."""
     decided = decide(before, returned(), LATER)
-    its = only(decided.record)
-    made = its.operations[-1]
+    after = only(decided.record)
+    made = after.operations[-1]
     assert (made.amount, made.outcome, made.failure_code) == (0, Outcome.FAILED, NOTHING_REFUNDABLE)
     assert (made.next_lookup_time, made.settle_time) == (None, LATER)
-    assert decided.events == [RefundSettled(its, decided.history[-1], its.refund(made))]
-    version = its.version
+    assert decided.events == [RefundSettled(after, decided.history[-1], after.refund(made))]
+    version = after.version
     assert decided.history == [
         Transition(
-            payment_id=its.id,
+            payment_id=after.id,
             version=version,
-            old=its.status,
-            new=its.status,
+            old=after.status,
+            new=after.status,
             operation_id=made.id,
             outcome=Outcome.FAILED,
             reason="NOTHING_REFUNDABLE",

@@ -72,8 +72,8 @@ def test_successful_authorisation_confirms_nothing() -> None:
     """pending -> authorized: no amount is captured, and the order still waits."""
     requested = payment(operations=(operation(kind=Kind.AUTHORIZE),))
     decided = decide(account(requested), settle(Succeeded("ref-1")), LATER)
-    its = only(decided.record)
-    assert (its.status, its.authorized, its.captured) == (Status.AUTHORIZED, TOTAL.minor, 0)
+    after = only(decided.record)
+    assert (after.status, after.authorized, after.captured) == (Status.AUTHORIZED, TOTAL.minor, 0)
     assert not outcome_events(decided)
 
 
@@ -111,8 +111,8 @@ def test_decline_is_final_by_its_code_or_at_the_third_try(
     of the card is never the last.
     """
     earlier = [declined(number) for number in range(1, before + 1)]
-    its = payment(try_number=before + 1)
-    decided = decide(account(*earlier, its), settle(answer), LATER)
+    last_try = payment(try_number=before + 1)
+    decided = decide(account(*earlier, last_try), settle(answer), LATER)
     ended = decided.record.payments[-1]
     assert (ended.status, ended.decline_code, ended.captured) == (status, answer.code, 0)
     assert ended.operations[0].failure_code == answer.code
@@ -136,9 +136,11 @@ def test_declines_without_a_card_check_do_not_count(code: str) -> None:
 def test_declines_of_another_attempt_do_not_count() -> None:
     """Each attempt of the order has its own three payments."""
     earlier = [declined(number) for number in (1, 2)]
-    its = payment(attempt=2)
+    second_attempt = payment(attempt=2)
     decided = decide(
-        account(*earlier, its, attempt=2, version=4), settle(Declined("insufficient_funds")), LATER
+        account(*earlier, second_attempt, attempt=2, version=4),
+        settle(Declined("insufficient_funds")),
+        LATER,
     )
     assert decided.record.payments[-1].status is Status.DECLINED
 
@@ -173,9 +175,9 @@ def test_contradiction_of_a_processor_is_stored_once(
     """
     first = decide(account(payment()), settle(settled_outcome), LATER).record
     decided = decide(first, settle(reported_outcome, key="webhook"), LATER)
-    before, its = only(first), only(decided.record)
-    [stored] = its.operations[0].contradictions
-    assert its == replace(
+    before, after = only(first), only(decided.record)
+    [stored] = after.operations[0].contradictions
+    assert after == replace(
         before,
         version=before.version + 1,
         operations=(replace(before.operations[0], contradictions=(stored,)),),
@@ -197,8 +199,8 @@ def test_contradiction_of_a_processor_is_stored_once(
 def test_report_under_a_reused_event_id_is_stored_only() -> None:
     """Also for an open operation, the report is stored as evidence, and posts nothing."""
     decided = decide(account(payment()), settle(Succeeded("ref-1"), reused=True), LATER)
-    its = only(decided.record)
-    assert (its.status, its.operations[0].outcome, len(its.operations[0].contradictions)) == (
+    after = only(decided.record)
+    assert (after.status, after.operations[0].outcome, len(after.operations[0].contradictions)) == (
         Status.PENDING,
         Outcome.REQUESTED,
         1,
@@ -236,8 +238,8 @@ def test_pending_answer_keeps_the_payment_pending() -> None:
     may be lost.
     """
     decided = decide(account(payment()), settle(Pending("ref-1")), LATER)
-    its = only(decided.record)
-    assert (its.status, its.version, its.operations) == (
+    after = only(decided.record)
+    assert (after.status, after.version, after.operations) == (
         Status.PENDING,
         2,
         (operation(reference="ref-1"),),
@@ -257,9 +259,9 @@ def test_lost_answer_makes_the_outcome_unknown() -> None:
     up at once.
     """
     decided = decide(account(payment()), record_unknown(), LATER)
-    its = only(decided.record)
-    assert its.operations == (operation(Outcome.UNKNOWN, next_lookup_time=LATER),)
-    assert (its.status, decided.history[0].reason) == (Status.PENDING, "OUTCOME_UNKNOWN")
+    after = only(decided.record)
+    assert after.operations == (operation(Outcome.UNKNOWN, next_lookup_time=LATER),)
+    assert (after.status, decided.history[0].reason) == (Status.PENDING, "OUTCOME_UNKNOWN")
     assert not decided.events
     assert refused(decided.record, create(2)).reason == "PAYMENT_ALREADY_EXISTS"
     assert decide(decided.record, record_unknown(), LATER).record is decided.record

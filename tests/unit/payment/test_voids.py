@@ -27,9 +27,9 @@ def test_authorization_is_voided_by_request() -> None:
     payment may pay the attempt. No event goes to the order.
     """
     requested = decide(account(payment(Status.AUTHORIZED)), void(), LATER)
-    its = only(requested.record)
-    made = its.operations[1]
-    assert (its.status, made.kind, made.amount, made.cause, made.cause_id) == (
+    after = only(requested.record)
+    made = after.operations[1]
+    assert (after.status, made.kind, made.amount, made.cause, made.cause_id) == (
         Status.AUTHORIZED,
         Kind.VOID,
         TOTAL.minor,

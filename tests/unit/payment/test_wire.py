@@ -62,7 +62,7 @@ POUNDS = MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000)
 
 def transition(**more: Any) -> Transition:
     """Returns a row of history of a person's request."""
-    its = Transition(
+    sample = Transition(
         payment_id=PAYMENT,
         version=2,
         old=Status.PENDING,
@@ -76,7 +76,7 @@ def transition(**more: Any) -> Transition:
         claimed_actor="staff:7f3a",
         note="by hand",
     )
-    return replace(its, **more)
+    return replace(sample, **more)
 
 
 def test_payment_message_has_its_operations() -> None:
@@ -140,16 +140,19 @@ def test_domain_events_become_events_of_their_order() -> None:
 @pytest.mark.parametrize("claimed", [True, False])
 def test_event_has_reason_and_claimed_actor(claimed: bool) -> None:
     """Each event has its change's reason, actor, claimed actor and cause, and no note."""
-    its, row = payment(Status.REFUNDED), transition() if claimed else transition(claimed_actor=None)
+    refunded, row = (
+        payment(Status.REFUNDED),
+        transition() if claimed else transition(claimed_actor=None),
+    )
     settled = [
-        its.refund(refund_operation(1_000, outcome))
+        refunded.refund(refund_operation(1_000, outcome))
         for outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
     ]
     domain_events: list[DomainEvent] = [
-        PaymentStatusChanged(its, row),
-        PaymentConfirmed(its, row),
-        PaymentFailed(its, row),
-        *(RefundSettled(its, row, refund) for refund in settled),
+        PaymentStatusChanged(refunded, row),
+        PaymentConfirmed(refunded, row),
+        PaymentFailed(refunded, row),
+        *(RefundSettled(refunded, row, refund) for refund in settled),
     ]
     events: list[Any] = [events_out.outgoing_event(event).message for event in domain_events]
     assert len({type(event) for event in events}) == 5
@@ -162,10 +165,10 @@ def test_event_has_reason_and_claimed_actor(claimed: bool) -> None:
 
 def test_refund_is_updated_when_it_is_settled() -> None:
     """A refund's update_time is its settle_time, or its create_time before."""
-    its = payment(Status.CAPTURED)
+    captured = payment(Status.CAPTURED)
     for outcome in Outcome:
         message = responses.refund(
-            its.refund(replace(refund_operation(1_000, outcome), request_time=LATER))
+            captured.refund(replace(refund_operation(1_000, outcome), request_time=LATER))
         )
         settled = message.HasField("settle_time")
         assert message.update_time == (message.settle_time if settled else message.create_time)
@@ -216,19 +219,23 @@ def test_only_an_inspected_return_with_a_value_is_refunded(
     """It has its value and its attempt. Any other step of a return, and a value of zero, mean
     nothing here.
     """
-    of = Source("payment-ORDERS:r1", cause="r1")
-    its = return_pb2.Return(
+    source = Source("payment-ORDERS:r1", cause="r1")
+    order_return = return_pb2.Return(
         return_id="return-1",
         order_id=str(ORDER),
         attempt=1,
         refund_amount=MoneyMessage(currency_code="GBP", units=10),
     )
-    command = events_in.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of)
+    command = events_in.refund_return(
+        ReturnStatusChanged(order_return=order_return, new_status=status), source
+    )
     inspected = status == return_pb2.RETURN_STATUS_INSPECTED
     assert command == (returned() if inspected else None)
-    its.refund_amount.units = 0
+    order_return.refund_amount.units = 0
     assert (
-        events_in.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of)
+        events_in.refund_return(
+            ReturnStatusChanged(order_return=order_return, new_status=status), source
+        )
         is None
     )
 
@@ -292,11 +299,11 @@ def test_request_becomes_its_envelope(
     """The envelope has the call's key, the request_id as its cause, and the call's actor and
     note.
     """
-    of = replace(request_context(request_), claimed_actor="staff:7f3a")
-    its = convert(request_, of)
-    assert its == Envelope(
-        key=of.key,
-        request_hash=of.request_hash,
+    context = replace(request_context(request_), claimed_actor="staff:7f3a")
+    envelope = convert(request_, context)
+    assert envelope == Envelope(
+        key=context.key,
+        request_hash=context.request_hash,
         target=target,
         actor="payment",
         cause=request_.request_id,

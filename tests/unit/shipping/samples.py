@@ -114,8 +114,8 @@ def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
 
 def create_shipment(target: UUID = SHIPMENT, **more: Any) -> Envelope[CreateShipment]:
     """Returns the command that creates `shipment()`, or another one."""
-    of = {"target": target, "actor": "fulfillment", "cause": "e1"}
-    return envelope(CreateShipment, **of, request=shipment_request(**more), carrier="sandbox")
+    fields = {"target": target, "actor": "fulfillment", "cause": "e1"}
+    return envelope(CreateShipment, **fields, request=shipment_request(**more), carrier="sandbox")
 
 
 def record_label(**more: Any) -> Envelope[RecordLabel]:
@@ -145,8 +145,8 @@ def report(
         occur_time=NOON + timedelta(minutes=minute),
         location="Dover hub",
     )
-    of = {"actor": "carrier", "cause": carrier_report.carrier_event_id}
-    return envelope(RecordReport, report=carrier_report, **(of | more))
+    fields = {"actor": "carrier", "cause": carrier_report.carrier_event_id}
+    return envelope(RecordReport, report=carrier_report, **(fields | more))
 
 
 def cancel_shipment(**more: Any) -> Envelope[CancelShipment]:
@@ -170,8 +170,8 @@ def record_recall_answer(
     answer: RecallAnswer = RecallAnswer.VOIDED,
 ) -> Envelope[RecordRecallAnswer]:
     """The carrier answers the recall."""
-    of = {"actor": "carrier", "cause": "r1"}
-    return envelope(RecordRecallAnswer, **of, answer=answer, purchase=0, tracking_number=None)
+    fields = {"actor": "carrier", "cause": "r1"}
+    return envelope(RecordRecallAnswer, **fields, answer=answer, purchase=0, tracking_number=None)
 
 
 def as_step(row: Row) -> Transition:

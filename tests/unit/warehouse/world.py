@@ -214,7 +214,7 @@ def replace_spoiled(
 
 def allocate(
     remaining: Mapping[int, int],
-    of: Sequence[Reservation],
+    reservations: Sequence[Reservation],
     order: UUID = ORDER,
     attempt: int = 1,
     *,
@@ -224,7 +224,7 @@ def allocate(
     order.
     """
     left, allocated = dict(remaining), {}
-    for reservation in of:
+    for reservation in reservations:
         for line in reservation.lines:
             allocated[reservation.id, line.number] = units = min(
                 left.get(line.number, 0), line.quantity
