@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.rpc.client import Channel, connect
 from chassis.rpc.server import Register
+from chassis.values import deadline
 from chassis.values.paging import FRAME_BYTES
 from chassis.values.request_context import RequestContext
 from chassis.write import stored_versions
@@ -192,6 +193,16 @@ async def cancelled_at_end(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator
         assert task.cancelled(), repr(task.exception())
 
 
+@contextmanager
+def caller_deadline(seconds: float) -> Iterator[None]:
+    """Runs its block as code whose caller has this time left."""
+    token = deadline._expires.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        deadline._expires.reset(token)
+
+
 async def set_stored_version(
     database: Database,
     stored: Sequence[StoredVersion],
@@ -259,12 +270,12 @@ async def eventually(
     timeout. Other exceptions end the wait at once. Raises AssertionError after `timeout_s` seconds,
     with the awaited condition (`what`) and its last answer.
     """
-    deadline = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s
     last: object = None
     while True:
         try:
             async with asyncio.timeout_at(
-                asyncio.get_running_loop().time() + max(deadline - time.monotonic(), POLL_S)
+                asyncio.get_running_loop().time() + max(end - time.monotonic(), POLL_S)
             ):
                 answer = condition()
                 last = await answer if inspect.isawaitable(answer) else answer
@@ -274,7 +285,7 @@ async def eventually(
             last = str(error) or "an assertion failed"
         except TimeoutError:
             last = f"the condition itself did not answer in time; before that: {last!r}"
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= end:
             raise AssertionError(
                 f"not within {timeout_s} s: {what or _source(condition)}; last seen: {last!r}"
             )

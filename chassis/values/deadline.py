@@ -6,8 +6,6 @@ clocks jump.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -39,16 +37,3 @@ def remaining() -> float | None:
 def margin(left_s: float) -> float:
     """Returns how much of `left_s` seconds a call to a peer leaves for the answer."""
     return min(max(MARGIN_SHARE * left_s, MARGIN_MIN_S), MARGIN_MAX_S)
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Bounds the time of all calls inside to `seconds`, or to the time that is left if that is
-    less.
-    """
-    left = remaining()
-    token = _expires.set(time.monotonic() + (seconds if left is None else min(seconds, left)))
-    try:
-        yield
-    finally:
-        _expires.reset(token)

@@ -16,7 +16,6 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.circuit_breaker import Breaker
-from chassis.values import deadline
 from chassis.values.decision import Done
 from chassis.values.paging import too_large
 from chassis.write.database import Database
@@ -26,7 +25,7 @@ from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders, overdue
 from tests.integration.order.test_events import deliver, place
-from tests.support import channel_of, measured
+from tests.support import caller_deadline, channel_of, measured
 from tests.unit.order.samples import cancel
 
 
@@ -161,7 +160,7 @@ async def test_release_stops_at_the_callers_deadline(
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 99
     monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
-    with deadline.within(50):
+    with caller_deadline(50):
         assert (await connected.cancellation.cancel(cancel(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 2
     assert measured("order_release_failures_total") == before + 1

@@ -13,7 +13,6 @@ import pytest
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.values import deadline
 from chassis.values.errors import (
     Deferred,
     Exists,
@@ -30,7 +29,7 @@ from tests.integration.payment.conftest import WEBHOOK_KEY, Replica
 from tests.integration.payment.paying import Line, outcomes, the_payment, through
 from tests.integration.payment.refunding import settle
 from tests.integration.payment.world import World, create_payment, pounds, request_envelope
-from tests.support import Eventually
+from tests.support import Eventually, caller_deadline
 
 
 async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) -> None:
@@ -72,7 +71,7 @@ async def test_processor_without_answer_times_out_with_the_caller(
     default = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
     another = create_payment(await world.order(), "tok_timeout_not_charged")
     # half of the time is reserved for the write of the outcome
-    with deadline.within(1.0), pytest.raises(Deferred) as unknown:
+    with caller_deadline(1.0), pytest.raises(Deferred) as unknown:
         await asyncio.wait_for(world.pay(another, default), 5)
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
     assert (await the_payment(world, order.order_id)).operations[0].outcome is Outcome.UNKNOWN

@@ -11,7 +11,6 @@ import pytest
 from ordermesh.order.v1 import order_pb2
 from uuid_utils.compat import uuid7
 
-from chassis.values import deadline
 from chassis.values.errors import Deferred, NotFound, Refused
 from chassis.values.money import Money
 from payment_svc.app import Operations
@@ -33,7 +32,7 @@ from tests.integration.payment.world import (
     pounds,
     request_envelope,
 )
-from tests.support import measured
+from tests.support import caller_deadline, measured
 
 # what the order costs, in pence, before units of it are cancelled and afterwards
 BEFORE, AFTER = 5_000, 3_000
@@ -223,7 +222,7 @@ async def test_order_service_without_answer_times_out_early(world: World) -> Non
     """
     order = await placed(world)
     world.orders.gate.clear()
-    with deadline.within(4.0):
+    with caller_deadline(4.0):
         payment = await world.pay(create_payment(order))
     world.orders.gate.set()
     assert payment.captured == BEFORE

@@ -31,19 +31,6 @@ async def test_budget_is_the_time_that_remains() -> None:
     assert deadline.remaining() is None
 
 
-def test_budget_only_shrinks() -> None:
-    """Inside a budget, a longer one changes nothing, and a shorter one holds until its block
-    ends.
-    """
-    with deadline.within(10):
-        with deadline.within(60):
-            assert 9 < (deadline.remaining() or 0) <= 10
-        with deadline.within(1):
-            assert 0 < (deadline.remaining() or 0) <= 1
-        assert 9 < (deadline.remaining() or 0) <= 10
-    assert deadline.remaining() is None
-
-
 @pytest.mark.parametrize(
     ("left_s", "kept_s"), [(0.2, 0.05), (1, 0.05), (5, 0.25), (10, 0.5), (20, 1), (3600, 1)]
 )

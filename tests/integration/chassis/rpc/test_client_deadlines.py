@@ -12,6 +12,7 @@ from chassis.values.errors import (
 )
 from tests.rpc.requests import get_thing, watch_thing
 from tests.rpc.sample import Sample, contract, serving
+from tests.support import caller_deadline
 
 
 async def _left(sample: Sample) -> list[float]:
@@ -47,7 +48,7 @@ async def test_call_has_less_time_than_its_caller(sample: Sample, sample_stub: A
     a shorter timeout stays.
     """
     left = await _left(sample)
-    with deadline.within(9):
+    with caller_deadline(9):
         await ask(sample_stub.GetThing, get_thing())
         await ask(sample_stub.GetThing, get_thing(), timeout_s=60)
         async for _ in sample_stub.WatchThing(watch_thing()):
@@ -77,7 +78,7 @@ async def test_deadline_is_handed_down_through_a_service(sample: Sample, sample_
 
 async def test_call_without_time_is_not_made(sample: Sample, sample_stub: Any) -> None:
     """With less time left than the margin, the call is not made."""
-    with deadline.within(0.04), pytest.raises(Deferred):
+    with caller_deadline(0.04), pytest.raises(Deferred):
         await ask(sample_stub.GetThing, get_thing())
     assert sample.calls == 0
 
