@@ -26,9 +26,7 @@ RENEW_S = 1.0
 log = structlog.get_logger(__name__)
 
 
-async def subscribe(
-    broker: Broker, callbacks: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
-) -> NoReturn:
+async def subscribe(broker: Broker, callbacks: Mapping[type[Message], EventCallback]) -> NoReturn:
     """Calls back for each event that is published, at each publication, until it is cancelled.
 
     Events that are published while the broker is away are lost to this subscriber.
@@ -47,7 +45,7 @@ async def subscribe(
             else:
                 generation = broker.generation
         raise_swallowed_cancellation()
-        await asyncio.sleep(renew_s)
+        await asyncio.sleep(RENEW_S)
 
 
 async def _call_back(event: type[Message], callback: EventCallback, message: Msg) -> None:

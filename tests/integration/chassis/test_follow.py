@@ -35,6 +35,12 @@ ORDER_ID = "01890000-0000-7000-8000-000000000001"
 WATCH = order_service_pb2.WatchOrderRequest(order_id=ORDER_ID)
 
 
+@pytest.fixture(autouse=True)
+def soon_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a subscriber look often whether it has to subscribe again."""
+    monkeypatch.setattr(subscribe, "RENEW_S", 0.01)
+
+
 class Watched(OrderServiceServicer):
     """Answers each watch by its next script: versions to send, then an exception, or None for OK,
     that ends it.
@@ -168,7 +174,6 @@ async def subscribed(broker: Broker) -> AsyncIterator[list[Any]]:
         subscribe.subscribe(
             broker,
             {SampleStatusChanged: received.append, SamplePaid: received.append},
-            renew_s=0.05,
         )
     )
     try:
@@ -294,7 +299,7 @@ async def test_broker_answers_after_a_cancelled_subscription(own_broker: Broker)
     """
     for turns in range(12):
         subscribed = asyncio.create_task(
-            subscribe.subscribe(own_broker, {SamplePaid: lambda _: None}, renew_s=0.01)
+            subscribe.subscribe(own_broker, {SamplePaid: lambda _: None})
         )
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -308,7 +313,7 @@ async def test_subscription_with_a_swallowed_cancellation_ends() -> None:
     client = Swallowing()
     broker: Any = SimpleNamespace(generation=1, client=client)
     subscribed = asyncio.create_task(
-        subscribe.subscribe(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01)
+        subscribe.subscribe(broker, {SampleStatusChanged: lambda _: None})
     )
     await client.asked.wait()
     subscribed.cancel()
