@@ -60,10 +60,7 @@ class Inbox:
         *,
         service: str,
         handlers: Mapping[type[Message], Handler[Any]],
-        batch_size_max: int = SET_MAX,
-        linger_s: float = 0.0,
     ) -> None:
-        """`linger_s`: see chassis.consume.pull."""
         if not handlers:
             raise ValueError("an inbox needs handlers")
         subjects: dict[str, list[str]] = defaultdict(list)
@@ -79,8 +76,7 @@ class Inbox:
                     stream=stream,
                     consumer=f"{service}-{stream.lower()}",
                     subjects=wanted,
-                    batch_size_max=batch_size_max,
-                    linger_s=linger_s,
+                    batch_size_max=SET_MAX,
                 ),
                 dispatcher=self.dispatcher,
                 failed=self.failed,

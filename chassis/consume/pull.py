@@ -43,19 +43,15 @@ class Pull:
         consumer: str,
         subjects: Sequence[str],
         *,
-        batch_size_max: int = 100,
-        linger_s: float = 0.0,
+        batch_size_max: int,
     ) -> None:
-        """`linger_s` is how long a batch that is not full waits for more: larger sets for a little
-        latency.
-        """
         self._broker, self.stream, self.consumer, self._subjects = (
             broker,
             stream,
             consumer,
             subjects,
         )
-        self._batch, self._linger_s = batch_size_max, linger_s
+        self._batch = batch_size_max
         self.arrived: deque[Msg] = deque()
         self._arrival = asyncio.Event()
         self._subscription: Subscription | None = None
@@ -88,8 +84,6 @@ class Pull:
             if self.arrived:
                 break
             await self._wait()
-        if self._linger_s and len(self.arrived) < self._batch:
-            await asyncio.sleep(self._linger_s)
         taken = [self.arrived.popleft() for _ in range(min(len(self.arrived), self._batch))]
         self._pending.set(taken[-1].metadata.num_pending)
         return taken

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from google.protobuf.message import Message
+from nats.aio.msg import Msg
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,6 +20,7 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler
 from chassis.consume.failed_event_records import Name
 from chassis.consume.inbox import Inbox
+from chassis.consume.pull import Pull
 from chassis.values.decision import Done, Outcome
 from chassis.values.event_subjects import stream_of, subject_of
 from chassis.write.database import Database
@@ -111,14 +114,29 @@ async def consuming(
     broker: Broker,
     engine: AsyncEngine,
     handlers: Mapping[type[Message], Handler[Any]],
-    **settings: Any,
 ) -> AsyncIterator[Inbox]:
     """Runs an inbox inside."""
-    inbox = Inbox(
-        broker, engine, store.failed_events, service="sample", handlers=handlers, **settings
-    )
+    inbox = Inbox(broker, engine, store.failed_events, service="sample", handlers=handlers)
     async with cancelled_at_end(inbox.run()):
         yield inbox
+
+
+def let_arrive_together(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Holds the first messages of a pull back until so many have come: they are one set."""
+    arrive, held = Pull._on_message, list[Msg]()
+
+    async def on_message(pull: Pull, message: Msg) -> None:
+        if "Status" in (message.headers or {}):
+            await arrive(pull, message)
+            return
+        held.append(message)
+        if len(held) == number:
+            for each in held:
+                await arrive(pull, each)
+        elif len(held) > number:
+            await arrive(pull, message)
+
+    monkeypatch.setattr(Pull, "_on_message", on_message)
 
 
 async def failed(engine: AsyncEngine) -> list[Any]:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.consume import inbox as inboxes
 from chassis.consume.delivery import Delivery
 from chassis.consume.failed_event_records import digest_of
 from chassis.consume.inbox import PARK_AT, Inbox, delay_s
@@ -30,6 +31,7 @@ from tests.sample.inbox import (
     consuming,
     failed,
     has_state,
+    let_arrive_together,
     publish,
     states,
 )
@@ -37,7 +39,7 @@ from tests.support import Eventually, measured
 
 
 async def test_arrived_events_are_one_set(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backlog goes to its handlers in batches. Each handler gets its events of a batch at once,
     in order, and all are acknowledged.
@@ -47,9 +49,8 @@ async def test_arrived_events_are_one_set(
         await publish(broker, SampleStatusChanged(version=n) if n % 3 else SampleNoted(version=n))
         for n in range(30)
     ]
-    async with consuming(
-        broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, linger_s=2.0
-    ):
+    let_arrive_together(monkeypatch, 30)
+    async with consuming(broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}):
         await eventually(lambda: len(orders.seen) + len(notes.seen) == 30)
         await eventually(lambda: all_acknowledged(broker))
     assert [[d.message.version for d in s] for s in orders.sets] == [
@@ -158,14 +159,15 @@ async def test_each_stream_has_its_consumer(
 
 
 async def test_replicas_share_a_consumer(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each event goes to one of the replicas."""
+    monkeypatch.setattr(inboxes, "SET_MAX", 2)
     one, two = Handling(), Handling()
     async with AsyncExitStack() as stack:
         for handling in (one, two):
             await stack.enter_async_context(
-                consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=2)
+                consuming(broker, engine, {SampleStatusChanged: handling})
             )
         await eventually(lambda: _pulls(broker, 2))
         await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))

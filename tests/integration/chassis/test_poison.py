@@ -26,6 +26,7 @@ from tests.sample.inbox import (
     all_acknowledged,
     consuming,
     failed,
+    let_arrive_together,
     names,
     publish,
     states,
@@ -181,7 +182,7 @@ async def test_poison_event_is_stored_before_it_is_read(
 
 
 async def test_unanswered_events_are_tried_alone(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Delivered POISON_AFTER times without an outcome: one of the set may be a poison message.
     Each goes to its handler alone, after the events of the same batch that were delivered less
@@ -193,7 +194,8 @@ async def test_unanswered_events_are_tried_alone(
     for number in range(2):
         await publish(broker, SampleStatusChanged(version=3 + number))
     handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}, linger_s=0.5):
+    let_arrive_together(monkeypatch, 5)
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: all_acknowledged(broker))
     assert [len(s) for s in handling.sets] == [2, 1, 1, 1]
     assert await failed(engine) == []

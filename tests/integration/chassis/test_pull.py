@@ -24,6 +24,7 @@ from tests.sample.inbox import (
     all_acknowledged,
     consuming,
     failed,
+    let_arrive_together,
     publish,
 )
 from tests.sample.processes import sample_process
@@ -41,6 +42,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(streams, "ACK_WAIT_S", 1.0)
     monkeypatch.setattr(inboxes, "IN_PROGRESS_S", 0.3)
+
+
+def pull_of(broker: Broker, batch_size_max: int = inboxes.SET_MAX) -> Pull:
+    """Returns a pull for the sample's consumer."""
+    return Pull(
+        broker=broker,
+        stream="ORDERS",
+        consumer=CONSUMER,
+        subjects=SUBJECTS,
+        batch_size_max=batch_size_max,
+    )
 
 
 async def test_an_event_is_handled_as_soon_as_it_arrives(
@@ -62,34 +74,14 @@ async def test_an_event_is_handled_as_soon_as_it_arrives(
     assert sorted(took)[len(took) // 2] < 0.4  # a heartbeat's time is 0.5 s, a request's 30 s
 
 
-async def test_set_lingers_for_more_events(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
+async def test_pull_requests_more_at_half_a_batch(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `linger_s`, a set that is not full waits a little for more events: fewer and larger
-    sets.
-    """
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}, linger_s=0.3):
-        await eventually(lambda: all_acknowledged(broker))
-        await asyncio.gather(
-            *(publish(broker, SampleStatusChanged(version=number)) for number in range(10))
-        )
-        await eventually(lambda: len(handling.seen) == 10)
-    assert len(handling.sets) <= 3
-
-
-async def test_pull_requests_more_at_half_a_batch(broker: Broker) -> None:
     """When half of the requested events have come, the pull requests a whole batch again: sets
     neither shrink nor exceed the batch.
     """
-    pull = Pull(
-        broker=broker,
-        stream="ORDERS",
-        consumer=CONSUMER,
-        subjects=SUBJECTS,
-        batch_size_max=10,
-        linger_s=0.5,
-    )
+    let_arrive_together(monkeypatch, 9)
+    pull = pull_of(broker, batch_size_max=10)
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(9)))
     first = await pull.next()
     assert len(first) == 9
@@ -101,12 +93,13 @@ async def test_pull_requests_more_at_half_a_batch(broker: Broker) -> None:
 
 
 async def test_a_batch_is_bounded(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handler never gets more than a batch, for any number of waiting events."""
+    monkeypatch.setattr(inboxes, "SET_MAX", 16)
     handling = Handling()
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=16):
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: len(handling.seen) == 100)
         await eventually(lambda: all_acknowledged(broker))
     assert max(len(s) for s in handling.sets) <= 16
@@ -170,7 +163,7 @@ async def test_consumer_leaves_the_stream_limits_unchanged(nats_url: str, broker
     two would change it without end.
     """
     listener = await connect(nats_url, name="listener", limits=Limits(max_bytes=2**20))
-    pull = Pull(broker=listener, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
+    pull = pull_of(listener)
     await publish(broker, SampleStatusChanged(version=1))
     assert len(await pull.next()) == 1
     assert (await broker.streams.stream_info("ORDERS")).config.max_bytes == Limits().max_bytes
@@ -210,6 +203,7 @@ async def test_unsettled_events_go_to_no_other_replica(
     """
     # late ticks on a slow machine are not failed ticks
     monkeypatch.setattr(streams, "ACK_WAIT_S", 2.0)
+    monkeypatch.setattr(inboxes, "SET_MAX", 2)
     go, handling, other = asyncio.Event(), Handling(), Handling()
 
     async def slow(deliveries: Any) -> Any:
@@ -217,7 +211,7 @@ async def test_unsettled_events_go_to_no_other_replica(
         await go.wait()
         return outcomes
 
-    async with consuming(broker, engine, {SampleStatusChanged: slow}, batch_size_max=2):
+    async with consuming(broker, engine, {SampleStatusChanged: slow}):
         await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(4)))
         await eventually(lambda: handling.sets)
         async with consuming(broker, engine, {SampleStatusChanged: other}):
@@ -233,7 +227,7 @@ async def test_first_heartbeats_are_waited_for(
     """The pull waits for its first heartbeats, and does not replace the connection before."""
     # a machine that halts for a while has missed no heartbeat
     monkeypatch.setattr(pulls, "IDLE_TIMEOUT_S", 4.0)
-    pull = Pull(broker=broker, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
+    pull = pull_of(broker)
     waiting = asyncio.create_task(pull.next())
     await eventually(lambda: pull._outstanding)
     subscription = pull._subscription
@@ -254,7 +248,7 @@ async def test_a_request_that_ends_is_followed_by_another(
     monkeypatch.setattr(pulls, "EXPIRES_S", 1.2)
     # a machine that halts for a while has missed no heartbeat
     monkeypatch.setattr(pulls, "IDLE_TIMEOUT_S", 4.0)
-    pull = Pull(broker=broker, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
+    pull = pull_of(broker)
     await publish(broker, SampleStatusChanged(version=1))
     await pull.next()
     subscription = pull._subscription
@@ -272,6 +266,7 @@ async def test_ending_inbox_gives_back_its_events(
 ) -> None:
     """Another replica gets the events at once, before the server's acknowledgement time is over."""
     monkeypatch.setattr(streams, "ACK_WAIT_S", 60.0)
+    monkeypatch.setattr(inboxes, "SET_MAX", 3)
     stuck, handling = asyncio.Event(), Handling()
 
     async def never(deliveries: Any) -> Any:
@@ -279,7 +274,7 @@ async def test_ending_inbox_gives_back_its_events(
         await asyncio.Event().wait()
 
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(10)]
-    async with consuming(broker, engine, {SampleStatusChanged: never}, batch_size_max=3):
+    async with consuming(broker, engine, {SampleStatusChanged: never}):
         await stuck.wait()
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: set(handling.settled) == set(ids), timeout_s=20)
