@@ -2,7 +2,7 @@
 
 relay.py              publishes the rows of the outbox and marks them
 marks.py              the marks of the rows: places in the stream, and refusals
-survey.py             queries of the events that wait, for the metrics
+backlog.py            the metrics of the events that wait
 shards.py             which process owns which shard of the outbox
 stream_rebuild.py     finds what the stream has lost, and sets it to be published again
 stream_comparison.py  compares a page of the outbox with the stream

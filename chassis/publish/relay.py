@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import NoReturn
+from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
@@ -22,6 +22,7 @@ from nats.errors import BadSubjectError, MaxPayloadError
 from nats.js.errors import BadRequestError
 from sqlalchemy import (
     ARRAY,
+    Select,
     SmallInteger,
     Table,
     Uuid,
@@ -37,10 +38,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.observe import telemetry
+from chassis.publish.backlog import Backlog
 from chassis.publish.marks import Marks, OutboxRow
 from chassis.publish.shards import Shards
 from chassis.publish.stream_rebuild import StreamRebuild
-from chassis.publish.survey import count_waiting, find_refused
 from chassis.values import crash_points
 from chassis.values.errors import Deferred
 from chassis.write.database import Database, connect
@@ -52,6 +53,10 @@ from chassis.write.tables import unnest_rows
 POLL_S = 1.0
 # a replica that appends wakes its own relay, but another replica may own the shard
 POLL_AMONG_OTHERS_S = 0.1
+# the bound of the events in flight
+BATCH_MAX = 256
+# how long a frozen relay keeps its shards
+SESSION_TIMEOUT_S = 10.0
 MEASURE_S = 15.0
 REFUSAL_MAX = 200  # characters
 PAUSE_MAX_S = 1.0
@@ -90,58 +95,20 @@ class Relay:
         positions: Table,
         stream: str,
         source: str,
-        poll_s: float = POLL_S,
-        batch_size_max: int = 256,
-        session_timeout_s: float = 10.0,
     ) -> None:
-        """`session_timeout_s` bounds how long a frozen relay keeps its shards; `batch_size_max`
-        bounds the events in flight. `positions` is the service's table of that name.
-        """
+        """`positions` is the service's table of that name."""
+        outbox = database.outbox.table
         self._broker, self._stream, self._source = broker, stream, source
-        self._poll_s, self._batch = poll_s, batch_size_max
-        self._session_timeout_s = session_timeout_s
         self._url, self._appended = database.engine.url, database.outbox.appended
         self._rebuild = StreamRebuild(
-            outbox=database.outbox.table,
-            positions=positions,
-            broker=broker,
-            stream=stream,
-            source=source,
+            outbox=outbox, positions=positions, broker=broker, stream=stream, source=source
         )
         # aggregate -> the time until which it is blocked, and the seconds of the next block
         self._blocked: dict[UUID, tuple[float, float]] = {}
-        t = database.outbox.table.c
-        columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS))
-        mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
-        free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
-        # An id of an aggregate: the events from it on are held back.
-        ends = unnest_rows(t.aggregate, t.id)
-        held = exists().where(ends.c.aggregate == t.aggregate, ends.c.id <= t.id)
-        waiting = select(*columns).where(t.stream_seq.is_(None), mine, free, ~held)
-        self._read = waiting.order_by(t.id).limit(batch_size_max)
-        self._last_marks = (
-            select(t.aggregate, func.max(t.stream_seq).label("last_mark"))
-            .where(t.aggregate == ends.c.aggregate, t.id < ends.c.id, t.stream_seq.is_not(None))
-            .group_by(t.aggregate)
-        )
-        self._marks = Marks(database.outbox.table)
-        self._survey = count_waiting(database.outbox.table)
-        self._find_refused = find_refused(database.outbox.table)
-        self._waiting = telemetry.reading(
-            "outbox_waiting", "Events that wait to be published: counted up to 100 000", "stream"
-        ).labels(stream)
-        self._oldest = telemetry.reading(
-            "outbox_oldest_waiting_seconds", "How long the oldest of them waits", "stream"
-        ).labels(stream)
+        self._read, self._last_marks = select_waiting(outbox), select_last_marks(outbox)
+        self._marks, self._backlog = Marks(outbox), Backlog(outbox, stream)
         self._published = telemetry.counter(
             "outbox_published_total", "Events published and marked", "stream"
-        ).labels(stream)
-        self._blocked_seconds = telemetry.reading(
-            "outbox_blocked_seconds",
-            "How long an aggregate's events wait behind one that the stream refuses; the first 20"
-            " aggregates: alert on it",
-            "stream",
-            "aggregate",
         ).labels(stream)
         self._refused = telemetry.counter(
             "outbox_refused_total", "Events that the stream refuses: alert on it", "stream"
@@ -151,7 +118,7 @@ class Relay:
         """Publishes until it is cancelled. It survives an absence of the database and of the
         broker.
         """
-        readings = (self._waiting, self._oldest, self._blocked_seconds, *self._rebuild.readings)
+        readings = (*self._backlog.readings, *self._rebuild.readings)
         while True:
             try:
                 with deferring_outages(), telemetry.reading_of(*readings):
@@ -164,13 +131,13 @@ class Relay:
                 )
             await asyncio.sleep(PAUSE_MAX_S)
 
-    async def drain(self, grace_s: float = DRAIN_S) -> None:
+    async def drain(self) -> None:
         """Publishes the events that still wait, after `run` has been cancelled: at most for
-        `grace_s`, and none of a shard that another replica owns.
+        DRAIN_S, and none of a shard that another replica owns.
         """
-        end = time.monotonic() + grace_s
+        end = time.monotonic() + DRAIN_S
         with suppress(Deferred), deferring_outages():
-            async with asyncio.timeout(grace_s), self._session() as (connection, shards):
+            async with asyncio.timeout(DRAIN_S), self._session() as (connection, shards):
                 await shards.take_free()
                 while time.monotonic() < end:  # nats-py may swallow the timeout's cancellation
                     try:
@@ -192,7 +159,7 @@ class Relay:
             self._url, name=f"{self._source} relay", pool_size=0
         ).connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            timeout = {"timeout": f"{int(self._session_timeout_s * 1000)}ms"}
+            timeout = {"timeout": f"{int(SESSION_TIMEOUT_S * 1000)}ms"}
             await connection.execute(
                 text("select set_config('idle_session_timeout', :timeout, false)"), timeout
             )
@@ -209,9 +176,9 @@ class Relay:
             now = time.monotonic()
             if now >= balance:
                 await shards.balance()
-                balance = now + self._poll_s
+                balance = now + POLL_S
             if now >= measure:
-                await self._measure(connection)
+                await self._backlog.measure(connection)
                 # measured from its end: also when it is slow, most of the time is for publishing
                 measure = time.monotonic() + MEASURE_S
             try:
@@ -226,10 +193,8 @@ class Relay:
                 await asyncio.sleep(pause)
                 continue
             pause = 0.0
-            if busy < self._batch:
-                poll_s = (
-                    self._poll_s if shards.replicas == 1 else min(self._poll_s, POLL_AMONG_OTHERS_S)
-                )
+            if busy < BATCH_MAX:
+                poll_s = POLL_S if shards.replicas == 1 else min(POLL_S, POLL_AMONG_OTHERS_S)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(
                         min(poll_s, max(0.0, self._rebuild.next_time - time.monotonic()))
@@ -258,7 +223,7 @@ class Relay:
         if not rows and not self._rebuild.held_back:
             return 0
         if not await self._rebuild.is_same_stream():
-            return self._batch
+            return BATCH_MAX
         if not self._rebuild.complete:
             aggregates = {row.aggregate for row in rows}
             await self._rebuild.unmark_lost_of(connection, aggregates)
@@ -270,7 +235,7 @@ class Relay:
             *(self._publish(list(of), end) for _, of in groupby(ordered, attrgetter("aggregate")))
         )
         if not await self._rebuild.is_same_stream():
-            return self._batch
+            return BATCH_MAX
         await self._end_overtaken(connection, [chain for chain in chains if chain.repeats])
         await self._store(connection, chains)
         if trouble := next((chain.trouble for chain in chains if chain.trouble), None):
@@ -372,11 +337,30 @@ class Relay:
         await self._marks.store(connection, [*published, *refused])
         self._published.inc(len(published))
 
-    async def _measure(self, connection: AsyncConnection) -> None:
-        waiting, age_s = (await connection.execute(self._survey)).one()
-        self._waiting.set(waiting)
-        self._oldest.set(float(age_s))
-        refused = (await connection.execute(self._find_refused)).all()
-        self._blocked_seconds.drop()
-        for aggregate, since_s in refused:
-            self._blocked_seconds.labels(str(aggregate)).set(float(since_s))
+
+def select_waiting(outbox: Table) -> Select[*tuple[Any, ...]]:
+    """Returns the query of the next waiting rows of the owned shards, a batch at most. Its
+    parameters name the blocked aggregates, and for those that are held back the id from which on
+    their rows are left out.
+    """
+    t = outbox.c
+    columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS))
+    mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
+    free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
+    ends = unnest_rows(t.aggregate, t.id)
+    held = exists().where(ends.c.aggregate == t.aggregate, ends.c.id <= t.id)
+    waiting = select(*columns).where(t.stream_seq.is_(None), mine, free, ~held)
+    return waiting.order_by(t.id).limit(BATCH_MAX)
+
+
+def select_last_marks(outbox: Table) -> Select[*tuple[Any, ...]]:
+    """Returns the query of the last place in the stream of the events of each aggregate before an
+    id.
+    """
+    t = outbox.c
+    ends = unnest_rows(t.aggregate, t.id)
+    return (
+        select(t.aggregate, func.max(t.stream_seq).label("last_mark"))
+        .where(t.aggregate == ends.c.aggregate, t.id < ends.c.id, t.stream_seq.is_not(None))
+        .group_by(t.aggregate)
+    )

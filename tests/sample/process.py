@@ -18,7 +18,7 @@ from chassis.broker import stream
 from chassis.consume import inbox
 from chassis.consume.delivery import Delivery
 from chassis.consume.inbox import Inbox
-from chassis.publish.relay import Relay
+from chassis.publish import relay
 from chassis.values.decision import Outcome
 from chassis.values.envelope import Envelope
 from chassis.write.database import Database, connect
@@ -37,6 +37,7 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
     """Serves until it is killed; prints "ready" when it has started."""
     # so that a killed process's unacknowledged events come again soon
     stream.ACK_WAIT_S, inbox.IN_PROGRESS_S = 1.0, 0.3
+    relay.POLL_S, relay.SESSION_TIMEOUT_S = 0.1, 1.0
     database = Database(
         connect(database_url), store.idempotency_keys, Outbox(store.outbox, encode=store.event)
     )
@@ -56,14 +57,12 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
             ),
         )
 
-    relay = Relay(
+    publisher = relay.Relay(
         database,
         broker,
         positions=store.stream_positions,
         stream="ORDERS",
         source="sample",
-        poll_s=0.1,
-        session_timeout_s=1.0,
     )
     consumers = Inbox(
         broker,
@@ -73,7 +72,7 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
         handlers={SampleNoted: paid, SamplePaid: paid},
     )
     async with asyncio.TaskGroup() as group:
-        group.create_task(relay.run())
+        group.create_task(publisher.run())
         group.create_task(consumers.run())
         sys.stdout.write("ready\n")
         sys.stdout.flush()

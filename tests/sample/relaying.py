@@ -19,11 +19,9 @@ from tests.sample.writes import count, envelope, write
 from tests.support import cancelled_at_end, measured
 
 
-def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
+def relay(database: Database, broker: Broker) -> Relay:
     """Returns the sample's relay."""
-    return Relay(
-        database, broker, positions=stream_positions, stream="ORDERS", source="sample", **settings
-    )
+    return Relay(database, broker, positions=stream_positions, stream="ORDERS", source="sample")
 
 
 @asynccontextmanager

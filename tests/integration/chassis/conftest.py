@@ -88,6 +88,12 @@ def own_nats(tmp_path: Path) -> Iterator[Nats]:
     server.start()
     yield server
     server.stop()
+@pytest.fixture
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the relay look often for events that it was not woken for."""
+    monkeypatch.setattr(relay, "POLL_S", 0.05)
+
+
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.broker.stream import Broker
+from chassis.publish import backlog
 from chassis.publish import relay as relaying
-from chassis.publish import survey
+from chassis.publish.backlog import Backlog
 from chassis.write.database import Database
 from chassis.write.tables import SHARDS
 from tests.sample.relaying import (
@@ -19,6 +20,7 @@ from tests.sample.relaying import (
     rows_read,
     running,
 )
+from tests.sample.store import outbox
 from tests.sample.writes import placed
 from tests.support import Eventually, measured
 
@@ -33,9 +35,10 @@ async def test_measuring_leaves_time_for_publishing(
     """The relay measures the backlog at intervals, counted from the end of the last measurement:
     after a long one, events are published first.
     """
+    monkeypatch.setattr(relaying, "POLL_S", 0.01)
     monkeypatch.setattr(relaying, "MEASURE_S", 0.2)
-    slow, times = relay(database, broker, poll_s=0.01), list[tuple[float, float]]()
-    plain = slow._measure
+    slow, times = relay(database, broker), list[tuple[float, float]]()
+    plain = slow._backlog.measure
 
     async def measured(connection: AsyncConnection) -> None:
         began = time.monotonic()
@@ -43,7 +46,7 @@ async def test_measuring_leaves_time_for_publishing(
         await asyncio.sleep(0.3)  # longer than its own period: a long backlog
         times.append((began, time.monotonic()))
 
-    monkeypatch.setattr(slow, "_measure", measured)
+    monkeypatch.setattr(slow._backlog, "measure", measured)
     async with running(slow):
         await placed(database, 3)
         await eventually(lambda: len(times) >= 3)
@@ -57,7 +60,7 @@ async def test_long_backlog_is_measured_by_its_first_rows(
     """The relay reads no more waiting rows than the metric's text says, and the oldest is among
     them.
     """
-    monkeypatch.setattr(survey, "COUNTED_MAX", 50)
+    monkeypatch.setattr(backlog, "COUNTED_MAX", 50)
     rows = (
         "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
         " payload, stream_seq) select clock_timestamp() - interval '2 hours' + i * interval '1"
@@ -68,7 +71,7 @@ async def test_long_backlog_is_measured_by_its_first_rows(
         await connection.execute(text(rows))
         await connection.execute(text("analyze outbox"))
         before = await rows_read(connection)
-        await relay(database, broker)._measure(connection)
+        await Backlog(outbox, "ORDERS").measure(connection)
         assert await rows_read(connection) - before <= 60
     assert _gauge("outbox_waiting") == 50
     assert 7190 < _gauge("outbox_oldest_waiting_seconds") < 7260

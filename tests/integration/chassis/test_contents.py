@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.publish import relay as relaying
 from chassis.publish.stream_contents import Bounds, StreamContents
 from chassis.publish.unmatched_events import UnmatchedEvents
 from chassis.write.database import Database
@@ -67,7 +68,8 @@ async def test_relay_after_short_reading_republishes_nothing(
     before = republished()
     with monkeypatch.context() as patch:
         end_readings(broker, patch, status)
-        await relay(database, broker).drain(1.0)
+        patch.setattr(relaying, "DRAIN_S", 1.0)
+        await relay(database, broker).drain()
     async with running(relay(database, broker)):
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))

@@ -45,6 +45,7 @@ async def distinct_versions(broker: Broker) -> dict[str, list[int]]:
     return {order: list(dict.fromkeys(found)) for order, found in (await versions(broker)).items()}
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_a_deleted_stream_is_published_again(
     database: Database,
     broker: Broker,
@@ -56,7 +57,7 @@ async def test_a_deleted_stream_is_published_again(
     again, with all its events.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.1)
-    async with running(relay(database, broker, poll_s=0.1)):
+    async with running(relay(database, broker)):
         ids = await placed(database, 10)
         await shipped(database, ids)
         await eventually(lambda: none_waits(engine))
@@ -267,6 +268,7 @@ async def test_purged_events_are_published_again(
 
 
 @pytest.mark.usefixtures("short_window")
+@pytest.mark.usefixtures("frequent_polls")
 async def test_each_further_loss_is_found(
     database: Database,
     broker: Broker,
@@ -282,7 +284,7 @@ async def test_each_further_loss_is_found(
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.05)
     monkeypatch.setattr(stream_comparison, "PAGE", 3)
     monkeypatch.setattr(stream_rebuild, "LOST_MAX", 2)
-    async with running(relay(database, broker, poll_s=0.05)):
+    async with running(relay(database, broker)):
         ids = await placed(database, 5)
         await shipped(database, ids)
         await eventually(lambda: none_waits(engine))
@@ -335,11 +337,12 @@ async def _event_ids(engine: AsyncEngine) -> set[str]:
         return set(map(str, (await connection.execute(select(outbox.c.event_id))).scalars()))
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_two_relays_rebuild_one_stream(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """Both relays find the loss and rebuild: in the end the stream has each event once."""
-    async with running(relay(database, broker, poll_s=0.05), relay(database, broker, poll_s=0.05)):
+    async with running(relay(database, broker), relay(database, broker)):
         ids = await placed(database, 30)
         await eventually(lambda: none_waits(engine))
         await broker.streams.delete_stream("ORDERS")

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.broker.stream import connect as connect_broker
 from chassis.publish import stream_rebuild
+from chassis.publish import relay as relaying
 from chassis.publish.stream_contents import StreamContents
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox, headers
@@ -205,7 +206,8 @@ class History:
 @asynccontextmanager
 async def a_history(url: str) -> AsyncIterator[History]:
     """Runs a history with servers of its own, and two relays."""
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relaying, "POLL_S", 0.05)
         folder = Path(name)
         nats = Nats(folder / "nats")
         nats.start()
@@ -215,7 +217,7 @@ async def a_history(url: str) -> AsyncIterator[History]:
             engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event)
         )
         try:
-            relays = [relay(database, broker, poll_s=0.05) for _ in range(2)]
+            relays = [relay(database, broker) for _ in range(2)]
             async with running(*relays):
                 yield History(nats=nats, broker=broker, database=database, folder=folder)
         finally:

@@ -85,6 +85,7 @@ async def _old(engine: AsyncEngine, number: int) -> None:
         await connection.execute(text("analyze outbox"))
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_new_events_do_not_wait_for_a_rebuild(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
@@ -94,7 +95,7 @@ async def test_new_events_do_not_wait_for_a_rebuild(
     At most LOST_RATE a second are published again, which a gauge shows.
     """
     number = 1500
-    async with running(relay(database, broker, poll_s=0.05)):
+    async with running(relay(database, broker)):
         old = await placed(database, number)
         await eventually(lambda: none_waits(engine), timeout_s=60)
         before = republished()
@@ -124,6 +125,7 @@ async def test_new_events_do_not_wait_for_a_rebuild(
 
 
 @pytest.mark.parametrize("is_purged", [False, True], ids=["wiped", "purged"])
+@pytest.mark.usefixtures("frequent_polls")
 async def test_new_event_beside_hot_aggregate_goes_first(
     database: Database,
     broker: Broker,
@@ -143,7 +145,7 @@ async def test_new_event_beside_hot_aggregate_goes_first(
         await broker.streams.purge_stream("ORDERS", seq=number + 1)
     start = (await broker.ensure_stream("ORDERS")).state.last_seq
     [other] = await placed(database, 1)
-    async with running(relay(database, broker, poll_s=0.05)):
+    async with running(relay(database, broker)):
         await eventually(lambda: _marked(engine, [other]))
         [row] = await _rows(engine, [other])
         assert row.stream_seq <= start + 5 * stream_rebuild.LOST_MAX

@@ -89,20 +89,27 @@ async def test_an_event_is_published_with_its_attributes(
 
 
 async def test_a_commit_wakes_the_relay(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The relay publishes before its next poll, which is a minute away."""
-    async with running(relay(database, broker, poll_s=60, session_timeout_s=120)):
+    monkeypatch.setattr(relaying, "POLL_S", 60.0)
+    monkeypatch.setattr(relaying, "SESSION_TIMEOUT_S", 120.0)
+    async with running(relay(database, broker)):
         for _ in range(3):
             await placed(database)
             await eventually(lambda: none_waits(engine))
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_event_of_another_process_is_found_by_polling(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """Another process appended the event: the slow poll finds it."""
-    async with running(relay(database, broker, poll_s=0.1)):
+    async with running(relay(database, broker)):
         await placed(database)
         await eventually(lambda: none_waits(engine))
         async with engine.begin() as connection:
@@ -111,12 +118,17 @@ async def test_event_of_another_process_is_found_by_polling(
 
 
 async def test_each_aggregate_is_published_in_order(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """For any division into batches, the stream has an order's events in the order of its versions,
     each once.
     """
-    async with running(relay(database, broker, batch_size_max=7)):
+    monkeypatch.setattr(relaying, "BATCH_MAX", 7)
+    async with running(relay(database, broker)):
         ids = await placed(database, 30)
         await asyncio.gather(*(shipped(database, ids[n::5]) for n in range(5)))
         await eventually(lambda: none_waits(engine))
@@ -148,6 +160,7 @@ async def test_aggregates_are_published_concurrently(
         await eventually(lambda: none_waits(engine))
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_a_refused_event_stops_its_own_aggregate(
     database: Database,
     broker: Broker,
@@ -161,6 +174,7 @@ async def test_a_refused_event_stops_its_own_aggregate(
     A metric, and the outbox's state for operators, name each blocked aggregate and its reason,
     until it is published.
     """
+    monkeypatch.setattr(relaying, "BATCH_MAX", 2)
     monkeypatch.setattr(relaying, "MEASURE_S", 0.05)
     poisoned, fine = [uuid4() for _ in range(5)], await placed(database, 4)
     common = {"subject": "orders.sample.status_changed", "type": "x"}
@@ -179,7 +193,7 @@ async def test_a_refused_event_stops_its_own_aggregate(
     async with engine.begin() as connection:
         await connection.execute(insert(outbox), rows)
     republish = Republish(database)
-    async with running(relay(database, broker, batch_size_max=2, poll_s=0.05)):
+    async with running(relay(database, broker)):
         await shipped(database, fine)
         await eventually(lambda: _all_published(engine, fine))
         assert await waiting(engine) == 10
@@ -302,7 +316,8 @@ async def test_an_idle_relay_rests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An appended event wakes the relay once, and not again."""
-    idle, rounds = relay(database, broker, poll_s=0.1), 0
+    monkeypatch.setattr(relaying, "POLL_S", 0.1)
+    idle, rounds = relay(database, broker), 0
     plain = idle._round
 
     async def counted(*arguments: Any) -> int:
@@ -321,13 +336,14 @@ async def test_an_idle_relay_rests(
 
 
 async def test_repeat_at_an_earlier_position_is_no_loss(
+@pytest.mark.usefixtures("frequent_polls")
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """An event was published and not marked: the broker answers its old position, which is before
     others. No other event is published again.
     """
 
-    async with running(relay(database, broker, poll_s=0.1)):
+    async with running(relay(database, broker)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
         before = republished()
@@ -340,20 +356,25 @@ async def test_repeat_at_an_earlier_position_is_no_loss(
     assert len(await published(broker)) == 3
 
 
-@pytest.mark.usefixtures("short_window")
+@pytest.mark.usefixtures("short_window", "frequent_polls")
 async def test_repeat_before_an_earlier_event_is_published_again(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The stream has only an order's second event, and takes it for a repeat. It is published again
     behind the first, though each round of the relay takes one event.
     """
     [order] = await placed(database)
+    monkeypatch.setattr(relaying, "BATCH_MAX", 1)
     await write(database, envelope(ConfirmPayment(), order))
     async with engine.connect() as connection:
         second = (await connection.execute(select(outbox).where(outbox.c.sequence == 2))).one()
     await ensure_streams(broker)
     await broker.publish(second.subject, second.payload, headers(second, "sample"), stream="ORDERS")
-    async with running(relay(database, broker, batch_size_max=1, poll_s=0.05)):
+    async with running(relay(database, broker)):
         await eventually(lambda: none_waits(engine))
     async with engine.connect() as connection:
         marks = select(outbox.c.stream_seq).order_by(outbox.c.sequence)

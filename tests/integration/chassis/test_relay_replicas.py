@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import Broker
+from chassis.publish import relay as relaying
 from chassis.publish.shards import Shards
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
@@ -39,13 +40,14 @@ async def are(engine: AsyncEngine, *expected: int) -> bool:
     return await shares(engine) == list(expected)
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_replicas_share_the_shards_evenly(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """A new replica gets a share from those with more; a replica that ends leaves its share to the
     others. The order holds, and each event is published once.
     """
-    relays = [relay(database, broker, poll_s=0.05) for _ in range(3)]
+    relays = [relay(database, broker) for _ in range(3)]
     plain, sent = broker.publish, Counter[str]()
 
     async def counted(subject: str, payload: bytes, headers: dict[str, str], **rest: Any) -> Any:
@@ -89,6 +91,7 @@ async def test_a_shard_has_one_owner(sample_url: str) -> None:
         await connection.close()
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_a_frozen_owner_loses_its_shards(
     database: Database,
     sample_url: str,
@@ -105,7 +108,7 @@ async def test_a_frozen_owner_loses_its_shards(
         began = time.monotonic()
         frozen.send_signal(signal.SIGSTOP)
         ids = await placed(database, 10)
-        async with running(relay(database, broker, poll_s=0.1)):
+        async with running(relay(database, broker)):
             await eventually(lambda: none_waits(engine))
             assert time.monotonic() - began > 0.3  # until then the frozen process owned the shards
             frozen.send_signal(signal.SIGCONT)
@@ -154,19 +157,22 @@ async def test_a_crash_loses_nothing(
 
 
 async def test_event_in_another_replicas_shard_is_found_soon(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A commit wakes the relay of its own process, and another replica can own the shard: with
     other replicas a relay polls often.
     """
+    monkeypatch.setattr(relaying, "POLL_S", 0.1)
+    monkeypatch.setattr(relaying, "SESSION_TIMEOUT_S", 120.0)
     elsewhere = Database(engine, idempotency_keys, Outbox(outbox, encode=event))
-    relays = [
-        relay(each, broker, poll_s=0.1, session_timeout_s=120) for each in (database, elsewhere)
-    ]
+    relays = [relay(each, broker) for each in (database, elsewhere)]
     async with running(*relays):
         await eventually(lambda: are(engine, 8, 8))
-        for each in relays:
-            each._poll_s = 60.0
+        monkeypatch.setattr(relaying, "POLL_S", 60.0)
         await asyncio.sleep(0.3)  # the last poll that was due before is over
         await placed(database, 20)
         await eventually(lambda: none_waits(engine))

@@ -235,6 +235,7 @@ async def test_adopt_with_broken_header_skips_the_event(
 async def test_gauge_with_more_unknown_than_kept_stays_up(
     database: Database,
     broker: Broker,
+@pytest.mark.usefixtures("frequent_polls")
     engine: AsyncEngine,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
@@ -251,7 +252,7 @@ async def test_gauge_with_more_unknown_than_kept_stays_up(
         await eventually(lambda: none_waits(engine))
     await forget_rows(engine)
     events = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
-    async with running(relay(database, broker, poll_s=0.05)):
+    async with running(relay(database, broker)):
         await eventually(lambda: unknown_events() == 2)
         with monkeypatch.context() as patch:
             patch.setattr(unmatched_events, "ADOPTED_MAX", 2)

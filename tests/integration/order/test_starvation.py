@@ -20,6 +20,7 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler
 from chassis.consume.inbox import PARK_AT, SET_MAX, Inbox
 from chassis.consume.parked_events import BATCH, REST
+from chassis.publish import relay as relaying
 from chassis.publish import stream_rebuild
 from chassis.publish.relay import Relay
 from chassis.rpc.client import ask
@@ -201,6 +202,7 @@ async def test_call_does_not_wait_for_a_rebuild(
     """
     monkeypatch.setattr(stream_rebuild, "LOST_RATE", float("inf"))
     monkeypatch.setattr(stream_rebuild, "PLACES_RATE", float("inf"))
+    monkeypatch.setattr(relaying, "POLL_S", 0.05)
     order = await place(orders, operations, "london")
     await _published(engine, LOST)
     relay = Relay(
@@ -209,7 +211,6 @@ async def test_call_does_not_wait_for_a_rebuild(
         positions=tables.stream_positions,
         stream="ORDERS",
         source="order",
-        poll_s=0.05,
     )
 
     def published() -> float:
