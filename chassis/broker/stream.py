@@ -46,6 +46,7 @@ CONNECT_TIMEOUT_S = 3
 BEAT_S = 2.0
 PING_TIMEOUT_S = 24 * 3600
 IDLE_TIMEOUT_S = 10.0
+PUBLISH_TIMEOUT_S = 2.0
 # The errors of any call on the broker where the broker is away, or refuses.
 BROKER_ERRORS = (NatsError, OSError, TimeoutError)
 
@@ -69,17 +70,8 @@ class Broker:
     and each subscriber subscribes again.
     """
 
-    def __init__(
-        self,
-        url: str,
-        name: str,
-        limits: Limits,
-        *,
-        beat_s: float = BEAT_S,
-        idle_timeout_s: float = IDLE_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, url: str, name: str, limits: Limits) -> None:
         self.url, self.name, self.limits = url, name, limits
-        self.beat_s, self.idle_timeout_s = beat_s, idle_timeout_s
         self.generation = 0
         self._client: Client | None = None
         self._last_answer_time = float("-inf")
@@ -138,17 +130,11 @@ class Broker:
 
     @property
     def answers(self) -> bool:
-        """Whether the broker has answered within the last `idle_timeout_s`."""
-        return time.monotonic() - self._last_answer_time < self.idle_timeout_s
+        """Whether the broker has answered within the last IDLE_TIMEOUT_S."""
+        return time.monotonic() - self._last_answer_time < IDLE_TIMEOUT_S
 
     async def publish(
-        self,
-        subject: str,
-        payload: bytes,
-        headers: dict[str, str],
-        *,
-        stream: str,
-        timeout_s: float = 2.0,
+        self, subject: str, payload: bytes, headers: dict[str, str], *, stream: str
     ) -> PubAck:
         """Publishes on a stream, which must be `stream`, and waits for its answer.
 
@@ -163,7 +149,7 @@ class Broker:
         ):
             raise MaxPayloadError
         return await self.streams.publish(
-            subject, payload, timeout=timeout_s, stream=stream, headers=headers
+            subject, payload, timeout=PUBLISH_TIMEOUT_S, stream=stream, headers=headers
         )
 
     async def ensure_stream(self, name: str, *, correct: bool = True) -> StreamInfo:
@@ -265,8 +251,8 @@ class Broker:
         may report a dead connection as connected.
         """
         while True:
-            await asyncio.sleep(self.beat_s)
-            if self._client and await self._answers_ping(self._client, timeout_s=self.beat_s):
+            await asyncio.sleep(BEAT_S)
+            if self._client and await self._answers_ping(self._client, timeout_s=BEAT_S):
                 self._last_answer_time = time.monotonic()
             if not self.answers:
                 await self._replace()
@@ -350,11 +336,11 @@ class Broker:
         }
 
 
-async def connect(url: str, *, name: str, limits: Limits | None = None, **watch: float) -> Broker:
+async def connect(url: str, *, name: str, limits: Limits | None = None) -> Broker:
     """Returns a broker for this process. `name` is the service's, and the first part of its reply
     subjects (`_INBOX_<name>`).
     """
-    broker = Broker(url, name, limits or Limits(), **watch)
+    broker = Broker(url, name, limits or Limits())
     await broker.start()
     return broker
 

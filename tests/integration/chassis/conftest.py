@@ -62,11 +62,18 @@ async def listener(fresh_database: FreshDatabase, sample_template: str) -> Async
 
 
 @pytest.fixture
-async def broker(nats_url: str) -> AsyncIterator[Broker]:
+def short_idle_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a connection notice soon that the server does not answer."""
+    monkeypatch.setattr(stream, "BEAT_S", 0.1)
+    monkeypatch.setattr(stream, "IDLE_TIMEOUT_S", 1.0)
+
+
+@pytest.fixture
+async def broker(nats_url: str, short_idle_timeout: None) -> AsyncIterator[Broker]:
     """A connection to this test's account of the broker, which notices soon that the server does
     not answer.
     """
-    broker = await connect_broker(nats_url, name="sample", beat_s=0.1, idle_timeout_s=1.0)
+    broker = await connect_broker(nats_url, name="sample")
     await ensure_streams(broker)
     yield broker
     await broker.close()
@@ -82,24 +89,24 @@ def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the relay look often for events that it was not woken for."""
+    monkeypatch.setattr(relay, "POLL_S", 0.05)
+
+
+@pytest.fixture
 def own_nats(tmp_path: Path) -> Iterator[Nats]:
     """A NATS server of this test's own, which the test can stop, kill, freeze and start again."""
     server = Nats(tmp_path / "nats")
     server.start()
     yield server
     server.stop()
-@pytest.fixture
-def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the relay look often for events that it was not woken for."""
-    monkeypatch.setattr(relay, "POLL_S", 0.05)
-
-
 
 
 @pytest.fixture
-async def own_broker(own_nats: Nats) -> AsyncIterator[Broker]:
+async def own_broker(own_nats: Nats, short_idle_timeout: None) -> AsyncIterator[Broker]:
     """A connection to `own_nats`, which notices soon that the server does not answer."""
-    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, idle_timeout_s=1.0)
+    broker = await connect_broker(own_nats.url, name="sample")
     await ensure_streams(broker)
     yield broker
     await broker.close()

@@ -255,10 +255,11 @@ async def test_subscription_continues_after_a_broker_restart(
         await eventually(is_received_again, timeout_s=20)
 
 
+@pytest.mark.usefixtures("short_idle_timeout")
 async def test_subscriber_starts_before_the_broker(own_nats: Nats, eventually: Eventually) -> None:
     """A subscriber waits until the broker starts."""
     own_nats.stop()
-    broker = await connect_broker(own_nats.url, name="early", beat_s=0.1, idle_timeout_s=0.5)
+    broker = await connect_broker(own_nats.url, name="early")
     try:
         async with subscribed(broker) as received:
             own_nats.start()

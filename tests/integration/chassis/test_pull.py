@@ -181,9 +181,7 @@ async def test_a_dead_connection_is_replaced(
     """
     handling = Handling()
     async with Proxy(own_nats.port).serving() as proxy:
-        broker = await connect(
-            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, idle_timeout_s=0.5
-        )
+        broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample")
         async with consuming(broker, engine, {SampleStatusChanged: handling}):
             await publish(own_broker, SampleStatusChanged(version=1))
             await eventually(lambda: handling.settled)

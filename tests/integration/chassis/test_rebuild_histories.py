@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.broker import stream
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.broker.stream import connect as connect_broker
-from chassis.publish import stream_rebuild
 from chassis.publish import relay as relaying
+from chassis.publish import stream_rebuild
 from chassis.publish.stream_contents import StreamContents
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox, headers
@@ -208,10 +209,12 @@ async def a_history(url: str) -> AsyncIterator[History]:
     """Runs a history with servers of its own, and two relays."""
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(relaying, "POLL_S", 0.05)
+        patch.setattr(stream, "BEAT_S", 0.1)
+        patch.setattr(stream, "IDLE_TIMEOUT_S", 1.0)
         folder = Path(name)
         nats = Nats(folder / "nats")
         nats.start()
-        broker = await connect_broker(nats.url, name="sample", beat_s=0.1, idle_timeout_s=1.0)
+        broker = await connect_broker(nats.url, name="sample")
         engine = connect(url, name="sample", pool_size=10)
         database = Database(
             engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event)

@@ -294,12 +294,13 @@ async def test_relay_replaces_a_lost_session(
         await eventually(lambda: none_waits(engine))
 
 
+@pytest.mark.usefixtures("short_idle_timeout")
 async def test_relay_starts_before_its_broker(
     database: Database, engine: AsyncEngine, own_nats: Nats, eventually: Eventually
 ) -> None:
     """A relay that starts before its broker publishes as soon as the broker is there."""
     own_nats.stop()
-    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, idle_timeout_s=0.5)
+    broker = await connect_broker(own_nats.url, name="sample")
     await placed(database)
     async with running(relay(database, broker)):
         assert await waiting(engine) == 1
@@ -335,8 +336,8 @@ async def test_an_idle_relay_rests(
         await eventually(lambda: rounds > before)
 
 
-async def test_repeat_at_an_earlier_position_is_no_loss(
 @pytest.mark.usefixtures("frequent_polls")
+async def test_repeat_at_an_earlier_position_is_no_loss(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """An event was published and not marked: the broker answers its old position, which is before
@@ -367,8 +368,8 @@ async def test_repeat_before_an_earlier_event_is_published_again(
     """The stream has only an order's second event, and takes it for a repeat. It is published again
     behind the first, though each round of the relay takes one event.
     """
-    [order] = await placed(database)
     monkeypatch.setattr(relaying, "BATCH_MAX", 1)
+    [order] = await placed(database)
     await write(database, envelope(ConfirmPayment(), order))
     async with engine.connect() as connection:
         second = (await connection.execute(select(outbox).where(outbox.c.sequence == 2))).one()

@@ -12,6 +12,7 @@ from nats.errors import MaxPayloadError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
+from chassis.broker import stream
 from chassis.broker.stream import (
     ACK_WAIT_S,
     BROKER_ERRORS,
@@ -41,7 +42,8 @@ def headers(name: str) -> dict[str, str]:
 async def works(broker: Broker) -> bool:
     """Returns whether an event can be published now."""
     with contextlib.suppress(*BROKER_ERRORS):
-        await broker.publish(SUBJECT, b"", headers("works"), stream="ORDERS", timeout_s=0.5)
+        async with asyncio.timeout(0.5):
+            await broker.publish(SUBJECT, b"", headers("works"), stream="ORDERS")
         return True
     return False
 
@@ -184,6 +186,7 @@ async def test_largest_event_with_its_headers_is_published(broker: Broker) -> No
     assert (broker.client, client.stats["reconnects"]) == (client, 0)
 
 
+@pytest.mark.usefixtures("short_idle_timeout")
 async def test_broker_that_takes_too_little_is_reported(
     own_nats: Nats, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
@@ -194,12 +197,13 @@ async def test_broker_that_takes_too_little_is_reported(
     """
     own_nats.stop()
     default = f"max_payload: {2**20}"
-    monkeypatch.setattr(
-        nats, "CONFIGURATION", nats.CONFIGURATION.replace("max_payload: 2097152", default)
-    )
-    own_nats.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            nats, "CONFIGURATION", nats.CONFIGURATION.replace("max_payload: 2097152", default)
+        )
+        own_nats.start()
     with structlog.testing.capture_logs() as logs:
-        small = await connect(own_nats.url, name="small", beat_s=0.05, idle_timeout_s=1.0)
+        small = await connect(own_nats.url, name="small")
     [entry] = [line for line in logs if "max_payload" in line]
     assert (entry["log_level"], entry["max_payload"], entry["needed"]) == (
         "error",
@@ -212,7 +216,6 @@ async def test_broker_that_takes_too_little_is_reported(
         await small.publish(SUBJECT, b"x" * 2**20, headers("a"), stream="ORDERS")
     assert await works(small)
     own_nats.stop()
-    monkeypatch.undo()
     own_nats.start()
     await eventually(lambda: measured("broker_max_payload_bytes") == MESSAGE_BYTES_MAX)
     await small.close()
@@ -240,12 +243,13 @@ async def test_full_stream_refuses_and_keeps_its_messages(nats_url: str) -> None
     await broker.close()
 
 
+@pytest.mark.usefixtures("short_idle_timeout")
 async def test_service_starts_without_its_broker(own_nats: Nats, eventually: Eventually) -> None:
     """A service starts without its broker, logs that, and connects as soon as the broker is
     there.
     """
     own_nats.stop()
-    broker = await connect(own_nats.url, name="sample", beat_s=0.05, idle_timeout_s=0.2)
+    broker = await connect(own_nats.url, name="sample")
     assert not broker.answers
     assert not await works(broker)
     own_nats.start()
@@ -256,17 +260,18 @@ async def test_service_starts_without_its_broker(own_nats: Nats, eventually: Eve
 
 
 async def test_publish_without_a_connection_fails_at_once(
-    own_nats: Nats, own_broker: Broker, eventually: Eventually
+    own_nats: Nats, own_broker: Broker, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No event is buffered for a later publication: the caller keeps it. No request is left without
     an answer.
     """
     own_nats.kill()
     await eventually(lambda: not own_broker.client.is_connected)
+    monkeypatch.setattr(stream, "PUBLISH_TIMEOUT_S", 30.0)
     for _ in range(3):
         with pytest.raises(BROKER_ERRORS):
             await asyncio.wait_for(
-                own_broker.publish(SUBJECT, b"", headers("a"), stream="ORDERS", timeout_s=30), 0.5
+                own_broker.publish(SUBJECT, b"", headers("a"), stream="ORDERS"), 0.5
             )
     assert not own_broker.client._resp_map
     await eventually(lambda: not own_broker.answers)
@@ -276,25 +281,23 @@ async def test_publish_without_a_connection_fails_at_once(
 
 
 @pytest.mark.parametrize("unsent", [False, True])
+@pytest.mark.usefixtures("short_idle_timeout")
 async def test_frozen_connection_is_replaced(
-    own_nats: Nats, eventually: Eventually, unsent: bool
+    own_nats: Nats, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, unsent: bool
 ) -> None:
     """A connection is frozen: nats-py itself notices late, or never where bytes are unsent. The
     broker's own check opens a new client.
     """
+    monkeypatch.setattr(stream, "PUBLISH_TIMEOUT_S", 0.3)
     async with Proxy(own_nats.port).serving() as proxy:
-        broker = await connect(
-            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, idle_timeout_s=0.5
-        )
+        broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample")
         await ensure_streams(broker)
         old, generation = broker.client, broker.generation
         proxy.freeze()
         if unsent:
             flood = asyncio.gather(
                 *(
-                    broker.publish(
-                        SUBJECT, b"x" * 900_000, headers(str(n)), stream="ORDERS", timeout_s=0.3
-                    )
+                    broker.publish(SUBJECT, b"x" * 900_000, headers(str(n)), stream="ORDERS")
                     for n in range(20)
                 ),
                 return_exceptions=True,
@@ -372,20 +375,21 @@ async def test_closed_broker_leaves_no_task_or_connection(
 
 
 async def test_slow_answer_leaves_the_client_reading(
-    own_nats: Nats, eventually: Eventually
+    own_nats: Nats, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server slower than the check expects is asked again, and its late answers do not end the
     client's reading.
     """
+
+    monkeypatch.setattr(stream, "BEAT_S", 0.05)
+    monkeypatch.setattr(stream, "IDLE_TIMEOUT_S", 5.0)
 
     async def unanswered() -> bool:
         # for four beats
         return broker._ping is not None and not (await asyncio.wait([broker._ping], timeout=0.2))[0]
 
     async with Proxy(own_nats.port).serving() as proxy:
-        broker = await connect(
-            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.05, idle_timeout_s=5.0
-        )
+        broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample")
         await ensure_streams(broker)
         client = broker.client
         for _ in range(3):
