@@ -22,6 +22,7 @@ from chassis.write.idempotency_keys import IdempotencyKeys
 from chassis.write.outbox import Outbox
 
 IDLE_IN_TRANSACTION_S = 15.0
+LOCK_TIMEOUT_S = 5.0
 
 
 def connect(
@@ -30,7 +31,6 @@ def connect(
     name: str = "ordermesh",
     pool_size: int = 8,
     statement_timeout_s: float = 10,
-    lock_timeout_s: float = 5,
     idle_timeout_s: float = 15,
 ) -> AsyncEngine:
     """Returns an engine over psycopg. Each wait on it is bounded: for a connection, a lock, a
@@ -43,7 +43,7 @@ def connect(
     """
     limits = {
         "statement_timeout": statement_timeout_s,
-        "lock_timeout": lock_timeout_s,
+        "lock_timeout": LOCK_TIMEOUT_S,
         "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_S,
     }
     options = " ".join(f"-c {key}={int(seconds * 1000)}" for key, seconds in limits.items())

@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.values.errors import Deferred
+from chassis.write import database as databases
 from chassis.write.database import Database, connect
 from chassis.write.partitions import maintain
 from tests.sample.store import outbox
@@ -150,12 +151,13 @@ async def test_writes_go_on_while_partitions_are_made(
 
 
 async def test_maintenance_gives_up_behind_a_long_write(
-    engine: AsyncEngine, sample_url: str
+    engine: AsyncEngine, sample_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A maintainer that waits for the lock stops all writes behind it: so it gives up after a
     second, and tries again later.
     """
-    waiting = connect(sample_url, lock_timeout_s=30, statement_timeout_s=60)
+    monkeypatch.setattr(databases, "LOCK_TIMEOUT_S", 30.0)
+    waiting = connect(sample_url, statement_timeout_s=60)
     async with engine.connect() as writer:
         await writer.execute(select(func.count()).select_from(outbox))
         began = time.monotonic()

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.values.errors import Deferred, NotFound
+from chassis.write import database as databases
 from chassis.write.database import Database, connect
 from tests.proxy import Proxy
 from tests.sample import store
@@ -81,12 +82,15 @@ async def test_no_free_connection_defers(sample_url: str, database: Database) ->
     await narrow.dispose()
 
 
-async def test_locks_and_statements_have_time_limits(sample_url: str, database: Database) -> None:
+async def test_locks_and_statements_have_time_limits(
+    sample_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lock that is not released and a statement that does not end defer the set: every connection
     has these limits.
     """
+    monkeypatch.setattr(databases, "LOCK_TIMEOUT_S", 0.1)
     [order] = await placed(database)
-    hasty = connect(sample_url, lock_timeout_s=0.1, statement_timeout_s=0.2)
+    hasty = connect(sample_url, statement_timeout_s=0.2)
     limited = Database(hasty, idempotency_keys, database.outbox)
 
     async def slow(connection: AsyncConnection, *rest: Any) -> Any:
