@@ -59,7 +59,8 @@ class Child:
         folder: Path = Path("/"),
     ) -> None:
         """Starts `command` in `folder`, with `environment` (None: this process's) and the open
-        files `keeps`.
+        files `keeps`. Only tests set `folder`: they start `make run`, which prints paths that are
+        relative to it.
 
         `log` gets its output; `dies_with` is its signal when this process dies. Raises
         DevstackError if it cannot be started.

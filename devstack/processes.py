@@ -104,10 +104,10 @@ class Service:
         if self.child is not None:
             self.child.check(f"The {self.name} service")
 
-    async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Drains the process (SIGTERM), and kills it if it runs after `grace_s` seconds."""
+    async def stop(self) -> None:
+        """Drains the process (SIGTERM), and kills it if it runs after STOP_GRACE_S seconds."""
         if self.child is not None:
-            await asyncio.to_thread(self.child.stop, grace_s=grace_s)
+            await asyncio.to_thread(self.child.stop, grace_s=STOP_GRACE_S)
 
     def kill(self) -> None:
         """Kills the process (SIGKILL), as a crash would, and waits for its end."""

@@ -81,9 +81,12 @@ class Stack:
         """Data and logs go to `folder`.
 
         `database_url` and `nats_url` name servers of the user's own, used in place of embedded
-        ones; with a `database_prefix` before the databases' names several stacks can share a
-        PostgreSQL. `settings` are for the embedded PostgreSQL. `environment` adds to the services'
-        variables. `program` returns a service's command line, `route` changes its environment.
+        ones. `program` returns a service's command line.
+
+        Only tests set the others, because they start stacks that differ from `make run`: with a
+        `database_prefix` before the databases' names several of them share a PostgreSQL;
+        `settings` are for the embedded PostgreSQL; `environment` adds to the services' variables,
+        and `route` changes them.
         """
         wanted = ports or Ports()
         self.folder = folder.absolute()

@@ -124,10 +124,13 @@ async def test_restarted_server_lives_as_long_as_the_stack(running: Stack) -> No
     running.check()
 
 
-async def test_a_service_can_be_killed_frozen_and_restarted(running: Stack) -> None:
+async def test_a_service_can_be_killed_frozen_and_restarted(
+    running: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A kill or a freeze by a test is not reported as a failure, and each time the service starts
     again at the same address.
     """
+    monkeypatch.setattr(processes, "STOP_GRACE_S", 30.0)
     order = running.services["order"]
     order.kill()
     running.check()
@@ -143,7 +146,7 @@ async def test_a_service_can_be_killed_frozen_and_restarted(running: Stack) -> N
     assert order.child is not before
     assert await serving(order.address)
     freeze(order)
-    await order.stop(grace_s=30)
+    await order.stop()
     assert order.child is not None
     assert order.child.exit_code == 0, "a frozen process is woken to end in an orderly way"
     await order.start()
