@@ -1,6 +1,7 @@
 """Commands of `omctl events` on events that services could not handle."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, cast
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from chassis.rpc.client import Channel, pages
 from omctl import arguments, output, views
-from omctl.calls import addresses_of, run, run_each, sending, settings
+from omctl.calls import Answers, addresses_of, run, run_each, sending, settings
 from omctl.errors import EXIT_CODES, FAILED
 from omctl.options import DryRun, Json, Note, RequestId, Services, Timeout, print_request_id
 
@@ -170,32 +171,17 @@ def replay(
     """
     wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
     _one_or_all(consumer, event, all_, service, wanted)
+    change = Change(dry_run=dry_run, note=note, request_id=request_id, timeout_s=timeout)
     if event is not None:
-        changed = _one(
-            api.ReplayFailedEventRequest,
-            str(consumer),
-            event,
-            digest,
-            dry_run=dry_run,
-            note=note,
-            request_id=request_id,
-            timeout_s=timeout,
-        )
-        _show([changed], json=json)
-        if not dry_run and changed.state != api.FAILED_EVENT_STATE_REPLAYED:
-            error = output.printable(changed.error or changed.reason)
-            typer.echo(f"omctl: The event failed again: {error}", err=True)
-            raise typer.Exit(FAILED)
+        names = {"consumer": consumer, "event_id": event, "digest": digest}
+        _replay_one(names, change, json=json)
         return
-    request = api.BatchReplayFailedEventsRequest(
-        request_id=print_request_id(request_id),
-        filter=wanted,
-        limit=limit,
-        dry_run=dry_run,
-        note=note,
+    answers = _change_all(
+        api.BatchReplayFailedEventsRequest,
+        _addresses(service, of_consumer),
+        {"filter": wanted, "limit": limit},
+        change,
     )
-    send = sending(FailedEventServiceStub, request, timeout)
-    answers = run_each(_addresses(service, of_consumer), send)
     found = answers.found.values()
     _show(
         sorted((event for answer in found for event in answer.failed_events), key=_oldest_first),
@@ -203,11 +189,7 @@ def replay(
     )
     tried = sum(answer.tried_count for answer in found)
     replayed = sum(answer.replayed_count for answer in found)
-    typer.echo(
-        f"{tried} would be tried." if dry_run else f"{replayed} of {tried} replayed.", err=True
-    )
-    _print_more(any(answer.more for answer in found))
-    answers.end()
+    _end(answers, f"{tried} would be tried." if dry_run else f"{replayed} of {tried} replayed.")
     if not dry_run and replayed < tried:
         raise typer.Exit(FAILED)
 
@@ -242,42 +224,29 @@ def discard(
     """
     wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
     _one_or_all(consumer, event, all_, service, wanted)
+    change = Change(dry_run=dry_run, note=note, request_id=request_id, timeout_s=timeout)
     if event is not None:
-        changed = _one(
-            api.DiscardFailedEventRequest,
-            str(consumer),
-            event,
-            digest,
-            dry_run=dry_run,
-            note=note,
-            request_id=request_id,
-            timeout_s=timeout,
-        )
-        _show([changed], json=json)
+        names = {"consumer": consumer, "event_id": event, "digest": digest}
+        _show([_change_one(api.DiscardFailedEventRequest, names, change)], json=json)
         return
     if not (service or wanted.ByteSize()):
         raise typer.BadParameter(
             "Give at least one filter: without one, all failed events of all services would be"
             " discarded."
         )
-    request = api.BatchDiscardFailedEventsRequest(
-        request_id=print_request_id(request_id),
-        filter=wanted,
-        limit=limit,
-        dry_run=dry_run,
-        note=note,
+    answers = _change_all(
+        api.BatchDiscardFailedEventsRequest,
+        _addresses(service, of_consumer),
+        {"filter": wanted, "limit": limit},
+        change,
     )
-    send = sending(FailedEventServiceStub, request, timeout)
-    answers = run_each(_addresses(service, of_consumer), send)
     for name, answer in answers.found.items() if json else ():
         output.line(answer, service=name)
     if dry_run and not json:
         shown = (event for answer in answers.found.values() for event in answer.failed_events)
         _show(sorted(shown, key=_oldest_first), json=False)
     count = sum(answer.discarded_count for answer in answers.found.values())
-    typer.echo(f"{count} would be discarded." if dry_run else f"{count} discarded.", err=True)
-    _print_more(any(answer.more for answer in answers.found.values()))
-    answers.end()
+    _end(answers, f"{count} would be discarded." if dry_run else f"{count} discarded.")
 
 
 def _one_or_all(
@@ -296,28 +265,53 @@ def _one_or_all(
         raise typer.BadParameter("Filters go with --all.")
 
 
-def _print_more(more: bool) -> None:
-    if more:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The options of a change that do not choose its events."""
+
+    dry_run: bool
+    note: str | None
+    request_id: str | None
+    timeout_s: float
+
+
+def _replay_one(names: Mapping[str, Any], change: Change, *, json: bool) -> None:
+    """Replays one event. Exits with FAILED if it fails again."""
+    changed = _change_one(api.ReplayFailedEventRequest, names, change)
+    _show([changed], json=json)
+    if not change.dry_run and changed.state != api.FAILED_EVENT_STATE_REPLAYED:
+        error = output.printable(changed.error or changed.reason)
+        typer.echo(f"omctl: The event failed again: {error}", err=True)
+        raise typer.Exit(FAILED)
+
+
+def _change_one(kind: Any, names: Mapping[str, Any], change: Change) -> api.FailedEvent:
+    """Returns one event after the change of a request of this kind; in a dry run as it is."""
+    if change.dry_run:
+        return _event_of(api.GetFailedEventRequest(**names), change.timeout_s)
+    request = kind(request_id=print_request_id(change.request_id), note=change.note, **names)
+    return _event_of(request, change.timeout_s)
+
+
+def _change_all(
+    kind: Any, addresses: Mapping[str, str], chosen: Mapping[str, Any], change: Change
+) -> Answers[Any]:
+    """Returns the services' answers to a request of this kind, which changes the chosen events."""
+    request = kind(
+        request_id=print_request_id(change.request_id),
+        dry_run=change.dry_run,
+        note=change.note,
+        **chosen,
+    )
+    return run_each(addresses, sending(FailedEventServiceStub, request, change.timeout_s))
+
+
+def _end(answers: Answers[Any], count: str) -> None:
+    """Prints how many events were changed, and whether more match. Exits if a service failed."""
+    typer.echo(count, err=True)
+    if any(answer.more for answer in answers.found.values()):
         typer.echo("More events match: repeat the command, or raise --limit.", err=True)
-
-
-def _one(
-    change: type[api.ReplayFailedEventRequest | api.DiscardFailedEventRequest],
-    consumer: str,
-    event: str,
-    digest: str | None,
-    *,
-    dry_run: bool,
-    note: str | None,
-    request_id: str | None,
-    timeout_s: float,
-) -> api.FailedEvent:
-    """Returns one event after its change; in a dry run as it is."""
-    names: dict[str, Any] = {"consumer": consumer, "event_id": event, "digest": digest}
-    if dry_run:
-        return _event_of(api.GetFailedEventRequest(**names), timeout_s)
-    request = change(request_id=print_request_id(request_id), note=note, **names)
-    return _event_of(request, timeout_s)
+    answers.end()
 
 
 def _event_of(request: Any, timeout_s: float) -> api.FailedEvent:

@@ -41,38 +41,40 @@ Reason = Annotated[
         metavar="REASON", help="In capitals, e.g. OUT_OF_SEASON; CUSTOMER_REQUEST by default."
     ),
 ]
+Items = Annotated[
+    list[str],
+    typer.Option(metavar="SKU:QUANTITY:PRICE", help="A line, e.g. TEAPOT:2:18.95. Repeatable."),
+]
+AddressLines = Annotated[
+    list[str], typer.Option(help="Street and house. Repeatable, up to four lines.")
+]
+CustomerId = Annotated[str | None, typer.Option(help="The storefront's name for the customer.")]
+ExternalReference = Annotated[
+    str | None, typer.Option(help="The storefront's number for the order.")
+]
+UniqueReference = Annotated[
+    bool,
+    typer.Option(
+        "--unique-reference", help="Refuse if another order of the customer reserves this number."
+    ),
+]
 
 
 @app.command(epilog=EXIT_CODES)
 def create(
-    item: Annotated[
-        list[str],
-        typer.Option(metavar="SKU:QUANTITY:PRICE", help="A line, e.g. TEAPOT:2:18.95. Repeatable."),
-    ],
+    item: Items,
     currency: Annotated[str, typer.Option(help="ISO 4217, e.g. GBP.")],
     name: Annotated[str, typer.Option(help="The recipient's full name.")],
     country: Annotated[str, typer.Option(help="ISO 3166-1 alpha-2, e.g. GB.")],
-    address_line: Annotated[
-        list[str], typer.Option(help="Street and house. Repeatable, up to four lines.")
-    ],
+    address_line: AddressLines,
     locality: Annotated[str, typer.Option(help="City.")] = "",
     postal_code: Annotated[str, typer.Option()] = "",
     administrative_area: Annotated[str, typer.Option(help="State, county or province.")] = "",
     email: Annotated[str, typer.Option()] = "",
     phone: Annotated[str, typer.Option()] = "",
-    customer_id: Annotated[
-        str | None, typer.Option(help="The storefront's name for the customer.")
-    ] = None,
-    external_reference: Annotated[
-        str | None, typer.Option(help="The storefront's number for the order.")
-    ] = None,
-    unique_reference: Annotated[
-        bool,
-        typer.Option(
-            "--unique-reference",
-            help="Refuse if another order of the customer reserves this number.",
-        ),
-    ] = False,
+    customer_id: CustomerId = None,
+    external_reference: ExternalReference = None,
+    unique_reference: UniqueReference = False,
     discount: Annotated[
         str | None, typer.Option(metavar="AMOUNT", help="Discount on the whole order.")
     ] = None,
