@@ -266,8 +266,7 @@ class _Scan:
         while at < end:
             self._fields_left -= 1
             if self._fields_left < 0:
-                most = self._limits.fields_max
-                raise OverLimit("", f"must have at most {most} fields", "request.max_fields")
+                raise _too_many_fields(self._limits.fields_max)
             tag, at = (data[at], at + 1) if data[at] < 0x80 else self._varint(at)
             kind, start = tag & 7, at
             if kind == _CHUNK:
@@ -341,6 +340,10 @@ def _values(its: Field, kind: int, data: bytes, start: int, end: int) -> int:
     if its.items_max is not None and end - start > its.items_max * _VARINT_BYTES:
         return end - start  # too many, however they are encoded
     return len(data[start:end].translate(None, _CONTINUED))
+
+
+def _too_many_fields(fields_max: int) -> OverLimit:
+    return OverLimit("", f"must have at most {fields_max} fields", "request.max_fields")
 
 
 def _too_many(path: str, its: Field) -> OverLimit:

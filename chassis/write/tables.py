@@ -245,6 +245,11 @@ def failed_events(metadata: MetaData) -> Table:
         Column("next_try_time", DateTime(timezone=True)),
         CheckConstraint("(state = 'deferred') = (next_try_time is not null)", name="parked"),
     )
+    _index_failed_events(table)
+    return table
+
+
+def _index_failed_events(table: Table) -> None:
     Index(
         "failed_events_open",
         table.c.consumer,
@@ -260,7 +265,6 @@ def failed_events(metadata: MetaData) -> Table:
         postgresql_where=parked,
     )
     Index("failed_events_waits_for", table.c.waits_for, postgresql_where=parked)
-    return table
 
 
 def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:
