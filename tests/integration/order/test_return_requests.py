@@ -183,14 +183,11 @@ async def test_lists_page_newest_first_and_filter(
     match; a token of another filter is refused.
     """
     other = await delivered(orders, operations)
-    parameters = (
-        (order, {1: 1}),
-        (other, {1: 1}),
-        (order, {1: 1}),
-        (other, {1: 1, 2: 1}),
-        (order, {1: 1}),
-    )
-    returns_ = [await made(returns, which, lines) for which, lines in parameters]
+    returns_ = [
+        await made(returns, which, {1: 1, 2: 1} if number == 3 else {1: 1})
+        for number, which in enumerate((order, other, order, other, order))
+    ]
+    ids = [order_return.return_id for order_return in returns_]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(returns_[2])))
     with monkeypatch.context() as patch:
         if bounded:
@@ -201,30 +198,23 @@ async def test_lists_page_newest_first_and_filter(
                 returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size
             )
         ]
-    assert [id for page in listed for id in page] == [
-        order_return.return_id for order_return in reversed(returns_)
-    ]
+    assert [id for page in listed for id in page] == ids[::-1]
     assert list(map(len, listed)) == [2, 2, 1]
     summary = await ask(returns.ListReturns, api.ListReturnsRequest(view=VIEW_SUMMARY))
-    assert [
-        (order_return.return_id, len(order_return.lines)) for order_return in summary.returns
-    ] == [(order_return.return_id, 0) for order_return in reversed(returns_)]
+    found = [(order_return.return_id, len(order_return.lines)) for order_return in summary.returns]
+    assert found == [(id, 0) for id in reversed(ids)]
 
-    async def found(**fields: Any) -> list[int]:
-        found = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns
-        return [
-            [order_return.return_id for order_return in returns_].index(one.return_id)
-            for one in found
-        ]
+    async def matching(**fields: Any) -> list[int]:
+        answer = await ask(returns.ListReturns, api.ListReturnsRequest(**fields))
+        return [ids.index(order_return.return_id) for order_return in answer.returns]
 
     requested = [STATUS.RETURN_STATUS_REQUESTED]
-    assert await found(order_id=str(order.id)) == [4, 2, 0]
-    assert await found(order_id=str(order.id), statuses=requested) == [4, 0]
-    assert await found(statuses=[STATUS.RETURN_STATUS_APPROVED]) == [2]
-    assert await found(create_time_from=returns_[3].create_time) == [4, 3]
-    assert (
-        await found(create_time_from=Timestamp(seconds=returns_[4].create_time.seconds + 9)) == []
-    )
+    assert await matching(order_id=str(order.id)) == [4, 2, 0]
+    assert await matching(order_id=str(order.id), statuses=requested) == [4, 0]
+    assert await matching(statuses=[STATUS.RETURN_STATUS_APPROVED]) == [2]
+    assert await matching(create_time_from=returns_[3].create_time) == [4, 3]
+    later = Timestamp(seconds=returns_[4].create_time.seconds + 9)
+    assert await matching(create_time_from=later) == []
     token = (await ask(returns.ListReturns, api.ListReturnsRequest(page_size=1))).next_page_token
     with pytest.raises(Invalid) as refused:
         await ask(returns.ListReturns, api.ListReturnsRequest(page_token=token, statuses=requested))

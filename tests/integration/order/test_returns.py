@@ -287,23 +287,18 @@ async def test_one_of_two_parcels_delivered_can_be_returned(
     ).order
     [order] = await operations.reading.get_orders([UUID(placed.order_id)])
     created, _ = shipped_and_delivered(order, "paris")
-    await deliver(
-        operations,
-        [
-            delivery(event)
-            for event in (
-                paid(order),
-                *shipped_fulfilment(order, "london", {1: 3}),
-                *shipped_and_delivered(order, "london"),
-                created,
-            )
-        ],
+    events = (
+        paid(order),
+        *shipped_fulfilment(order, "london", {1: 3}),
+        *shipped_and_delivered(order, "london"),
+        created,
+    )
+    await deliver(operations, [delivery(event) for event in events])
+    cancellation = order_service_pb2.CancelOrderRequest(
+        request_id=str(uuid4()), order_id=placed.order_id
     )
     with pytest.raises(Refused) as refused:
-        await ask(
-            orders.CancelOrder,
-            order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=placed.order_id),
-        )
+        await ask(orders.CancelOrder, cancellation)
     assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
     assert refused.value.metadata == {
         "status": "shipped",

@@ -144,6 +144,10 @@ async def test_killed_process_charges_and_publishes_once(
     assert successor.stop(grace_s=15) == 0
 
 
+async def _are_published(broker: Broker, number: int) -> bool:
+    return len(await published(broker)) >= number
+
+
 @pytest.mark.parametrize(
     ("point", "asked"),
     [
@@ -175,6 +179,7 @@ async def test_killed_process_refunds_and_publishes_once(
     order = orders.place(pounds(42, 50))
     request = create_payment(order)
     refund = api.RefundPaymentRequest(request_id=str(uuid4()))
+    listing = api.ListRefundsRequest(order_id=order.order_id)
 
     async def paid() -> bool:
         with suppress(Failure):  # it does not listen yet
@@ -198,19 +203,13 @@ async def test_killed_process_refunds_and_publishes_once(
         try:
             if asked == "again":
                 await ask(payments.RefundPayment, refund)
-            page = await ask(
-                payments.ListRefunds, api.ListRefundsRequest(order_id=order.order_id), timeout_s=2
-            )
+            page = await ask(payments.ListRefunds, listing, timeout_s=2)
         except Failure:
             return False
         return [each.status for each in page.refunds] == [payment_pb2.REFUND_STATUS_COMPLETED]
 
     await eventually(refunded, timeout_s=60)
-
-    async def all_published() -> bool:
-        return len(await published(broker)) >= 2
-
-    await eventually(all_published)
+    await eventually(lambda: _are_published(broker, 2))
     assert await books.charged() == {"charge": 4250}
     assert await books.refunded_and_voided() == {"refund": 4250}
     assert [type(event) for event in await published(broker)] == [PaymentConfirmed, RefundCompleted]

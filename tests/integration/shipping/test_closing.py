@@ -68,6 +68,38 @@ def _ends_after(steps: Sequence[str]) -> list[tuple[str, bool]]:
     return [("SHIPMENT_STATUS_VOIDED", True)]
 
 
+async def _shipments(shipping: Shipping, order_id: str) -> list[shipping_pb2.Shipment]:
+    request = api.ListShipmentsRequest(order_id=order_id)
+    return list((await ask(shipping.ListShipments, request)).shipments)
+
+
+class OrderEvents:
+    """The events of one order, whose shipment is created, closed and reported."""
+
+    def __init__(self, shipping: Shipping, operations: Operations) -> None:
+        self._shipping, self._operations = shipping, operations
+        request = create()
+        self.order_id = request.order_id
+        self._creation = fulfillment_ready(request)
+        self._closings = {
+            "closing": order_closed(self.order_id),
+            "late closing": order_closed(self.order_id, version=7),
+        }
+
+    async def deliver(self, name: str) -> None:
+        """Delivers the event of this name."""
+        if name == "report":
+            for each in await _shipments(self._shipping, self.order_id):
+                await reported(self._shipping, each, "in_transit")
+            return
+        outcomes = await (
+            self._operations.creation.create_shipments([self._creation])
+            if name == "creation"
+            else self._operations.closing.close_orders([self._closings[name]])
+        )
+        assert [type(outcome) for outcome in outcomes] == [Done]
+
+
 async def test_closings_requests_and_reports_in_any_order(
     shipping: Shipping,
     operations: Operations,
@@ -79,51 +111,24 @@ async def test_closings_requests_and_reports_in_any_order(
     void or returned, or is not created. Each change is published once.
     """
 
-    async def shipments(order_id: str) -> list[shipping_pb2.Shipment]:
-        return list(
-            (
-                await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))
-            ).shipments
-        )
-
     async def ran(steps: Sequence[str]) -> None:
-        request = create()
-        creation, closing, late_closing = (
-            fulfillment_ready(request),
-            order_closed(request.order_id),
-            order_closed(request.order_id, version=7),
-        )
-
-        async def deliver(step: str) -> None:
-            if step == "report":
-                for each in await shipments(request.order_id):
-                    await reported(shipping, each, "in_transit")
-                return
-            events = (
-                operations.creation.create_shipments([creation])
-                if step == "creation"
-                else operations.closing.close_orders(
-                    [closing if step == "closing" else late_closing]
-                )
-            )
-            assert [type(outcome) for outcome in await events] == [Done]
-
+        events = OrderEvents(shipping, operations)
         for step in steps:
-            await deliver(step)
-            await deliver(step)
+            await events.deliver(step)
+            await events.deliver(step)
         await recalls_answered(operations, engine, eventually)
         before = await rows(engine, "select * from history order by shipment_id, version")
         async with engine.begin() as connection:
             await connection.execute(text("delete from idempotency_keys"))
         for step in ("creation", "closing", "late closing"):
-            await deliver(step)
+            await events.deliver(step)
         assert await rows(engine, "select * from history order by shipment_id, version") == before
         assert [
             (S(each.status), each.HasField("recall_time"))
-            for each in await shipments(request.order_id)
+            for each in await _shipments(shipping, events.order_id)
         ] == _ends_after(steps)
         every = [event.shipment for event in await published_events(engine)]  # type: ignore[attr-defined]
-        mine = [each for each in every if each.order_id == request.order_id]
+        mine = [each for each in every if each.order_id == events.order_id]
         assert [each.version for each in mine] == list(range(2, 2 + len(mine)))
 
     for steps in permutations(["creation", "closing", "report", "late closing"]):
