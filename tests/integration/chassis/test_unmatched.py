@@ -3,12 +3,14 @@ lacks.
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from ordermesh.ops.v1 import ops_service_pb2 as api
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import MAX_AGE_S, Broker
@@ -30,6 +32,11 @@ from tests.support import Eventually, FreshDatabase, measured
 
 def unknown_events() -> float:
     return measured("outbox_unknown_events", stream="ORDERS")
+
+
+async def _rows(engine: AsyncEngine, query: Select[*tuple[Any, ...]]) -> Sequence[Any]:
+    async with engine.connect() as connection:
+        return (await connection.execute(query)).all()
 
 
 async def test_restored_database_is_reported_until_adoption(
@@ -58,9 +65,7 @@ async def test_restored_database_is_reported_until_adoption(
     async with running(relay(database, broker)):
         await shipped(database, orders[:1])
         await eventually(lambda: none_waits(engine))
-    async with engine.connect() as connection:
-        statement = select(outbox).order_by(outbox.c.id.desc()).limit(3)
-        lost = (await connection.execute(statement)).all()
+    lost = await _rows(engine, select(outbox).order_by(outbox.c.id.desc()).limit(3))
     await engine.dispose()
 
     engine = connect(backup, name="sample")
@@ -83,10 +88,8 @@ async def test_restored_database_is_reported_until_adoption(
         assert await events.adopt(command) == Adopted(stored=3, unreadable=0, after=None)
         assert await events.adopt(command) == Adopted(stored=0, unreadable=0, after=None)
         await eventually(lambda: unknown_events() == 0)
-    async with engine.connect() as connection:
-        ids = [row.event_id for row in lost]
-        statement = select(outbox).where(outbox.c.event_id.in_(ids)).order_by(outbox.c.stream_seq)
-        rows = (await connection.execute(statement)).all()
+    restored = select(outbox).where(outbox.c.event_id.in_([row.event_id for row in lost]))
+    rows = await _rows(engine, restored.order_by(outbox.c.stream_seq))
     assert [row[1:] for row in rows] == [row[1:] for row in reversed(lost)]  # all but their ids
     assert republished() == before
     assert (await broker.ensure_stream("ORDERS")).state.last_seq == 15
@@ -232,10 +235,10 @@ async def test_adopt_with_broken_header_skips_the_event(
     assert await count(sample.engine, outbox) == 2
 
 
+@pytest.mark.usefixtures("frequent_polls")
 async def test_gauge_with_more_unknown_than_kept_stays_up(
     database: Database,
     broker: Broker,
-@pytest.mark.usefixtures("frequent_polls")
     engine: AsyncEngine,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,

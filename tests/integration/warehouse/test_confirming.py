@@ -243,11 +243,8 @@ async def test_reading_reservations(
     whole = (await ask(clients.reservations.ListReservations, every)).reservations
     with monkeypatch.context() as patch:
         if bounded:
-            patch.setattr(
-                paging,
-                "ANSWER_BYTES_MAX",
-                room_for(*[max(whole, key=lambda each: each.ByteSize())] * 3),
-            )
+            largest = max(whole, key=lambda reservation: reservation.ByteSize())
+            patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(largest, largest, largest))
         found = [
             [r.reservation_id for r in page]
             async for page in pages(
