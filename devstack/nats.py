@@ -29,31 +29,30 @@ jetstream {{
 
 
 class Nats(Server):
-    """A NATS server with its streams in a folder."""
+    """A NATS server with its streams in a folder. Every user of this machine may connect."""
 
-    def __init__(self, store: Path, port: int = 0, more: str = "") -> None:
-        """`more` adds to CONFIGURATION. Without accounts in it, every user of this machine may
-        connect.
-        """
+    def __init__(self, store: Path, port: int = 0) -> None:
         super().__init__("NATS", store.absolute(), port)
         self.store = self.data
         self._configuration = self.data.with_name(self.data.name + ".conf")
-        self._more = more
 
     @property
     def url(self) -> str:
         """The address, without a user: for a server without accounts."""
         return f"nats://127.0.0.1:{self.port}"
 
+    def _settings(self, port: int) -> str:
+        """Returns the content of the configuration file."""
+        return CONFIGURATION.format(port=port, store=self.data)
+
     def _prepare(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
 
     def _command(self, port: int) -> Sequence[str | Path]:
         """Writes the configuration, and returns the command line that reads it."""
-        text = CONFIGURATION.format(port=port, store=self.data)
         try:
             self._configuration.touch(mode=0o600)
-            self._configuration.write_text(text + self._more)
+            self._configuration.write_text(self._settings(port))
         except OSError as error:
             raise refused(
                 f"NATS's configuration {self._configuration} could not be written.", error

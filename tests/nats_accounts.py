@@ -13,11 +13,14 @@ class NatsWithAccounts(Nats):
 
     def __init__(self, store: Path, accounts: int) -> None:
         self._passwords = [secrets.token_hex(16) for _ in range(accounts)]
+        super().__init__(store)
+
+    def _settings(self, port: int) -> str:
         users = [
             ACCOUNT.format(user=_user(number), password=password)
             for number, password in enumerate(self._passwords)
         ]
-        super().__init__(store, more="accounts {\n" + "".join(users) + "}\n")
+        return super()._settings(port) + "accounts {\n" + "".join(users) + "}\n"
 
     def account_url(self, number: int) -> str:
         """The address with the user and the password of one account, counted from 0."""
