@@ -44,8 +44,8 @@ def placed(draw: st.DrawFn) -> Order:
     """An order of any lines, amounts and warehouses."""
     of = draw(checkouts())
     order_id = UUID(int=draw(st.integers(1, 2**100)))
-    serving = WAREHOUSES[: draw(st.integers(1, 3))]
-    return decide(None, replace(place(of, *serving), target=order_id), NOW).record
+    allocated_warehouses = WAREHOUSES[: draw(st.integers(1, 3))]
+    return decide(None, replace(place(of, *allocated_warehouses), target=order_id), NOW).record
 
 
 def whole(order: Order) -> None:
