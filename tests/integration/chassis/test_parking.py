@@ -98,19 +98,19 @@ async def test_changed_record_wakes_its_parked_events(
     it.
     """
     order, other = uuid4(), uuid4()
-    await ensure_streams(sample.ground.broker)
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(order)))
+    await ensure_streams(sample.context.broker)
+    event_id = await publish(sample.context.broker, SamplePaid(order_id=str(order)))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     [row] = await failed(sample.engine)
     assert row.waits_for == order
     later = datetime.now(UTC) + HOUR
     await changed(sample.engine, next_try_time=later)
-    await eventually(lambda: all_acknowledged(sample.ground.broker, CONSUMER, "PAYMENTS"))
+    await eventually(lambda: all_acknowledged(sample.context.broker, CONSUMER, "PAYMENTS"))
     tried = len(sample.paying.sets)
-    await write(sample.ground.database, create(target=other))
+    await write(sample.context.database, create(target=other))
     [row] = await failed(sample.engine)
     assert (row.next_try_time, len(sample.paying.sets)) == (later, tried)
-    await write(sample.ground.database, create(target=order))
+    await write(sample.context.database, create(target=order))
     await eventually(lambda: sample.are({}))
     async with sample.engine.connect() as connection:
         query = select(store.orders.c.status).where(store.orders.c.id == order)
@@ -219,8 +219,8 @@ async def test_waiting_events_are_claimed_once_a_change(
 
 async def test_try_with_another_error_is_stored(sample: Sample, eventually: Eventually) -> None:
     """A parked event has the error of its last try, and the number of its tries."""
-    await ensure_streams(sample.ground.broker)
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
+    await ensure_streams(sample.context.broker)
+    event_id = await publish(sample.context.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     sample.paying.waits = True
 
@@ -235,8 +235,8 @@ async def test_parked_event_that_is_refused_has_failed(
     sample: Sample, eventually: Eventually
 ) -> None:
     """The try was refused: the event is not tried again."""
-    await ensure_streams(sample.ground.broker)
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
+    await ensure_streams(sample.context.broker)
+    event_id = await publish(sample.context.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     sample.paying.broken = True
     await eventually(lambda: sample.are({event_id: "failed"}))

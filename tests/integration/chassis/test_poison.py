@@ -102,7 +102,7 @@ async def test_poison_message_ends_as_a_failed_event(
     assert (row.event_id, row.state, row.reason) == (poison, "failed", "INTERNAL")
     assert row.attempts > POISON_AFTER
     async with operated(sample_url, nats_url) as sample:
-        address = sample.ground.config.listen_address
+        address = sample.context.config.listen_address
         listed, _ = await omctl(address, "events", "failed", "--json")
         [line] = listed.splitlines()
         assert str(poison) in line

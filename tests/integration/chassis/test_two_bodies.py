@@ -135,7 +135,7 @@ async def test_operators_name_one_body_by_its_digest(sample: Sample) -> None:
     """Without the digest the call is refused with both digests and changes nothing; with it the
     call changes one row.
     """
-    [order] = await placed(sample.ground.database)
+    [order] = await placed(sample.context.database)
     event_id = uuid4()
     made = [event(order=str(order)), event(order=str(uuid4()))]
     for its in made:
