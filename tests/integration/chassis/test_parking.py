@@ -21,7 +21,15 @@ from chassis.values.errors import Deferred
 from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SamplePaid, SampleStatusChanged
-from tests.sample.inbox import Handling, all_acknowledged, consuming, failed, names, publish, states
+from tests.sample.inbox import (
+    RecordingHandler,
+    all_acknowledged,
+    consuming,
+    failed,
+    names,
+    publish,
+    states,
+)
 from tests.sample.operators import CONSUMER, Sample, event
 from tests.sample.writes import create, write
 from tests.streams import ensure_streams
@@ -58,8 +66,8 @@ async def test_deferred_event_is_parked_and_acknowledged(
     """After PARK_AT deliveries an event is deferred in failed_events, and the stream has no pending
     message.
     """
-    handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged(version=5))
         [row] = await eventually(lambda: failed(engine))
         assert (row.state, row.reason) == (FailedState.DEFERRED, "PAYMENT_OUTSTANDING")
@@ -67,7 +75,7 @@ async def test_deferred_event_is_parked_and_acknowledged(
         assert row.next_try_time > row.first_time
         await eventually(lambda: all_acknowledged(broker))
         assert await states(engine) == {event_id: "deferred"}
-        await eventually(lambda: handling.seen[event_id] > PARK_AT)
+        await eventually(lambda: handler.seen[event_id] > PARK_AT)
 
 
 async def test_parked_event_that_succeeds_leaves_no_row(
@@ -77,13 +85,13 @@ async def test_parked_event_that_succeeds_leaves_no_row(
     deleted.
     """
     waits = True
-    handling = Handling(lambda _: Deferred("EVENT_AHEAD") if waits else Done(None))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Deferred("EVENT_AHEAD") if waits else Done(None))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged())
         await eventually(lambda: failed(engine))
         await eventually(lambda: all_acknowledged(broker))
         waits = False
-        await eventually(lambda: handling.settled == [event_id])
+        await eventually(lambda: handler.settled == [event_id])
 
         async def row_is_deleted() -> bool:
             return not await failed(engine)
@@ -250,18 +258,18 @@ async def test_message_of_a_parked_event_changes_no_row(
     """A lost stream delivers a parked event again: it is tried, acknowledged, and keeps its first
     time.
     """
-    handling = Handling(lambda _: Deferred("EVENT_AHEAD"))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Deferred("EVENT_AHEAD"))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged())
         [before] = await eventually(lambda: failed(engine))
         await changed(engine, next_try_time=datetime.now(UTC) + HOUR)
         await broker.streams.delete_stream("ORDERS")
         await ensure_streams(broker)
-        seen = handling.seen[event_id]
+        seen = handler.seen[event_id]
         await publish(broker, SampleStatusChanged(), event_id)
-        await eventually(lambda: handling.seen[event_id] > seen)
+        await eventually(lambda: handler.seen[event_id] > seen)
         await eventually(lambda: all_acknowledged(broker))
         [after] = await failed(engine)
     assert (after.state, after.first_time) == (FailedState.DEFERRED, before.first_time)
     assert len(await names(engine, event_id)) == 1
-    assert handling.seen[event_id] == seen + 1
+    assert handler.seen[event_id] == seen + 1

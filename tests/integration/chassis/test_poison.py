@@ -22,7 +22,7 @@ from tests.sample import operators, store
 from tests.sample.events import SamplePaid, SampleStatusChanged
 from tests.sample.inbox import (
     CONSUMER,
-    Handling,
+    RecordingHandler,
     all_acknowledged,
     consuming,
     failed,
@@ -147,10 +147,10 @@ async def test_poison_event_is_stored_before_its_last_try(
     assert seen == [{event_id: "failed"}]
     [row] = await failed(engine)
     assert (row.reason, row.attempts) == ("INTERNAL", POISON_AFTER + 1)
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}) as inbox:
         await eventually(lambda: all_acknowledged(broker))
-        assert handling.sets == []
+        assert handler.sets == []
         [name] = await names(engine, event_id)
         assert await inbox.replay([name]) == {name: Done(None)}
     assert await states(engine) == {event_id: "replayed"}
@@ -174,7 +174,7 @@ async def test_poison_event_is_stored_before_it_is_read(
     await publish(broker, SampleStatusChanged())
     await delivered(broker, POISON_AFTER)
     monkeypatch.setattr(event_payload, "decode_payload", decode_payload)
-    async with consuming(broker, engine, {SampleStatusChanged: Handling()}):
+    async with consuming(broker, engine, {SampleStatusChanged: RecordingHandler()}):
         await eventually(lambda: all_acknowledged(broker))
     server.dispose()
     assert seen == ["failed"]
@@ -192,10 +192,10 @@ async def test_unanswered_events_are_tried_alone(
     await delivered(broker, POISON_AFTER)
     for number in range(2):
         await publish(broker, SampleStatusChanged(version=3 + number))
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}, linger_s=0.5):
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}, linger_s=0.5):
         await eventually(lambda: all_acknowledged(broker))
-    assert [len(s) for s in handling.sets] == [2, 1, 1, 1]
+    assert [len(s) for s in handler.sets] == [2, 1, 1, 1]
     assert await failed(engine) == []
 
 
@@ -207,12 +207,12 @@ async def test_isolated_event_that_is_deferred_is_parked(
     """
     event_id = await publish(broker, SampleStatusChanged())
     await delivered(broker, POISON_AFTER)
-    later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
+    later = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: later}):
         await eventually(lambda: all_acknowledged(broker))
     [row] = await failed(engine)
     assert (row.event_id, row.state, row.reason) == (event_id, "deferred", "PAYMENT_OUTSTANDING")
-    async with consuming(broker, engine, {SampleStatusChanged: Handling()}):
+    async with consuming(broker, engine, {SampleStatusChanged: RecordingHandler()}):
         await eventually(lambda: _has_no_row(engine))
 
 
@@ -226,7 +226,7 @@ async def test_isolated_event_that_is_refused_has_its_reason(
     """The row of an event that was refused when it was tried alone says why."""
     event_id = await publish(broker, SampleStatusChanged())
     await delivered(broker, POISON_AFTER)
-    refusing = Handling(lambda _: Refused("ILLEGAL_TRANSITION"))
+    refusing = RecordingHandler(lambda _: Refused("ILLEGAL_TRANSITION"))
     async with consuming(broker, engine, {SampleStatusChanged: refusing}):
         await eventually(lambda: all_acknowledged(broker))
     [row] = await failed(engine)
@@ -238,7 +238,7 @@ async def test_deferred_events_stay_together(
 ) -> None:
     """Events that were tried often because they were deferred are not isolated."""
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(3)]
-    later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
+    later = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: later}):
         await eventually(
             lambda: min(later.seen[event_id] for event_id in ids) > POISON_AFTER + 1, timeout_s=15
@@ -248,7 +248,7 @@ async def test_deferred_events_stay_together(
         await connection.execute(
             update(store.failed_events).values(next_try_time=func.clock_timestamp())
         )
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: set(handling.settled) == set(ids), timeout_s=15)
-    assert [len(s) for s in handling.sets] == [3]
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
+        await eventually(lambda: set(handler.settled) == set(ids), timeout_s=15)
+    assert [len(s) for s in handler.sets] == [3]
