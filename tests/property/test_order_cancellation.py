@@ -22,7 +22,7 @@ from order_svc.lifecycle import MOVES, FulfillmentState, ReturnKind, ShipmentOut
 from order_svc.model.events import ItemsCancelled, StatusChanged
 from order_svc.model.records import Allocation, Line, Order
 from tests.property.test_order_prices import checkouts
-from tests.unit.fulfillment.samples import KEY, standing
+from tests.unit.fulfillment.samples import KEY, fulfillment_in
 from tests.unit.order.samples import (
     NOW,
     cancel,
@@ -129,7 +129,7 @@ def test_order_and_fulfilment_keep_the_same_units(
     )
     fulfillments = [
         replace(
-            standing(WorkStatus.PLANNING, (PicklistLine(1, "LAMP", n),)),
+            fulfillment_in(WorkStatus.PLANNING, (PicklistLine(1, "LAMP", n),)),
             key=replace(KEY, warehouse_id=at),
         )
         for at, n in committed.items()
