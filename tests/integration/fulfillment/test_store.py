@@ -119,9 +119,9 @@ async def test_packages_and_counts_can_be_taken_back(engine: AsyncEngine) -> Non
     """
     new = fulfillment_in(Status.PLANNING)
     packed = replace(fulfillment_in(Status.PACKED), packages=TWO_PACKAGES)
-    emptied = fulfillment_in(Status.PICKING)
+    unpacked = fulfillment_in(Status.PICKING)
     again = fulfillment_in(Status.READY)
-    for before, after in [(new, packed), (packed, emptied), (emptied, again)]:
+    for before, after in [(new, packed), (packed, unpacked), (unpacked, again)]:
         if before is new:
             await saved(engine, new)
         await saved(engine, after, before=(before,))
