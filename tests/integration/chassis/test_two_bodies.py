@@ -138,11 +138,15 @@ async def test_operators_name_one_body_by_its_digest(sample: Sample) -> None:
     [order] = await placed(sample.context.database)
     event_id = uuid4()
     made = [event(order=str(order)), event(order=str(uuid4()))]
-    for its in made:
+    for body in made:
         await sample.table.record(
-            [replace(its, event_id=event_id, digest=digest_of(its.subject, its.type, its.payload))]
+            [
+                replace(
+                    body, event_id=event_id, digest=digest_of(body.subject, body.type, body.payload)
+                )
+            ]
         )
-    genuine, other = (digest_of(its.subject, its.type, its.payload).hex() for its in made)
+    genuine, other = (digest_of(body.subject, body.type, body.payload).hex() for body in made)
     for call in (sample.read, sample.replay, sample.discard):
         with pytest.raises(Refused) as refused:
             await call(event_id)

@@ -466,12 +466,14 @@ async def test_recalled_parcel_is_returned_and_received(eventually: Eventually) 
         lines=[return_pb2.ReturnLine(line_number=1, sku="A", announced_quantity=2)],
         version=1,
     )
-    shop.sent_back = {its.return_id: its for its in shop.sent_back.values()}
+    shop.sent_back = {
+        order_return.return_id: order_return for order_return in shop.sent_back.values()
+    }
     async with living(world):
-        [its] = shop.sent_back.values()
-        await eventually(lambda: its.status == return_pb2.RETURN_STATUS_INSPECTED)
+        [order_return] = shop.sent_back.values()
+        await eventually(lambda: order_return.status == return_pb2.RETURN_STATUS_INSPECTED)
     assert parcel.status == shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
-    assert its.lines[0].passed_quantity == 2
+    assert order_return.lines[0].passed_quantity == 2
     assert not shop.refunded[ORDER_ID]
 
 
@@ -493,5 +495,7 @@ async def test_goods_in_transit_are_not_received(eventually: Eventually) -> None
         )
     async with living(world):
         await eventually(lambda: shop.calls["ListReturns"] > 5)
-    assert {its.status for its in shop.sent_back.values()} == {return_pb2.RETURN_STATUS_APPROVED}
+    assert {order_return.status for order_return in shop.sent_back.values()} == {
+        return_pb2.RETURN_STATUS_APPROVED
+    }
     assert not shop.calls["RecordTrackingEvent"]
