@@ -88,8 +88,8 @@ class Comparison:
             .where(is_any_of(t.aggregate), t.id <= bindparam("last"), place >= bindparam("lowest"))
             .subquery()
         )
-        asked = events.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
-        self._overtaken = select(events.c.id).where(asked, events.c.stream_seq < events.c.highest)
+        named = events.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
+        self._overtaken = select(events.c.id).where(named, events.c.stream_seq < events.c.highest)
         self._known = select(t.event_id).where(is_any_of(t.aggregate), is_any_of(t.event_id))
 
     async def page(

@@ -204,9 +204,9 @@ class StreamRebuild:
         suspects = self._suspects
         is_new = position is not suspects.position
         suspects.position = position
-        asked = {*aggregates, *self.held_back} if is_new else {*aggregates} - suspects.held
+        checked = {*aggregates, *self.held_back} if is_new else {*aggregates} - suspects.held
         where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq, "most": LOST_MAX}
-        first_ids = {aggregate: suspects.first_ids.get(aggregate, 0) for aggregate in asked}
+        first_ids = {aggregate: suspects.first_ids.get(aggregate, 0) for aggregate in checked}
         where |= column_arrays(aggregate=first_ids, id=first_ids.values())
         rows = (await connection.execute(self._suspect_rows, where)).all()
         taken = [row for row in rows if row.place <= LOST_MAX and (is_new or row.fits)]
@@ -214,7 +214,7 @@ class StreamRebuild:
         await self._wait_again(connection, lost)
         overtaken = await self._comparison.overtaken(connection, taken)
         await self._wait_again(connection, overtaken)
-        self._hold_back(asked, rows, {row.id for row in taken})
+        self._hold_back(checked, rows, {row.id for row in taken})
         # An event that is published again is behind all that the stream has.
         again = [*lost, *overtaken]
         places = {row.stream_seq for row in taken} - {row.stream_seq for row in again}
@@ -223,7 +223,7 @@ class StreamRebuild:
 
     def _hold_back(
         self,
-        asked: Collection[UUID],
+        checked: Collection[UUID],
         rows: Sequence[OutboxRow],
         taken: Collection[int],
     ) -> None:
@@ -235,7 +235,7 @@ class StreamRebuild:
         for aggregate in suspects.held & ends.keys() - firsts.keys():
             suspects.first_ids[aggregate] = ends[aggregate]
         suspects.first_ids |= firsts
-        suspects.held = (suspects.held - set(asked)) | firsts.keys()
+        suspects.held = (suspects.held - set(checked)) | firsts.keys()
 
     async def _step(self, connection: AsyncConnection) -> float:
         """Compares up to a page. Returns the pause before the next one, in seconds."""

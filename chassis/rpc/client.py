@@ -106,11 +106,11 @@ async def ask(
         raise decode(error, _peer(request)) from error
 
 
-def halves(refused: Refused, asked: int) -> int:
+def halves(refused: Refused, size: int) -> int:
     """Returns where to cut a batch of so many records in two, whose answer was too large; 0 where
     it was refused for another reason.
     """
-    return asked // 2 if refused.reason == "ANSWER_TOO_LARGE" else 0
+    return size // 2 if refused.reason == "ANSWER_TOO_LARGE" else 0
 
 
 async def pages(

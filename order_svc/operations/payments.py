@@ -72,14 +72,14 @@ class PaymentOperations:
         }
         answers = await self.warehouse.commit(uuid7(), sorted(waiting)) if waiting else {}
         crash_points.point("order.committed")
-        asked = [
+        answered = [
             each.with_command(
                 replace(each.command, stock=answers.get(each.target, CommitPending()))
             )
             for each in envelopes
         ]
-        outcomes = await self.writer.write(asked)
-        for each, outcome in zip(asked, outcomes, strict=True):
+        outcomes = await self.writer.write(answered)
+        for each, outcome in zip(answered, outcomes, strict=True):
             if (
                 (each.target, each.command.attempt) in waiting
                 and isinstance(outcome, Done)
