@@ -229,8 +229,8 @@ class StreamRebuild:
     ) -> None:
         """Holds back those of the aggregates that have a row which was not taken."""
         suspects = self._suspects
-        left = [row for row in rows if row.id not in taken]
-        firsts = {row.aggregate: row.id for row in reversed(left)}
+        remaining = [row for row in rows if row.id not in taken]
+        firsts = {row.aggregate: row.id for row in reversed(remaining)}
         ends = {row.aggregate: row.id + 1 for row in rows}
         for aggregate in suspects.held & ends.keys() - firsts.keys():
             suspects.first_ids[aggregate] = ends[aggregate]
@@ -253,13 +253,13 @@ class StreamRebuild:
         places, budget = 0, stream_comparison.PAGE
         while budget > 0 and self._lost_in_step < LOST_MAX and not self.complete:
             low = position.first_seq if position.first_seq < bounds.first_seq else position.seq + 1
-            left = LOST_MAX - self._lost_in_step
+            remaining = LOST_MAX - self._lost_in_step
             page = await self._comparison.page(
                 connection,
                 self._shards,
                 bounds,
                 low,
-                lost_max=left,
+                lost_max=remaining,
             )
             moved = await self._moved(position, bounds, page)
             if moved is None:
@@ -363,16 +363,16 @@ class StreamRebuild:
         Where more than UNKNOWN_MAX were found and some of them are stored now, the comparison
         starts again, to find the others. The gauge is not 0 before that comparison has ended.
         """
-        left = await self._comparison.unknown(connection, self._shards, self._unknown.values())
-        self._unknown = {entry.event_id: entry for entry in left}
+        remaining = await self._comparison.unknown(connection, self._shards, self._unknown.values())
+        self._unknown = {entry.event_id: entry for entry in remaining}
         if self.complete:
             self._suspects = Suspects()
             self._counts_again = False
-        if self.complete and self._more_unknown and len(left) < UNKNOWN_MAX:
+        if self.complete and self._more_unknown and len(remaining) < UNKNOWN_MAX:
             self._more_unknown, self._counts_again, self.complete = False, True, False
             position = _first_position(bounds)
         is_more = self._more_unknown or self._counts_again
-        self._foreign.set(max(len(left), int(is_more)))
+        self._foreign.set(max(len(remaining), int(is_more)))
         highest = (await connection.execute(self._highest)).scalar_one() or 0
         self._left.set(0 if self.complete else max(highest, bounds.last_seq) - position.seq)
         if self.complete and self._lost:
@@ -382,7 +382,7 @@ class StreamRebuild:
                 events=self._lost,
             )
             self._lost = 0
-        stored = _first_position(bounds) if left or is_more else position
+        stored = _first_position(bounds) if remaining or is_more else position
         if stored != self._stored_position:
             rows = [self._positions.row(stored, shard=shard) for shard in sorted(self._shards)]
             await connection.execute(self._store, row_arrays(rows))
