@@ -51,7 +51,7 @@ DEFERRAL_LIMIT = timedelta(minutes=15)
 WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
 # How long a discarded event may come again: its stream was lost, and the relay publishes it again.
 DISCARD_RETENTION = timedelta(days=30)
-GIVEN_UP = (FailedState.FAILED, FailedState.DISCARDED)
+FAILED_OR_DISCARDED = (FailedState.FAILED, FailedState.DISCARDED)
 KEY = ("consumer", "event_id", "digest")
 TRIED = (*KEY, "state", "reason", "error", "waits_for")
 FIELDS = tuple(field.name for field in fields(ConsumerEvent))
@@ -119,7 +119,7 @@ class FailedEvents:
         )
         new, was_done = into.excluded, t.state == FailedState.REPLAYED
         state = case(
-            (t.state.in_(GIVEN_UP), t.state),
+            (t.state.in_(FAILED_OR_DISCARDED), t.state),
             (and_(t.state == FailedState.DEFERRED, self._over), FailedState.FAILED),
             else_=new.state,
         )
@@ -264,7 +264,8 @@ class FailedEvents:
         async with self._engine.begin() as connection:
             await connection.execute(self._delete, rows | {"states": [FailedState.DEFERRED]})
             await connection.execute(
-                self._settle, rows | {"states": GIVEN_UP, "becomes": FailedState.REPLAYED}
+                self._settle,
+                rows | {"states": FAILED_OR_DISCARDED, "becomes": FailedState.REPLAYED},
             )
 
     async def delete_failed(self, name: Name) -> None:
