@@ -195,7 +195,7 @@ class Comparison:
             return False
 
 
-def suspect_rows(outbox: Table) -> Select[*tuple[Any, ...]]:
+def uncompared_rows(outbox: Table) -> Select[*tuple[Any, ...]]:
     """Returns the query of the young rows of the given aggregates, each from the given id on, that
     are marked and not compared. They are numbered by `place`: first those of the aggregates that
     have the fewest, each aggregate's in the order of their ids. The query returns only the first
