@@ -142,9 +142,9 @@ async def test_next_wait_is_as_long_as_the_time_so_far(
     await parked(table, 20)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - age, next_try_time=now)
-    claimed = await table.claim_due(50, fewest_tries=True)
-    assert len(claimed) == 20
-    assert {e.attempts for e in claimed} == {2}
+    fetched = await table.fetch_due(50, fewest_tries=True)
+    assert len(fetched) == 20
+    assert {e.attempts for e in fetched} == {2}
     slack = timedelta(seconds=2)  # a busy machine makes them older
     waits = [row.next_try_time - row.update_time for row in await failed(engine)]
     assert all(0.8 * least <= wait <= 1.2 * most + slack for wait in waits)
@@ -158,9 +158,9 @@ async def test_last_try_is_at_the_end_of_the_time(table: FailedEvents, engine: A
     await parked(table)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - 14.75 * MINUTES, next_try_time=now)
-    [claimed] = await table.claim_due(50, fewest_tries=True)
+    [fetched] = await table.fetch_due(50, fewest_tries=True)
     [row] = await failed(engine)
-    assert claimed.state is row.state is FailedState.DEFERRED
+    assert fetched.state is row.state is FailedState.DEFERRED
     assert row.next_try_time == row.first_time + 15 * MINUTES
 
 
@@ -171,29 +171,29 @@ async def test_last_try_finds_the_event_failed(table: FailedEvents, engine: Asyn
     [first] = await parked(table)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - 15 * MINUTES, next_try_time=now)
-    [claimed] = await table.claim_due(50, fewest_tries=False)
-    assert (claimed.event_id, claimed.state) == (first.event_id, FailedState.FAILED)
+    [fetched] = await table.fetch_due(50, fewest_tries=False)
+    assert (fetched.event_id, fetched.state) == (first.event_id, FailedState.FAILED)
     [row] = await failed(engine)
     assert (row.state, row.next_try_time) == (FailedState.FAILED, None)
-    assert await table.claim_due(50, fewest_tries=False) == []
+    assert await table.fetch_due(50, fewest_tries=False) == []
 
 
-async def test_replicas_claim_different_events(table: FailedEvents, engine: AsyncEngine) -> None:
+async def test_replicas_fetch_different_events(table: FailedEvents, engine: AsyncEngine) -> None:
     """Two concurrent replicas share the due events, and neither waits for the other's locks."""
     await parked(table, 60)
     await changed(engine, next_try_time=datetime.now(UTC))
     async with engine.begin() as connection:
-        first = [event.event_id for event in await table.claim_due(20, fewest_tries=True)]
+        first = [event.event_id for event in await table.fetch_due(20, fewest_tries=True)]
         locked = select(t.event_id).where(t.event_id.not_in(first)).limit(10).with_for_update()
         held = set((await connection.execute(locked)).scalars())
-        claims = [table.claim_due(25, fewest_tries=fewest) for fewest in (True, False)]
-        one, two = await asyncio.gather(*claims)
+        fetches = [table.fetch_due(25, fewest_tries=fewest) for fewest in (True, False)]
+        one, two = await asyncio.gather(*fetches)
     found = [*first, *(event.event_id for event in [*one, *two])]
     assert len(found) == len(set(found)) == 50
     assert not held & set(found)
 
 
-async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncEngine) -> None:
+async def test_fetches_starve_no_parked_event(table: FailedEvents, engine: AsyncEngine) -> None:
     """Of 20,000 due rows the first batches have the one that was never tried from the database, and
     the one due for longest.
     """
@@ -205,11 +205,11 @@ async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncE
     await changed(engine, next_try_time=now - HOUR)
     await changed(engine, fresh.event_id, attempts=PARK_AT, next_try_time=now)
     await changed(engine, old.event_id, attempts=30, next_try_time=now - 2 * HOUR)
-    assert fresh.event_id in {e.event_id for e in await table.claim_due(50, fewest_tries=True)}
-    assert old.event_id in {e.event_id for e in await table.claim_due(50, fewest_tries=False)}
+    assert fresh.event_id in {e.event_id for e in await table.fetch_due(50, fewest_tries=True)}
+    assert old.event_id in {e.event_id for e in await table.fetch_due(50, fewest_tries=False)}
 
 
-async def test_waiting_events_are_claimed_once_a_change(
+async def test_waiting_events_are_fetched_once_a_change(
     table: FailedEvents, engine: AsyncEngine
 ) -> None:
     """Events that wait for a changed record are taken in batches, each once, for any time of their
@@ -220,7 +220,7 @@ async def test_waiting_events_are_claimed_once_a_change(
     await parked(table, 5, waits_for=uuid4())
     any_parked, now = await table.parked()
     assert any_parked
-    batches = [await table.claim_waiting([record], now, 20) for _ in range(3)]
+    batches = [await table.fetch_waiting([record], now, 20) for _ in range(3)]
     assert [len(batch) for batch in batches] == [20, 10, 0]
     assert len({event.event_id for batch in batches for event in batch}) == 30
 
