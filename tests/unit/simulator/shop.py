@@ -19,9 +19,9 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 from chassis.values.errors import Failure, NotFound
 from chassis.values.money import from_message
 from omctl.names import method_name
-from simulator.books import worth
 from simulator.requests import pence
 from simulator.services import Services
+from simulator.totals import worth
 from simulator.world import World
 
 AFTER = {
