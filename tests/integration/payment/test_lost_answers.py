@@ -204,8 +204,8 @@ async def test_charge_of_a_cancelled_call_is_settled_by_the_worker(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The call is cancelled while the processor works: the intent is stored, and the worker looks
-    up its outcome.
+    """The call is cancelled while the processor works: the operation is stored, and the worker
+    looks up its outcome.
     """
     order = await world.order()
     # it works for as long as this test takes

@@ -93,7 +93,7 @@ async def payments(port: int) -> AsyncIterator[Payments]:
 @pytest.mark.parametrize(
     ("point", "repeated"),
     [
-        ("payment.requested", True),  # the intent is written, and the processor not called
+        ("payment.requested", True),  # the operation is written, and the processor not called
         ("processor.answered", False),  # the card is charged, and the result not written
         ("database.committed:2", False),  # the result is written, and the event not published
     ],
@@ -147,7 +147,7 @@ async def test_killed_process_charges_and_publishes_once(
 @pytest.mark.parametrize(
     ("point", "asked"),
     [
-        ("refund.requested", "again"),  # the intent is written, and the processor not called
+        ("refund.requested", "again"),  # the operation is written, and the processor not called
         ("refund.requested", "once"),
         ("processor.answered:2", "again"),  # the money is refunded, and the result not written
         ("processor.answered:2", "once"),
