@@ -58,6 +58,8 @@ class PaymentOperations:
     ) -> Sequence[Outcome[Order]]:
         """Commits the stock of all orders that wait for these payments, in one call, and
         confirms them. A payment that the write refuses commits no stock.
+
+        It reads the pending orders with their lines: `accepts` compares a payment with their total.
         """
         async with self.database.read() as connection:
             refusals = await self.database.reused(connection, envelopes)
