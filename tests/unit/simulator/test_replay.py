@@ -466,9 +466,7 @@ async def test_recalled_parcel_is_returned_and_received(eventually: Eventually) 
         lines=[return_pb2.ReturnLine(line_number=1, sku="A", announced_quantity=2)],
         version=1,
     )
-    shop.sent_back = {
-        order_return.return_id: order_return for order_return in shop.sent_back.values()
-    }
+    shop.sent_back = {each.return_id: each for each in shop.sent_back.values()}
     async with living(world):
         [order_return] = shop.sent_back.values()
         await eventually(lambda: order_return.status == return_pb2.RETURN_STATUS_INSPECTED)
@@ -495,7 +493,5 @@ async def test_goods_in_transit_are_not_received(eventually: Eventually) -> None
         )
     async with living(world):
         await eventually(lambda: shop.calls["ListReturns"] > 5)
-    assert {order_return.status for order_return in shop.sent_back.values()} == {
-        return_pb2.RETURN_STATUS_APPROVED
-    }
+    assert {each.status for each in shop.sent_back.values()} == {return_pb2.RETURN_STATUS_APPROVED}
     assert not shop.calls["RecordTrackingEvent"]
