@@ -19,8 +19,8 @@ from payment_svc.providers.sandbox import NAME, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
 from payment_svc.wire import events_out
 from tests.integration.payment.world import (
-    Books,
     FakeOrders,
+    LedgerReader,
     Payments,
     World,
     order_service,
@@ -93,13 +93,13 @@ def operations(replica: Replica) -> Operations:
 
 
 @pytest.fixture
-def books(engine: AsyncEngine) -> Books:
-    return Books(engine)
+def ledger(engine: AsyncEngine) -> LedgerReader:
+    return LedgerReader(engine)
 
 
 @pytest.fixture
-def world(operations: Operations, orders: FakeOrders, books: Books) -> World:
-    return World(operations, orders, books)
+def world(operations: Operations, orders: FakeOrders, ledger: LedgerReader) -> World:
+    return World(operations, orders, ledger)
 
 
 @pytest.fixture

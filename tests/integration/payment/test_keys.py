@@ -31,7 +31,7 @@ async def test_charge_with_unknown_outcome_has_its_keys(
     request = create_payment(order, "tok_timeout_charged")
     with pytest.raises(Deferred):
         await world.pay(request)
-    await world.books.make_due()
+    await world.ledger.make_due()
     await world.operations.settlement.settle_due()
     of, target = request_context(request), UUID(order.order_id)
     assert of.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"

@@ -21,8 +21,8 @@ from chassis.values.errors import Failure
 from devstack.child import Child
 from devstack.ports import free_ports
 from tests.integration.payment.world import (
-    Books,
     FakeOrders,
+    LedgerReader,
     Payments,
     create_payment,
     order_service,
@@ -104,7 +104,7 @@ async def test_killed_process_charges_and_publishes_once(
     start: Start,
     payments: Payments,
     orders: FakeOrders,
-    books: Books,
+    ledger: LedgerReader,
     broker: Broker,
     eventually: Eventually,
 ) -> None:
@@ -139,7 +139,7 @@ async def test_killed_process_charges_and_publishes_once(
 
     await eventually(paid, timeout_s=60)
     await eventually(lambda: published(broker))
-    assert await books.charged() == {"charge": 4250}
+    assert await ledger.charged() == {"charge": 4250}
     assert [type(event) for event in await published(broker)] == [PaymentConfirmed]
     assert successor.stop(grace_s=15) == 0
 
@@ -162,7 +162,7 @@ async def test_killed_process_refunds_and_publishes_once(
     start: Start,
     payments: Payments,
     orders: FakeOrders,
-    books: Books,
+    ledger: LedgerReader,
     broker: Broker,
     eventually: Eventually,
 ) -> None:
@@ -211,7 +211,7 @@ async def test_killed_process_refunds_and_publishes_once(
         return len(await published(broker)) >= 2
 
     await eventually(all_published)
-    assert await books.charged() == {"charge": 4250}
-    assert await books.refunded_and_voided() == {"refund": 4250}
+    assert await ledger.charged() == {"charge": 4250}
+    assert await ledger.refunded_and_voided() == {"refund": 4250}
     assert [type(event) for event in await published(broker)] == [PaymentConfirmed, RefundCompleted]
     assert successor.stop(grace_s=15) == 0
