@@ -88,7 +88,7 @@ class Warehouse:
             ],
         )
         response = await ask(self._stub.ReplaceSpoiledUnits, request, timeout_s=REPLACE_TIMEOUT_S)
-        asked = {line.line_number for line in lines}
+        requested = {line.line_number for line in lines}
         return tuple(
             ReplacedLine(
                 line_number=line.line_number,
@@ -97,7 +97,7 @@ class Warehouse:
                 spoiled=line.spoiled,
             )
             for line in response.reservation.lines
-            if line.line_number in asked
+            if line.line_number in requested
         )
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 from chassis.values.errors import Failure
 from simulator import requests
-from simulator.books import Books, books
 from simulator.credits import Credit
 from simulator.invoices import Invoice
 from simulator.ledger import Ledger
 from simulator.returns import REFUSED, Returned, give_back
 from simulator.services import Services, reason
 from simulator.shoppers import ARRIVED, Purchase, Shoppers
+from simulator.totals import Totals, read_totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Replay:
 
     ledger: Ledger
     walked: tuple[Walked, ...]
-    books: Books
+    totals: Totals
     seconds: float
 
 
@@ -81,7 +81,7 @@ async def replay(
     return Replay(
         ledger=ledger,
         walked=tuple(walked),
-        books=await books(services, orders, concurrency),
+        totals=await read_totals(services, orders, concurrency),
         seconds=seconds,
     )
 
@@ -108,6 +108,6 @@ async def _buy(services: Services, shoppers: Shoppers, invoice: Invoice, label: 
             await services.ask(services.inventory.ReceiveStock, receipt, wait_s=shoppers.wait_s)
     except Failure as failure:
         return Purchase(
-            outcome=REFUSED, why=f"its stock could not be booked: {reason(failure)}: {failure}"
+            outcome=REFUSED, why=f"its stock could not be posted: {reason(failure)}: {failure}"
         )
     return await shoppers.buy(requests.checkout(invoice, label), invoice.key(label))

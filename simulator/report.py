@@ -30,21 +30,21 @@ def _agree(replay: Replay) -> bool:
     """Returns whether ordered and returned units and amounts agree with the file. A credit of a
     discounted invoice is refunded with the amount paid for its units.
     """
-    units, money, books = _units(replay), _money(replay), replay.books
-    bought = (books.ordered_units, books.shipped_units, books.ordered, books.captured) == (
+    units, money, totals = _units(replay), _money(replay), replay.totals
+    bought = (totals.ordered_units, totals.shipped_units, totals.ordered, totals.captured) == (
         units,
         units,
         money,
         money,
     )
     credited, amount = _credited(replay)
-    back = (books.returned_units, books.restocked_units, books.refunded) == (
+    back = (totals.returned_units, totals.restocked_units, totals.refunded) == (
         credited,
         credited,
-        books.worth,
+        totals.worth,
     )
     discounted = any(credit.invoice.discount for credit in replay.ledger.credits)
-    return bought and back and (books.worth <= amount if discounted else books.worth == amount)
+    return bought and back and (totals.worth <= amount if discounted else totals.worth == amount)
 
 
 def lines(replay: Replay) -> Iterator[str]:
@@ -99,7 +99,7 @@ def not_returned(returned: Returned) -> str:
 
 def summary(replay: Replay) -> Iterator[str]:
     """Yields the sums of the file beside those of the services."""
-    ledger, books = replay.ledger, replay.books
+    ledger, totals = replay.ledger, replay.totals
     outcomes = Counter(walked.purchase.outcome for walked in replay.walked)
     arrived = sum(walked.arrived for walked in replay.walked)
     yield f"{arrived} of {len(replay.walked)} orders delivered in {replay.seconds:.1f} s"
@@ -122,35 +122,35 @@ def summary(replay: Replay) -> Iterator[str]:
     postage = sum(invoice.postage_units for invoice in ledger.invoices)
     paid_as = f" (and {postage:,} of postage, as shipping)" if postage else ""
     yield (
-        f"  units    {_units(replay):,} in the file's orders{paid_as}: {books.ordered_units:,}"
-        f" ordered, {books.shipped_units:,} shipped"
+        f"  units    {_units(replay):,} in the file's orders{paid_as}: {totals.ordered_units:,}"
+        f" ordered, {totals.shipped_units:,} shipped"
     )
     yield (
-        f"  money    {_pounds(_money(replay))} in the file's orders: {_pounds(books.ordered)}"
-        f" ordered, {_pounds(books.captured)} captured"
+        f"  money    {_pounds(_money(replay))} in the file's orders: {_pounds(totals.ordered)}"
+        f" ordered, {_pounds(totals.captured)} captured"
     )
     if ledger.credits:
         yield from _returns(replay)
     if _through(replay) and not _agree(replay):
-        yield "  The file and the services' books differ."
+        yield "  The file and the services' totals differ."
 
 
 def _returns(replay: Replay) -> Iterator[str]:
     """Yields the sums of the returns."""
-    books, (units, amount) = replay.books, _credited(replay)
+    totals, (units, amount) = replay.totals, _credited(replay)
     outcomes = Counter(returned.outcome for walked in replay.walked for returned in walked.returned)
     yield f"  returns  {_counted(outcomes)}"
     yield (
-        f"  units    {units:,} in the file's credits: {books.returned_units:,} returned,"
-        f" {books.restocked_units:,} restocked"
+        f"  units    {units:,} in the file's credits: {totals.returned_units:,} returned,"
+        f" {totals.restocked_units:,} restocked"
     )
     unpaid = (
-        f" ({_pounds(amount - books.worth)} of it was never paid, by discounts)"
-        if amount > books.worth
+        f" ({_pounds(amount - totals.worth)} of it was never paid, by discounts)"
+        if amount > totals.worth
         else ""
     )
     yield (
-        f"  money    {_pounds(amount)} in the file's credits{unpaid}: {_pounds(books.refunded)}"
+        f"  money    {_pounds(amount)} in the file's credits{unpaid}: {_pounds(totals.refunded)}"
         " refunded"
     )
 

@@ -51,7 +51,7 @@ DEFERRAL_LIMIT = timedelta(minutes=15)
 WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
 # How long a discarded event may come again: its stream was lost, and the relay publishes it again.
 DISCARD_RETENTION = timedelta(days=30)
-GIVEN_UP = (FailedState.FAILED, FailedState.DISCARDED)
+FAILED_OR_DISCARDED = (FailedState.FAILED, FailedState.DISCARDED)
 KEY = ("consumer", "event_id", "digest")
 TRIED = (*KEY, "state", "reason", "error", "waits_for")
 FIELDS = tuple(field.name for field in fields(ConsumerEvent))
@@ -74,10 +74,10 @@ class FailedEvents:
         self._record = self._insert(now + literal(WAIT_MIN, INTERVAL))
         self._parked = select(exists().where(t.state == FailedState.DEFERRED), now)
         due = t.next_try_time <= now
-        self._due = self._claim(due, t.next_try_time)
-        self._fewest_tries = self._claim(due, t.attempts, t.next_try_time)
+        self._due = self._fetch_statement(due, t.next_try_time)
+        self._fewest_tries = self._fetch_statement(due, t.attempts, t.next_try_time)
         untried = t.update_time < bindparam("before", type_=t.update_time.type)
-        self._waiting = self._claim(
+        self._waiting = self._fetch_statement(
             and_(is_any_of(t.waits_for), untried), t.attempts, t.next_try_time
         )
         self._tried = self._record_try()
@@ -119,7 +119,7 @@ class FailedEvents:
         )
         new, was_done = into.excluded, t.state == FailedState.REPLAYED
         state = case(
-            (t.state.in_(GIVEN_UP), t.state),
+            (t.state.in_(FAILED_OR_DISCARDED), t.state),
             (and_(t.state == FailedState.DEFERRED, self._over), FailedState.FAILED),
             else_=new.state,
         )
@@ -136,7 +136,7 @@ class FailedEvents:
             },
         ).returning(*(t[name] for name in KEY), t.state)
 
-    def _claim(
+    def _fetch_statement(
         self, condition: ColumnElement[bool], *order: ColumnElement[Any] | UnaryExpression[Any]
     ) -> Update:
         """Returns the statement that takes parked events for one more try and sets their next one,
@@ -175,7 +175,7 @@ class FailedEvents:
 
     def _record_try(self) -> Update:
         """Returns the statement that stores the results of tries, for rows that are still open and
-        that a try has changed. The claim has counted the try.
+        that a try has changed. The fetch has counted the try.
         """
         t = self._table.c
         rows = unnest_rows(*(t[name] for name in TRIED))
@@ -211,27 +211,29 @@ class FailedEvents:
         [(found, now)] = await self._fetch(self._parked)
         return found, now
 
-    async def claim_due(self, most: int, *, fewest_tries: bool) -> list[ConsumerEvent]:
+    async def fetch_due(self, most: int, *, fewest_tries: bool) -> list[ConsumerEvent]:
         """Takes events whose next try is due: those with the fewest tries, or those that have been
         due for longest.
 
         A caller that alternates between the two delays neither new rows nor old ones without end.
         """
-        return await self._claimed(
+        return await self._fetch_events(
             self._fewest_tries if fewest_tries else self._due, {"most": most}
         )
 
-    async def claim_waiting(
+    async def fetch_waiting(
         self, records: Collection[UUID], before: datetime, most: int
     ) -> list[ConsumerEvent]:
         """Takes events that wait for one of these records, due or not, unless they were tried at
         `before` or later.
         """
         which = column_arrays(waits_for=records)
-        return await self._claimed(self._waiting, which | {"before": before, "most": most})
+        return await self._fetch_events(self._waiting, which | {"before": before, "most": most})
 
-    async def _claimed(self, claim: Update, parameters: dict[str, Any]) -> list[ConsumerEvent]:
-        found = map(self._events.record, await self._fetch(claim, parameters))
+    async def _fetch_events(
+        self, statement: Update, parameters: dict[str, Any]
+    ) -> list[ConsumerEvent]:
+        found = map(self._events.record, await self._fetch(statement, parameters))
         return sorted(found, key=attrgetter("event_time", "stream_seq"))
 
     async def _fetch(
@@ -242,7 +244,7 @@ class FailedEvents:
             return (await connection.execute(statement, parameters)).all()
 
     async def record_tries(self, events: Sequence[ConsumerEvent]) -> None:
-        """Stores the results of tries of claimed events."""
+        """Stores the results of tries of fetched events."""
         async with self._engine.begin() as connection:
             await connection.execute(self._tried, self._events.arrays(events, TRIED))
 
@@ -264,7 +266,8 @@ class FailedEvents:
         async with self._engine.begin() as connection:
             await connection.execute(self._delete, rows | {"states": [FailedState.DEFERRED]})
             await connection.execute(
-                self._settle, rows | {"states": GIVEN_UP, "becomes": FailedState.REPLAYED}
+                self._settle,
+                rows | {"states": FAILED_OR_DISCARDED, "becomes": FailedState.REPLAYED},
             )
 
     async def delete_failed(self, name: Name) -> None:

@@ -183,9 +183,9 @@ class Consumer:
         for received in batch:
             if is_rejected(received):
                 await self._settle_message(received, Msg.term)
-        left = [r for r in batch if not is_rejected(r)]
-        isolated = [r for r in left if r.may_be_poison]
-        together = [r for r in left if not r.may_be_poison]
+        accepted = [r for r in batch if not is_rejected(r)]
+        isolated = [r for r in accepted if r.may_be_poison]
+        together = [r for r in accepted if not r.may_be_poison]
         for group in await self._dispatcher.groups(together):
             await self._settle(group, await self._dispatcher.dispatch(group))
         for received in isolated:

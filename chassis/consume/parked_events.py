@@ -76,20 +76,20 @@ class ParkedEvents:
             return POLL_S
         taken = BATCH if records else 0
         while taken == BATCH:
-            taken = await self._try(await self._failed.claim_waiting(records, now, BATCH))
+            taken = await self._try(await self._failed.fetch_waiting(records, now, BATCH))
         began = time.monotonic()
         if began < self._rest_until:
             return self._rest_until - began
         # Half of a batch each way: rows whose tries fail hold up neither new rows nor old ones.
-        newest = await self._failed.claim_due(BATCH // 2, fewest_tries=True)
-        oldest = await self._failed.claim_due(BATCH // 2, fewest_tries=False)
+        newest = await self._failed.fetch_due(BATCH // 2, fewest_tries=True)
+        oldest = await self._failed.fetch_due(BATCH // 2, fewest_tries=False)
         tried = await self._try([*newest, *oldest])
         rest_s = REST * (time.monotonic() - began)
         self._rest_until = time.monotonic() + rest_s
         return rest_s if tried == BATCH else POLL_S
 
     async def _try(self, events: Sequence[ConsumerEvent]) -> int:
-        """Hands claimed events to their handlers, and stores the results. Returns the number of
+        """Hands fetched events to their handlers, and stores the results. Returns the number of
         events.
         """
         outcomes = await self._turns.take(self._dispatcher.dispatch_stored(events))

@@ -164,8 +164,8 @@ class Pull:
             self._outstanding = max(0, self._outstanding - 1)
             self.arrived.append(message)
         elif status != HEARTBEAT and message.subject == self._reply:
-            left = (message.headers or {}).get("Nats-Pending-Messages")
-            self._outstanding = max(0, self._outstanding - int(left)) if left else 0
+            waiting = (message.headers or {}).get("Nats-Pending-Messages")
+            self._outstanding = max(0, self._outstanding - int(waiting)) if waiting else 0
             if status not in EXPIRED:
                 log.info(
                     "a request for events ended early",

@@ -43,14 +43,14 @@ class OutboxService(OutboxServiceServicer):
             highest_stream_seq=stats.highest,
             refused_events=[
                 api.RefusedEvent(
-                    aggregate_id=str(its.aggregate),
-                    event_id=str(its.event_id),
-                    type=its.type,
-                    payload_bytes=its.size,
-                    refusal=its.refusal,
-                    create_time=timestamp(its.create_time),
+                    aggregate_id=str(event.aggregate),
+                    event_id=str(event.event_id),
+                    type=event.type,
+                    payload_bytes=event.size,
+                    refusal=event.refusal,
+                    create_time=timestamp(event.create_time),
                 )
-                for its in stats.refused
+                for event in stats.refused
             ],
         )
 

@@ -292,8 +292,8 @@ class Relay:
         if not chains:
             return
         firsts = {chain.done[0][0].aggregate: chain.done[0][0].id for chain in chains}
-        asked = column_arrays(aggregate=firsts, id=firsts.values())
-        found = (await connection.execute(self._last_marks, asked)).all()
+        rows = column_arrays(aggregate=firsts, id=firsts.values())
+        found = (await connection.execute(self._last_marks, rows)).all()
         last_marks = {row.aggregate: row.last_mark for row in found}
         for chain in chains:
             row, seq = chain.done[0]

@@ -88,8 +88,8 @@ class Comparison:
             .where(is_any_of(t.aggregate), t.id <= bindparam("last"), place >= bindparam("lowest"))
             .subquery()
         )
-        asked = events.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
-        self._overtaken = select(events.c.id).where(asked, events.c.stream_seq < events.c.highest)
+        named = events.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
+        self._overtaken = select(events.c.id).where(named, events.c.stream_seq < events.c.highest)
         self._known = select(t.event_id).where(is_any_of(t.aggregate), is_any_of(t.event_id))
 
     async def page(
@@ -195,7 +195,7 @@ class Comparison:
             return False
 
 
-def suspect_rows(outbox: Table) -> Select[*tuple[Any, ...]]:
+def uncompared_rows(outbox: Table) -> Select[*tuple[Any, ...]]:
     """Returns the query of the young rows of the given aggregates, each from the given id on, that
     are marked and not compared. They are numbered by `place`: first those of the aggregates that
     have the fewest, each aggregate's in the order of their ids. The query returns only the first

@@ -34,7 +34,7 @@ from chassis.broker.stream import Broker
 from chassis.observe import telemetry
 from chassis.publish import stream_comparison
 from chassis.publish.marks import Marks, OutboxRow
-from chassis.publish.stream_comparison import NO_END, Comparison, Page, suspect_rows
+from chassis.publish.stream_comparison import NO_END, Comparison, Page, uncompared_rows
 from chassis.publish.stream_contents import Bounds, Entry, event_id_of
 from chassis.write.outbox import shard_of
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
@@ -76,7 +76,7 @@ class Position:
 
 
 @dataclass(slots=True, kw_only=True)
-class Suspects:
+class UncomparedRows:
     """What is found about single aggregates before the comparison reaches their events. It holds
     for one stream.
 
@@ -108,7 +108,7 @@ class StreamRebuild:
         self._comparison = Comparison(outbox=outbox, broker=broker, stream=stream, source=source)
         self.contents, self._broker, self._stream = self._comparison.contents, broker, stream
         self._marks = Marks(outbox)
-        self._suspect_rows = suspect_rows(outbox)
+        self._select_uncompared = uncompared_rows(outbox)
         self._highest = select(func.max(outbox.c.stream_seq))
         self._positions = RecordRows(Position, positions.c, keys=["shard"])
         self._load = select(positions).where(is_any_of(positions.c.shard))
@@ -118,7 +118,7 @@ class StreamRebuild:
             "Events that were published again after a loss",
             "stream",
         ).labels(stream)
-        self._left = telemetry.reading(
+        self._remaining = telemetry.reading(
             "outbox_comparison_remaining",
             "Places whose events are still to be compared with the stream",
             "stream",
@@ -129,7 +129,7 @@ class StreamRebuild:
             "stream",
         ).labels(stream)
         # the gauges that are read from the database and the stream
-        self.readings = (self._left, self._foreign)
+        self.readings = (self._remaining, self._foreign)
         self.begin()
 
     def begin(self) -> None:
@@ -142,7 +142,7 @@ class StreamRebuild:
         self._unknown: dict[str, Entry] = {}
         self._more_unknown = False  # more than UNKNOWN_MAX were found: the rest is not kept
         self._counts_again = False  # the comparison looks for the rest again
-        self._suspects = Suspects()
+        self._uncompared = UncomparedRows()
         self.complete = False  # all marks are compared, at the last check
         self.next_time = float("-inf")  # the time of the next `advance`
 
@@ -182,8 +182,8 @@ class StreamRebuild:
         """The aggregates that are held back. Of each, only events below that id may be published:
         the row with that id is marked, and may be lost.
         """
-        held = (each for each in self._suspects.held if shard_of(each) in self._shards)
-        return {aggregate: self._suspects.first_ids[aggregate] for aggregate in held}
+        held = (each for each in self._uncompared.held if shard_of(each) in self._shards)
+        return {aggregate: self._uncompared.first_ids[aggregate] for aggregate in held}
 
     async def unmark_lost_of(
         self, connection: AsyncConnection, aggregates: Collection[UUID]
@@ -199,49 +199,49 @@ class StreamRebuild:
         bounds = await self.contents.bounds()
         if position is None or bounds is None:
             return
-        if bounds.first_seq > self._suspects.relied_on:
-            self._suspects = Suspects()
-        suspects = self._suspects
-        is_new = position is not suspects.position
-        suspects.position = position
-        asked = {*aggregates, *self.held_back} if is_new else {*aggregates} - suspects.held
+        if bounds.first_seq > self._uncompared.relied_on:
+            self._uncompared = UncomparedRows()
+        uncompared = self._uncompared
+        is_new = position is not uncompared.position
+        uncompared.position = position
+        checked = {*aggregates, *self.held_back} if is_new else {*aggregates} - uncompared.held
         where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq, "most": LOST_MAX}
-        first_ids = {aggregate: suspects.first_ids.get(aggregate, 0) for aggregate in asked}
+        first_ids = {aggregate: uncompared.first_ids.get(aggregate, 0) for aggregate in checked}
         where |= column_arrays(aggregate=first_ids, id=first_ids.values())
-        rows = (await connection.execute(self._suspect_rows, where)).all()
+        rows = (await connection.execute(self._select_uncompared, where)).all()
         taken = [row for row in rows if row.place <= LOST_MAX and (is_new or row.fits)]
         lost = await self._comparison.missing(taken)
         await self._wait_again(connection, lost)
         overtaken = await self._comparison.overtaken(connection, taken)
         await self._wait_again(connection, overtaken)
-        self._hold_back(asked, rows, {row.id for row in taken})
+        self._hold_back(checked, rows, {row.id for row in taken})
         # An event that is published again is behind all that the stream has.
         again = [*lost, *overtaken]
         places = {row.stream_seq for row in taken} - {row.stream_seq for row in again}
-        suspects.relied_on = min(suspects.relied_on, bounds.last_seq + 1, *places)
+        uncompared.relied_on = min(uncompared.relied_on, bounds.last_seq + 1, *places)
         self.next_time += len(again) / LOST_RATE
 
     def _hold_back(
         self,
-        asked: Collection[UUID],
+        checked: Collection[UUID],
         rows: Sequence[OutboxRow],
         taken: Collection[int],
     ) -> None:
         """Holds back those of the aggregates that have a row which was not taken."""
-        suspects = self._suspects
-        left = [row for row in rows if row.id not in taken]
-        firsts = {row.aggregate: row.id for row in reversed(left)}
+        uncompared = self._uncompared
+        remaining = [row for row in rows if row.id not in taken]
+        firsts = {row.aggregate: row.id for row in reversed(remaining)}
         ends = {row.aggregate: row.id + 1 for row in rows}
-        for aggregate in suspects.held & ends.keys() - firsts.keys():
-            suspects.first_ids[aggregate] = ends[aggregate]
-        suspects.first_ids |= firsts
-        suspects.held = (suspects.held - set(asked)) | firsts.keys()
+        for aggregate in uncompared.held & ends.keys() - firsts.keys():
+            uncompared.first_ids[aggregate] = ends[aggregate]
+        uncompared.first_ids |= firsts
+        uncompared.held = (uncompared.held - set(checked)) | firsts.keys()
 
     async def _step(self, connection: AsyncConnection) -> float:
         """Compares up to a page. Returns the pause before the next one, in seconds."""
         is_same = self._broker.connection == self._connection
         if not is_same:
-            self._suspects = Suspects()
+            self._uncompared = UncomparedRows()
         self._connection = self._broker.connection
         bounds = await self.contents.ensured()
         position = await self._resume_position(connection, bounds)
@@ -253,13 +253,13 @@ class StreamRebuild:
         places, budget = 0, stream_comparison.PAGE
         while budget > 0 and self._lost_in_step < LOST_MAX and not self.complete:
             low = position.first_seq if position.first_seq < bounds.first_seq else position.seq + 1
-            left = LOST_MAX - self._lost_in_step
+            remaining = LOST_MAX - self._lost_in_step
             page = await self._comparison.page(
                 connection,
                 self._shards,
                 bounds,
                 low,
-                lost_max=left,
+                lost_max=remaining,
             )
             moved = await self._moved(position, bounds, page)
             if moved is None:
@@ -281,12 +281,12 @@ class StreamRebuild:
         gone.
         """
         if self._position is None:
-            self._suspects = Suspects()
+            self._uncompared = UncomparedRows()
         known = [self._position] if self._position else await self._stored(connection)
         for position in known:
             if not position.may_match(bounds) or not await self._has_message(position):
                 log.error("the stream has changed: comparing all of it", stream=self._stream)
-                self._suspects = Suspects()
+                self._uncompared = UncomparedRows()
                 return _first_position(bounds)
         if not known:
             return _first_position(bounds)
@@ -363,18 +363,18 @@ class StreamRebuild:
         Where more than UNKNOWN_MAX were found and some of them are stored now, the comparison
         starts again, to find the others. The gauge is not 0 before that comparison has ended.
         """
-        left = await self._comparison.unknown(connection, self._shards, self._unknown.values())
-        self._unknown = {entry.event_id: entry for entry in left}
+        remaining = await self._comparison.unknown(connection, self._shards, self._unknown.values())
+        self._unknown = {entry.event_id: entry for entry in remaining}
         if self.complete:
-            self._suspects = Suspects()
+            self._uncompared = UncomparedRows()
             self._counts_again = False
-        if self.complete and self._more_unknown and len(left) < UNKNOWN_MAX:
+        if self.complete and self._more_unknown and len(remaining) < UNKNOWN_MAX:
             self._more_unknown, self._counts_again, self.complete = False, True, False
             position = _first_position(bounds)
         is_more = self._more_unknown or self._counts_again
-        self._foreign.set(max(len(left), int(is_more)))
+        self._foreign.set(max(len(remaining), int(is_more)))
         highest = (await connection.execute(self._highest)).scalar_one() or 0
-        self._left.set(0 if self.complete else max(highest, bounds.last_seq) - position.seq)
+        self._remaining.set(0 if self.complete else max(highest, bounds.last_seq) - position.seq)
         if self.complete and self._lost:
             log.error(
                 "events that the stream had lost are published again",
@@ -382,7 +382,7 @@ class StreamRebuild:
                 events=self._lost,
             )
             self._lost = 0
-        stored = _first_position(bounds) if left or is_more else position
+        stored = _first_position(bounds) if remaining or is_more else position
         if stored != self._stored_position:
             rows = [self._positions.row(stored, shard=shard) for shard in sorted(self._shards)]
             await connection.execute(self._store, row_arrays(rows))

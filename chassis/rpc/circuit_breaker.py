@@ -143,10 +143,10 @@ class Breaker(pybreaker.CircuitBreakerListener):
         if probe_until is not None and now >= probe_until:  # it has run out of time
             self._machine.open()
             self._opened_at = probe_until
-        left = self._opened_at + self._open_s - now
-        if self._probe_until is not None or left > 0:
+        remaining = self._opened_at + self._open_s - now
+        if self._probe_until is not None or remaining > 0:
             self._refused.inc()
-            raise Open(self.name, max(left, 0.1))
+            raise Open(self.name, max(remaining, 0.1))
         if self._machine.current_state == pybreaker.STATE_OPEN:
             self._machine.half_open()
         self._probe_until = now + min(PROBE_MAX_S if timeout_s is None else timeout_s, PROBE_MAX_S)

@@ -106,11 +106,11 @@ async def ask(
         raise decode(error, _peer(request)) from error
 
 
-def halves(refused: Refused, asked: int) -> int:
+def halves(refused: Refused, size: int) -> int:
     """Returns where to cut a batch of so many records in two, whose answer was too large; 0 where
     it was refused for another reason.
     """
-    return asked // 2 if refused.reason == "ANSWER_TOO_LARGE" else 0
+    return size // 2 if refused.reason == "ANSWER_TOO_LARGE" else 0
 
 
 async def pages(
@@ -128,15 +128,15 @@ async def pages(
     Afterwards the request's page_token names the rest, if there is one. Each page is requested, and
     fails, as by `ask`.
     """
-    left = limit
+    remaining = limit
     while True:
-        request.page_size = min(size, left) if limit else size
+        request.page_size = min(size, remaining) if limit else size
         answer: Any = await ask(method, request, timeout_s=timeout_s)
         records = getattr(answer, field)
-        left -= len(records)
+        remaining -= len(records)
         request.page_token = answer.next_page_token
         yield records
-        if not request.page_token or (limit and left <= 0):
+        if not request.page_token or (limit and remaining <= 0):
             return
 
 
@@ -242,9 +242,9 @@ def _handing_down(kind: str, details: Details) -> Iterator[Details]:
     """
     timeout_s = DEFAULT_TIMEOUTS_S[kind] if details.timeout is None else details.timeout
     timeout_s = min(timeout_s, TIMEOUTS_S.get(_path(details), timeout_s))
-    left = deadline.remaining()
-    if left is not None:
-        timeout_s = min(timeout_s, left - deadline.margin(left))
+    remaining_s = deadline.remaining()
+    if remaining_s is not None:
+        timeout_s = min(timeout_s, remaining_s - deadline.margin(remaining_s))
     if timeout_s <= 0:
         raise _status(grpc.StatusCode.DEADLINE_EXCEEDED, "no time is left for this call")
     metadata = details.metadata

@@ -174,9 +174,9 @@ class Deadline(Interceptor):
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
-        left: float | None = context.time_remaining()
-        if left is not None:
-            deadline.set_budget(left)
+        remaining_s: float | None = context.time_remaining()
+        if remaining_s is not None:
+            deadline.set_budget(remaining_s)
             yield
         elif self._strict:
             raise Invalid(
@@ -319,7 +319,7 @@ def _code_of_cancelled(context: Context) -> grpc.StatusCode:
     The caller's own timer mostly ends first, by the call's time on the way: the last LAST_MOMENTS_S
     count as the deadline.
     """
-    left: float | None = context.time_remaining()
-    if left is not None and left < LAST_MOMENTS_S:
+    remaining_s: float | None = context.time_remaining()
+    if remaining_s is not None and remaining_s < LAST_MOMENTS_S:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.CANCELLED

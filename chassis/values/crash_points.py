@@ -15,7 +15,7 @@ def point(name: str) -> None:
     where, _, times = os.environ.get("CRASH_AT", "").partition(":")
     if where != name:
         return
-    if (left := int(times or 1)) > 1:
-        os.environ["CRASH_AT"] = f"{name}:{left - 1}"
+    if (remaining := int(times or 1)) > 1:
+        os.environ["CRASH_AT"] = f"{name}:{remaining - 1}"
     else:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -117,17 +117,17 @@ def measured(limits: Limits, data: bytes) -> int:
 @cache
 def limits_of(request: Descriptor) -> Limits:
     """Returns the limits of a method's request."""
-    its = _message(request)
-    bytes_max = min(its.bytes_max + UNKNOWN_BYTES_MAX, REQUEST_BYTES_MAX)
-    return replace(its, bytes_max=bytes_max, fields_max=its.fields_max + UNKNOWN_FIELDS_MAX)
+    limits = _message(request)
+    bytes_max = min(limits.bytes_max + UNKNOWN_BYTES_MAX, REQUEST_BYTES_MAX)
+    return replace(limits, bytes_max=bytes_max, fields_max=limits.fields_max + UNKNOWN_FIELDS_MAX)
 
 
 @cache
 def limits_of_event(event: Descriptor) -> Limits:
     """Returns the limits of an event."""
-    its = _message(event)
-    fields_max = its.fields_max + UNKNOWN_FIELDS_MAX
-    return replace(its, bytes_max=STREAM_BYTES_MAX, fields_max=fields_max)
+    limits = _message(event)
+    fields_max = limits.fields_max + UNKNOWN_FIELDS_MAX
+    return replace(limits, bytes_max=STREAM_BYTES_MAX, fields_max=fields_max)
 
 
 def _message(descriptor: Descriptor) -> Limits:
@@ -170,10 +170,10 @@ def _field(descriptor: FieldDescriptor) -> Field:
         )
     if not descriptor.is_repeated:
         return _value(descriptor, rules)
-    its = rules.repeated
+    repeated = rules.repeated
     return replace(
-        _value(descriptor, its.items),
-        items_max=its.max_items if its.HasField("max_items") else REQUEST_BYTES_MAX,
+        _value(descriptor, repeated.items),
+        items_max=repeated.max_items if repeated.HasField("max_items") else REQUEST_BYTES_MAX,
         inner_items_max=options.Extensions[options_pb2.max_inner_items] or None,
     )
 
@@ -195,10 +195,10 @@ def _bytes_max(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> i
     """Returns how many bytes a value has at most; REQUEST_BYTES_MAX where no rule bounds it."""
     bounds = [REQUEST_BYTES_MAX]
     if descriptor.type == FieldDescriptor.TYPE_STRING:
-        its = rules.string
-        bounds += [its.max_len * _CHARACTER_BYTES] if its.HasField("max_len") else []
-        bounds += [its.max_bytes] if its.HasField("max_bytes") else []
-        bounds += [_UUID_BYTES] if its.uuid else []
+        string = rules.string
+        bounds += [string.max_len * _CHARACTER_BYTES] if string.HasField("max_len") else []
+        bounds += [string.max_bytes] if string.HasField("max_bytes") else []
+        bounds += [_UUID_BYTES] if string.uuid else []
         bounds += [_TEXT_BYTES.get(descriptor.full_name, REQUEST_BYTES_MAX)]
     elif descriptor.type == FieldDescriptor.TYPE_BYTES:
         bounds += [rules.bytes.max_len] if rules.bytes.HasField("max_len") else []
@@ -214,26 +214,26 @@ class _Size(NamedTuple):
     fields: int
 
 
-def _each(its: Field) -> _Size:
+def _each(field: Field) -> _Size:
     """Returns the size of one value, with its tag and length."""
-    tag = _varint_bytes(its.number << 3)
-    length = _varint_bytes(its.bytes_max) if its.inner or its.kind in _CHUNKS else 0
-    return _Size(tag + length + its.bytes_max, 1 + (its.inner.fields_max if its.inner else 0))
+    tag = _varint_bytes(field.number << 3)
+    length = _varint_bytes(field.bytes_max) if field.inner or field.kind in _CHUNKS else 0
+    return _Size(tag + length + field.bytes_max, 1 + (field.inner.fields_max if field.inner else 0))
 
 
-def _whole(its: Field) -> _Size:
+def _whole(field: Field) -> _Size:
     """Returns the size of all values of the field."""
-    each = _each(its)
-    if its.items_max is None:
+    each = _each(field)
+    if field.items_max is None:
         return each
-    if its.inner is None or its.inner_items_max is None:
-        return _Size(its.items_max * each.bytes, its.items_max * each.fields)
-    lists = [field for field in its.inner.fields.values() if field.items_max is not None]
+    if field.inner is None or field.inner_items_max is None:
+        return _Size(field.items_max * each.bytes, field.items_max * each.fields)
+    lists = [one for one in field.inner.fields.values() if one.items_max is not None]
     return _Size(
-        its.items_max * (each.bytes - sum(_whole(one).bytes for one in lists))
-        + its.inner_items_max * max(_each(one).bytes for one in lists),
-        its.items_max * (each.fields - sum(_whole(one).fields for one in lists))
-        + its.inner_items_max * max(_each(one).fields for one in lists),
+        field.items_max * (each.bytes - sum(_whole(one).bytes for one in lists))
+        + field.inner_items_max * max(_each(one).bytes for one in lists),
+        field.items_max * (each.fields - sum(_whole(one).fields for one in lists))
+        + field.inner_items_max * max(_each(one).fields for one in lists),
     )
 
 
@@ -280,45 +280,45 @@ class _Scan:
                 raise DecodeError("a group, which no contract has")
             if at > end:
                 raise DecodeError("a field ends beyond its message")
-            its = fields.get(tag >> 3)
-            if its is None:
+            field = fields.get(tag >> 3)
+            if field is None:
                 continue
             place = ""
-            if its.items_max is not None:
-                so_far = counts.get(its.number, 0)
-                number = _values(its, kind, data, start, at)
-                if so_far + number > its.items_max:
-                    raise _too_many(path, its)
-                counts[its.number] = so_far + number
+            if field.items_max is not None:
+                so_far = counts.get(field.number, 0)
+                number = _values(field, kind, data, start, at)
+                if so_far + number > field.items_max:
+                    raise _too_many(path, field)
+                counts[field.number] = so_far + number
                 self.elements += number
                 place = f"[{so_far}]"
             if kind != _CHUNK:
                 continue
-            if its.inner is not None:
-                if not (its.inner.has_lists or self.too_large):
+            if field.inner is not None:
+                if not (field.inner.has_lists or self.too_large):
                     continue  # nothing in it can be beyond a limit
-                listed = self._inner(its, start, at, path + its.name + place)
-                if its.inner_items_max is not None:
-                    listed += inner_items.get(its.number, 0)
-                    inner_items[its.number] = listed
-                    if listed > its.inner_items_max:
-                        rule = f"must contain no more than {its.inner_items_max} item(s) in all"
-                        raise OverLimit(path + its.name, rule, "repeated.max_inner_items")
-            elif self.too_large and its.kind in _CHUNKS and start + its.bytes_max < at:
-                raise _too_long(path + its.name + place, its)
+                listed = self._inner(field, start, at, path + field.name + place)
+                if field.inner_items_max is not None:
+                    listed += inner_items.get(field.number, 0)
+                    inner_items[field.number] = listed
+                    if listed > field.inner_items_max:
+                        rule = f"must contain no more than {field.inner_items_max} item(s) in all"
+                        raise OverLimit(path + field.name, rule, "repeated.max_inner_items")
+            elif self.too_large and field.kind in _CHUNKS and start + field.bytes_max < at:
+                raise _too_long(path + field.name + place, field)
         return sum(counts.values())
 
-    def _inner(self, its: Field, start: int, end: int, path: str) -> int:
+    def _inner(self, field: Field, start: int, end: int, path: str) -> int:
         """Checks a message within, or a pair of a map, whose place is its key."""
-        assert its.inner is not None
-        if its.pair is None:
-            return self.message(start, end, its.inner, path + ".")
+        assert field.inner is not None
+        if field.pair is None:
+            return self.message(start, end, field.inner, path + ".")
         of_map = path.rpartition("[")[0]
-        if start + its.bytes_max < end:
-            rule = f"a pair must be at most {its.bytes_max} bytes"
+        if start + field.bytes_max < end:
+            rule = f"a pair must be at most {field.bytes_max} bytes"
             raise OverLimit(of_map, rule, "map.max_bytes")
-        key = its.pair.FromString(self._data[start:end]).key
-        return self.message(start, end, its.inner, f"{of_map}[{key!r}]")
+        key = field.pair.FromString(self._data[start:end]).key
+        return self.message(start, end, field.inner, f"{of_map}[{key!r}]")
 
     def _varint(self, at: int) -> tuple[int, int]:
         """Returns the number that begins there, and the position after it."""
@@ -331,13 +331,13 @@ class _Scan:
         raise DecodeError("a number of more than 64 bits")
 
 
-def _values(its: Field, kind: int, data: bytes, start: int, end: int) -> int:
+def _values(field: Field, kind: int, data: bytes, start: int, end: int) -> int:
     """Returns how many values a field of a list has: numbers come packed, several in a chunk."""
-    if kind != _CHUNK or its.inner is not None or its.kind in _CHUNKS:
+    if kind != _CHUNK or field.inner is not None or field.kind in _CHUNKS:
         return 1
-    if its.kind in _FIXED_KINDS:
-        return (end - start) // _FIXED_KINDS[its.kind]
-    if its.items_max is not None and end - start > its.items_max * _VARINT_BYTES:
+    if field.kind in _FIXED_KINDS:
+        return (end - start) // _FIXED_KINDS[field.kind]
+    if field.items_max is not None and end - start > field.items_max * _VARINT_BYTES:
         return end - start  # too many, however they are encoded
     return len(data[start:end].translate(None, _CONTINUED))
 
@@ -354,6 +354,6 @@ def _too_many(path: str, its: Field) -> OverLimit:
     return OverLimit(path + its.name, rule, "map.max_pairs")
 
 
-def _too_long(path: str, its: Field) -> OverLimit:
-    kind = "string" if its.kind == FieldDescriptor.TYPE_STRING else "bytes"
-    return OverLimit(path, f"must be at most {its.bytes_max} bytes", f"{kind}.max_bytes")
+def _too_long(path: str, field: Field) -> OverLimit:
+    kind = "string" if field.kind == FieldDescriptor.TYPE_STRING else "bytes"
+    return OverLimit(path, f"must be at most {field.bytes_max} bytes", f"{kind}.max_bytes")

@@ -64,7 +64,7 @@ class Page:
             records = await read(ids)
             if not kept.take(self.encode(records[id]) for id in ids):
                 break
-        return kept.messages, self._token([its.place for its in found], kept)
+        return kept.messages, self._token([row.place for row in found], kept)
 
     def cut(
         self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]
@@ -107,12 +107,12 @@ class _Records:
 def _portions(found: Sequence[Listed]) -> Iterator[list[UUID]]:
     """Yields the records' ids, in portions with READ_LINES_MAX lines at most, or of one record."""
     portion, lines = list[UUID](), 0
-    for its in found:
-        if portion and lines + its.lines > READ_LINES_MAX:
+    for row in found:
+        if portion and lines + row.lines > READ_LINES_MAX:
             yield portion
             portion, lines = [], 0
-        portion.append(its.place[-1])
-        lines += its.lines + 1
+        portion.append(row.place[-1])
+        lines += row.lines + 1
     if portion:
         yield portion
 

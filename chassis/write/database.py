@@ -97,10 +97,11 @@ def _invalidate_outdated_connections(engine: Engine) -> None:
 
     @event.listens_for(engine, "handle_error")
     def failed(context: ExceptionContext) -> None:
-        asked = context.connection is not None and context.connection.get_execution_options().get(
-            "postgresql_readonly"
+        read_only = (
+            context.connection is not None
+            and context.connection.get_execution_options().get("postgresql_readonly")
         )
-        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY and not asked:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY and not read_only:
             context.is_disconnect = True
         if (
             classify(context.sqlalchemy_exception or context.original_exception)

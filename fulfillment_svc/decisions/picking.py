@@ -122,8 +122,8 @@ def complete_picking(
 
 
 def _filled(lines: tuple[Line, ...], scan: Scan) -> Iterator[Line]:
-    left = scan.quantity
+    remaining = scan.quantity
     for line in lines:
-        taken = min(left, line.open) if line.sku == scan.sku else 0
-        left -= taken
+        taken = min(remaining, line.open) if line.sku == scan.sku else 0
+        remaining -= taken
         yield replace(line, picked=line.picked + taken) if taken else line

@@ -171,12 +171,14 @@ def withdraw(
     The carrier may have its parcels, so its units stay committed until shipping answers. The first
     withdrawal is published; a later one changes only the reason, and only to CANCEL_REQUESTED.
     """
-    asked = fulfillment.withdraw_reason
-    if asked and (asked is why or why is not WithdrawReason.CANCEL_REQUESTED):
+    earlier = fulfillment.withdraw_reason
+    if earlier and (earlier is why or why is not WithdrawReason.CANCEL_REQUESTED):
         return Decision(fulfillment)
     after = next_version(replace(fulfillment, withdraw_reason=why), context)
     row = transition(after, after.status, Reason(why), context)
-    return Decision(after, (row,), () if asked else (lines_changed(after, event_reason, context),))
+    return Decision(
+        after, (row,), () if earlier else (lines_changed(after, event_reason, context),)
+    )
 
 
 def find_target(

@@ -104,8 +104,8 @@ async def commit_attempts(
 ) -> dict[OrderAttempt, CommitAnswer]:
     """The warehouse's answers. Only the last attempt of each order is asked about."""
     last = {each.order_id: each for each in sorted(attempts, key=attrgetter("attempt"))}
-    asked = list(last.values())[:COMMIT_MAX]
-    return await warehouse.commit(request_id, asked) if asked else {}
+    batch = list(last.values())[:COMMIT_MAX]
+    return await warehouse.commit(request_id, batch) if batch else {}
 
 
 def commit_envelopes(

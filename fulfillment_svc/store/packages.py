@@ -48,8 +48,8 @@ async def save_packages(
     connection: AsyncConnection, repacked: Sequence[tuple[Fulfillment, Fulfillment]]
 ) -> None:
     """Replaces the stored packages of these fulfilments: the records before and after."""
-    if emptied := [old.id for old, _ in repacked if old.packages]:
-        await connection.execute(delete_packages, column_arrays(fulfillment_id=emptied))
+    if unpacked := [old.id for old, _ in repacked if old.packages]:
+        await connection.execute(delete_packages, column_arrays(fulfillment_id=unpacked))
     parcels = [
         (new.id, number, parcel)
         for _, new in repacked

@@ -98,15 +98,15 @@ async def persisting(
     it is the only one.
     """
     facts = await facts_reader.read()
-    left, gaps = (
+    remaining, gaps = (
         differences(facts, stuck_after),
         {(gap.service, gap.field): gap for gap in facts.gaps},
     )
     for _ in range(readings - 1):
-        if not left:
+        if not remaining:
             break
         await asyncio.sleep(settle_s)
         facts = await facts_reader.read()
-        left = sorted(set(left).intersection(differences(facts, stuck_after)))
+        remaining = sorted(set(remaining).intersection(differences(facts, stuck_after)))
         gaps |= {(gap.service, gap.field): gap for gap in facts.gaps}
-    return Audit(left, list(gaps.values()), facts)
+    return Audit(remaining, list(gaps.values()), facts)

@@ -124,9 +124,11 @@ def retained_of_ended_attempts(facts: Facts, _stuck_after: timedelta) -> Differe
         for payment in all_of_order:
             if order.status not in CANCELLED_OR_FAILED and payment.attempt == order.attempt:
                 continue
-            left = minor(payment.captured_amount) - minor(payment.refunded_amount)
-            if left:
-                text = f"{left} minor units of ended attempt {payment.attempt} are not refunded"
+            unrefunded = minor(payment.captured_amount) - minor(payment.refunded_amount)
+            if unrefunded:
+                text = (
+                    f"{unrefunded} minor units of ended attempt {payment.attempt} are not refunded"
+                )
                 yield Difference(
                     check="money.closed_attempt",
                     subject=subject,

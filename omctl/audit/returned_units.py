@@ -24,17 +24,17 @@ LOST, DELIVERED = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATU
 @check("returns", "movements", rules=("return.stock", "return.unknown"))
 def returned(facts: Facts, _stuck_after: timedelta) -> Differences:
     """Each returned unit that was inspected is posted once."""
-    booked: Counter[tuple[str, int, int]] = Counter()
+    posted: Counter[tuple[str, int, int]] = Counter()
     for movement in facts.movements:
         if movement.kind in (RESTOCK, MARK_DAMAGED):
-            booked[movement.source_id, movement.line_number, movement.kind] += movement.quantity
+            posted[movement.source_id, movement.line_number, movement.kind] += movement.quantity
     for each in facts.returns:
         for line in each.lines:
             for kind, inspected, what in (
                 (RESTOCK, line.passed_quantity, "passed"),
                 (MARK_DAMAGED, line.failed_quantity, "failed"),
             ):
-                if (found := booked.pop((each.return_id, line.line_number, kind), 0)) != inspected:
+                if (found := posted.pop((each.return_id, line.line_number, kind), 0)) != inspected:
                     subject = f"return {each.return_id} of order {each.order_id}"
                     text = f"line {line.line_number}: {inspected} units {what}, {found} posted"
                     yield Difference(
@@ -43,7 +43,7 @@ def returned(facts: Facts, _stuck_after: timedelta) -> Differences:
                         text=text,
                         repair=republish("order", each.return_id),
                     )
-    yield from _of_no_return(facts, {source for source, _, _ in booked})
+    yield from _of_no_return(facts, {source for source, _, _ in posted})
 
 
 def _of_no_return(facts: Facts, sources: Collection[str]) -> Differences:

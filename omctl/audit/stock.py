@@ -43,18 +43,18 @@ def ledger(facts: Facts, _stuck_after: timedelta) -> Differences:
         changes = {name: getattr(movement, f"{name}_delta") for name in (*BALANCES, "outside")}
         sums.setdefault((movement.warehouse_id, movement.sku), Counter()).update(changes)
     for level in facts.levels:
-        booked = sums.pop((level.warehouse_id, level.sku), Counter())
+        posted = sums.pop((level.warehouse_id, level.sku), Counter())
         subject = f"stock {level.warehouse_id}/{level.sku}"
         repair = _shown(level)
         for name in BALANCES:
-            if booked[name] != getattr(level, name):
+            if posted[name] != getattr(level, name):
                 yield Difference(
                     check="stock.ledger",
                     subject=subject,
-                    text=f"{name} is {getattr(level, name)}, its movements sum to {booked[name]}",
+                    text=f"{name} is {getattr(level, name)}, its movements sum to {posted[name]}",
                     repair=repair,
                 )
-        if gap := booked["available"] + booked["committed"] + booked["damaged"] + booked["outside"]:
+        if gap := posted["available"] + posted["committed"] + posted["damaged"] + posted["outside"]:
             yield Difference(
                 check="stock.conservation",
                 subject=subject,

@@ -6,7 +6,7 @@ payments.py      payments of an order, and the commit of its stock
 cancellation.py  cancellations of the order or of units, and expiry
 fulfillment.py   events of fulfilments and their shipments
 returns.py       units on their way back
-inspection.py    returned units get their results and their refund amounts
+inspections.py   returned units get their results and their refund amounts
 recalls.py       units that left a warehouse for what is cancelled
 refunds.py       money that went back
 steps.py         a step with its history and its event, cancelled units and allocations

@@ -11,7 +11,7 @@ from order_svc.decisions.fulfillment import (
     apply_shipment,
     apply_shipment_outcome,
 )
-from order_svc.decisions.inspection import inspect, refund_without_goods
+from order_svc.decisions.inspections import inspect, refund_without_goods
 from order_svc.decisions.payments import apply_reservation, cancel_unpaid, confirm
 from order_svc.decisions.recalls import with_recalls
 from order_svc.decisions.refunds import apply_refund

@@ -166,9 +166,9 @@ def returnable_units(order: Order, number: int, excluding: UUID | None = None) -
         raise Deferred("EVENT_AHEAD", text, order_id=str(order.id))
     warehouses = {fulfillment.warehouse_id for fulfillment in delivered}
     units = sum(
-        min(its.quantity, its.shipped or 0)
-        for its in line.allocations
-        if its.warehouse_id in warehouses
+        min(allocation.quantity, allocation.shipped or 0)
+        for allocation in line.allocations
+        if allocation.warehouse_id in warehouses
     )
     holding = (
         order_return

@@ -58,6 +58,8 @@ class PaymentOperations:
     ) -> Sequence[Outcome[Order]]:
         """Commits the stock of all orders that wait for these payments, in one call, and
         confirms them. A payment that the write refuses commits no stock.
+
+        It reads the pending orders with their lines: `accepts` compares a payment with their total.
         """
         async with self.database.read() as connection:
             refusals = await self.database.reused(connection, envelopes)
@@ -72,14 +74,14 @@ class PaymentOperations:
         }
         answers = await self.warehouse.commit(uuid7(), sorted(waiting)) if waiting else {}
         crash_points.point("order.committed")
-        asked = [
+        answered = [
             each.with_command(
                 replace(each.command, stock=answers.get(each.target, CommitPending()))
             )
             for each in envelopes
         ]
-        outcomes = await self.writer.write(asked)
-        for each, outcome in zip(asked, outcomes, strict=True):
+        outcomes = await self.writer.write(answered)
+        for each, outcome in zip(answered, outcomes, strict=True):
             if (
                 (each.target, each.command.attempt) in waiting
                 and isinstance(outcome, Done)

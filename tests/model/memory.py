@@ -74,8 +74,8 @@ class Memory:
         self.keys |= {
             each.key: (each.request_hash, each.target) for each in fresh if each.key not in undone
         }
-        for fact in applied.events:
-            event = self._encode(fact)
+        for domain_event in applied.events:
+            event = self._encode(domain_event)
             self._publish(event.aggregate, event.message)
         self.point("committed")
 

@@ -42,10 +42,10 @@ from tests.unit.fulfillment.samples import (
     close_attempt,
     cut,
     envelope,
+    fulfillment_in,
     plan,
     record_commit,
     scan_all,
-    standing,
 )
 
 LeftOver = tuple[tuple[int, int, int, int], ...]
@@ -196,7 +196,9 @@ class World:
     @property
     def fulfillment(self) -> Fulfillment:
         """The fulfilment in DOVER; before there is one, one that waits to be planned."""
-        return (self.record and self.record.in_warehouse("DOVER", 1)) or standing(Status.PENDING)
+        return (self.record and self.record.in_warehouse("DOVER", 1)) or fulfillment_in(
+            Status.PENDING
+        )
 
     def take(self, asked: Envelope[Any]) -> None:
         """Decides the command; a refused one changes nothing."""

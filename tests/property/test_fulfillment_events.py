@@ -23,8 +23,8 @@ from tests.unit.fulfillment.samples import (
     NOW,
     SHIPMENT,
     changed,
+    fulfillment_in,
     order_fulfillments,
-    standing,
 )
 
 
@@ -54,9 +54,12 @@ def test_events_twice_in_every_order_end_alike(status: Status) -> None:
     """Shipment, delivery and a second confirmation, each twice, in all orders: completed, and
     the same record but for nothing.
     """
-    events = tuple(EVENTS[name](standing(status)) for name in ("ship", "complete", "confirmed"))
+    events = tuple(
+        EVENTS[name](fulfillment_in(status)) for name in ("ship", "complete", "confirmed")
+    )
     records = [
-        delivered(order_fulfillments(standing(status)), order) for order in permutations(events * 2)
+        delivered(order_fulfillments(fulfillment_in(status)), order)
+        for order in permutations(events * 2)
     ]
     assert {each.status for record in records for each in record.fulfillments} == {Status.COMPLETED}
     assert all(record == records[0] for record in records)
@@ -67,9 +70,9 @@ def test_shipment_beside_a_cut_is_delivered_in_every_order() -> None:
     what is ready: completed with its shipment and with all units of its label, and no event waits.
     """
     for order in set(permutations(["cut", "ship", "complete"] * 2)):
-        record = order_fulfillments(standing(Status.READY))
+        record = order_fulfillments(fulfillment_in(Status.READY))
         for name in order:
-            record = decide(record, EVENTS[name](standing(Status.READY)), NOW).record
+            record = decide(record, EVENTS[name](fulfillment_in(Status.READY)), NOW).record
         [ended] = record.fulfillments
         assert (ended.status, ended.shipment_id, ended.withdraw_reason) == (
             Status.COMPLETED,
@@ -86,9 +89,9 @@ def test_void_beside_a_cut_unpacks_in_every_order() -> None:
     """
     late = ["ship", "complete", "gone"]
     for order in set(permutations(["cut", "void", "void and gone", *late])):
-        record, left = order_fulfillments(standing(Status.READY)), list[VoidLabel]()
+        record, left = order_fulfillments(fulfillment_in(Status.READY)), list[VoidLabel]()
         for name in ("cut", "void", *order, *order):
-            event = EVENTS[name](standing(Status.READY))
+            event = EVENTS[name](fulfillment_in(Status.READY))
             if isinstance(event.command, ShipmentCommand):
                 event = changed(event, fulfillment_version=7)
             decision = decide(record, event, NOW)
@@ -120,7 +123,8 @@ def test_cancelled_order_in_every_order_stays_cancelled(also: list[str], confirm
     for order in permutations(names):
         for again in (order, order[::-1]):
             record = delivered(
-                None, tuple(EVENTS[name](standing(Status.PENDING)) for name in (*order, *again))
+                None,
+                tuple(EVENTS[name](fulfillment_in(Status.PENDING)) for name in (*order, *again)),
             )
             assert [(each.status, counts(each.lines)) for each in record.fulfillments] == [
                 (Status.CANCELLED, tuple((0, line.quantity, 0, 0) for line in LINES))
@@ -134,7 +138,7 @@ def test_cuts_in_every_order_leave_the_same_units() -> None:
     left = set()
     for order in permutations(["confirmed, commit pending", "record commit", "cut", "cut a line"]):
         record = delivered(
-            None, tuple(EVENTS[name](standing(Status.PENDING)) for name in (*order, *order))
+            None, tuple(EVENTS[name](fulfillment_in(Status.PENDING)) for name in (*order, *order))
         )
         left |= {(each.status, counts(each.lines)) for each in record.fulfillments}
     assert left == {(Status.PLANNING, ((1, 1, 0, 0), (0, 1, 0, 0), (2, 1, 0, 0)))}

@@ -11,7 +11,7 @@ from chassis.values.errors import Failure
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.commands import Scan, ScanItems
 from fulfillment_svc.model.records import Line
-from tests.unit.fulfillment.samples import NOW, envelope, standing
+from tests.unit.fulfillment.samples import NOW, envelope, fulfillment_in
 from tests.unit.fulfillment.samples import decide_one as decide
 
 SKUS = st.sampled_from(["mug", "MUG", "Lamp, blue", "茶"])
@@ -33,7 +33,7 @@ def test_nothing_is_ever_picked_beyond_the_picklist(
     """A request is taken exactly when every SKU in it has so many units open, and then counts
     each unit once; a refused one counts none.
     """
-    fulfillment = standing(Status.PICKING, lines)
+    fulfillment = fulfillment_in(Status.PICKING, lines)
     wanted, picked = Counter[str](), Counter[str]()
     for line in lines:
         wanted[line.sku] += line.quantity
@@ -61,7 +61,7 @@ def test_unit_by_unit_is_the_same_as_all_at_once(lines: tuple[Line, ...], random
     units = [Scan(line.sku, 1) for line in lines for _ in range(line.quantity)]
     # a random.Random, which hypothesis does not say
     random.shuffle(units)  # type: ignore[attr-defined]
-    fulfillment = standing(Status.PICKING, lines)
+    fulfillment = fulfillment_in(Status.PICKING, lines)
     for unit in units:
         fulfillment = decide(fulfillment, envelope(ScanItems, scans=(unit,)), NOW).record
     assert all(line.open == 0 for line in fulfillment.lines)

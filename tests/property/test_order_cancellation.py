@@ -22,7 +22,7 @@ from order_svc.lifecycle import MOVES, FulfillmentState, ReturnKind, ShipmentOut
 from order_svc.model.events import ItemsCancelled, StatusChanged
 from order_svc.model.records import Allocation, Line, Order
 from tests.property.test_order_prices import checkouts
-from tests.unit.fulfillment.samples import KEY, standing
+from tests.unit.fulfillment.samples import KEY
 from tests.unit.order.samples import (
     NOW,
     cancel,
@@ -44,8 +44,8 @@ def placed(draw: st.DrawFn) -> Order:
     """An order of any lines, amounts and warehouses."""
     of = draw(checkouts())
     order_id = UUID(int=draw(st.integers(1, 2**100)))
-    serving = WAREHOUSES[: draw(st.integers(1, 3))]
-    return decide(None, replace(place(of, *serving), target=order_id), NOW).record
+    allocated_warehouses = WAREHOUSES[: draw(st.integers(1, 3))]
+    return decide(None, replace(place(of, *allocated_warehouses), target=order_id), NOW).record
 
 
 def whole(order: Order) -> None:
@@ -138,7 +138,9 @@ def test_order_and_fulfilment_keep_the_same_units(
     )
     fulfillments = [
         replace(
-            standing(WorkStatus.PLANNING, (PicklistLine(line_number=1, sku="LAMP", quantity=n),)),
+            fulfillment_in(
+                WorkStatus.PLANNING, (PicklistLine(line_number=1, sku="LAMP", quantity=n),)
+            ),
             key=replace(KEY, warehouse_id=at),
         )
         for at, n in committed.items()

@@ -135,7 +135,7 @@ def holds(order: Order) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.DataObject) -> None:
+def test_units_are_accepted_once_and_refunded_up_to_the_price(data: st.DataObject) -> None:
     """Several returns at once, asked for, received, inspected, called off, refunded: all that must
     hold does, after each step.
 

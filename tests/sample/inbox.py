@@ -81,7 +81,7 @@ async def publish_many(broker: Broker, events: Sequence[tuple[Message, UUID]]) -
     await eventually(all_stored, timeout_s=60)
 
 
-class Handling:
+class RecordingHandler:
     """A handler that records its sets, and returns for each event the result of `outcome`: by
     default it is done.
     """

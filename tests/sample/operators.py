@@ -78,8 +78,8 @@ class Paying:
 class Sample:
     """The running sample service, and its operators' calls."""
 
-    def __init__(self, ground: ServiceContext, paying: Paying, channel: grpc.aio.Channel) -> None:
-        self.ground, self.paying, self.engine = ground, paying, ground.database.engine
+    def __init__(self, context: ServiceContext, paying: Paying, channel: grpc.aio.Channel) -> None:
+        self.context, self.paying, self.engine = context, paying, context.database.engine
         failed_events: Any = FailedEventServiceStub(channel)
         outbox: Any = OutboxServiceStub(channel)
         self.failed_events, self.outbox = failed_events, outbox
@@ -158,11 +158,11 @@ async def operated(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
     config = Config.model_validate(
         {"database_url": sample_url, "nats_url": nats_url, "listen_address": address}
     )
-    async with service_context(config, store, stream_name="ORDERS", encode=store.event) as ground:
-        paying = Paying(ground.database)
-        await ground.open([], {SamplePaid: paying})
+    async with service_context(config, store, stream_name="ORDERS", encode=store.event) as context:
+        paying = Paying(context.database)
+        await context.open([], {SamplePaid: paying})
         async with connect(address) as channel:
-            yield Sample(ground, paying, channel)
+            yield Sample(context, paying, channel)
 
 
 def event(state: FailedState = FailedState.FAILED, order: str = "", **fields: Any) -> ConsumerEvent:

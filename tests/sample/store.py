@@ -117,13 +117,13 @@ async def save_orders(
     await connection.execute(insert_history, TRANSITION.arrays(steps))
 
 
-def event(fact: Transition) -> OutgoingEvent:
+def event(transition: Transition) -> OutgoingEvent:
     """Returns a domain event as an event."""
     fields: dict[str, Any] = {
-        "order_id": str(fact.order_id),
-        "version": fact.version,
-        "old": fact.old or "",
-        "new": fact.new,
+        "order_id": str(transition.order_id),
+        "version": transition.version,
+        "old": transition.old or "",
+        "new": transition.new,
     }
-    id = fact.order_id
+    id = transition.order_id
     return OutgoingEvent(aggregate=id, order_id=id, message=SampleStatusChanged(**fields))

@@ -83,7 +83,7 @@ class Shop:
         check is repeated.
         """
         await eventually(
-            lambda: self._agree(order_ids), timeout_s=TIMEOUT_S, what="the books agree"
+            lambda: self._agree(order_ids), timeout_s=TIMEOUT_S, what="the records agree"
         )
 
     async def _agree(self, order_ids: Sequence[str]) -> bool:

@@ -69,8 +69,8 @@ MODULE_RULES = {
     "operations": _module_rule(
         "lifecycle model decisions store peers providers", "*", "structlog uuid_utils"
     ),
-    "rpc": _module_rule("wire model operations", "*", "structlog grpc", contracts=True),
-    "consumers": _module_rule("wire model operations", "*", "structlog uuid_utils", contracts=True),
+    "rpc": _module_rule("wire model operations", "*", "grpc", contracts=True),
+    "consumers": _module_rule("wire model operations", "*", "uuid_utils", contracts=True),
     "config": _module_rule("", "values", "pydantic pydantic_settings"),
     "app": _module_rule("*", "*", contracts=True),
     "migrations": _module_rule("", "write", "alembic sqlalchemy"),

@@ -116,24 +116,25 @@ SERVICES = {
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_command_has_a_decider(service: str) -> None:
     """A new dataclass among the commands needs a decider, or a place in `others`."""
-    its = SERVICES[service]
-    assert its.undecided(its.deciders) == set()
+    table = SERVICES[service]
+    assert table.undecided(table.deciders) == set()
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_decider_has_a_command(service: str) -> None:
     """The table has only commands of this service, and each name of `others` exists."""
-    its = SERVICES[service]
-    assert set(its.deciders) <= set(its.declared.values())
-    assert its.others <= its.declared.keys()
-    assert not its.others & {kind.__name__ for kind in its.deciders}
+    table = SERVICES[service]
+    assert set(table.deciders) <= set(table.declared.values())
+    assert table.others <= table.declared.keys()
+    assert not table.others & {kind.__name__ for kind in table.deciders}
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_decider_takes_its_own_command(service: str) -> None:
     """The annotation of the decider's command is the table's key. mypy does not compare the two."""
     taken = {
-        kind: get_type_hints(its)["command"] for kind, its in SERVICES[service].deciders.items()
+        kind: get_type_hints(decider)["command"]
+        for kind, decider in SERVICES[service].deciders.items()
     }
     assert taken == {kind: kind for kind in taken}
 
@@ -163,8 +164,8 @@ def _names(paths: Iterable[Path]) -> set[str]:
 
 def test_command_without_decider_is_named() -> None:
     """The test above reports a command without a decider: it compares the tables."""
-    its = SERVICES["fulfillment"]
+    table = SERVICES["fulfillment"]
     less = {
-        kind: each for kind, each in its.deciders.items() if kind not in (Plan, CancelFulfillment)
+        kind: each for kind, each in table.deciders.items() if kind not in (Plan, CancelFulfillment)
     }
-    assert its.undecided(less) == {"Plan", "CancelFulfillment"}
+    assert table.undecided(less) == {"Plan", "CancelFulfillment"}

@@ -51,22 +51,22 @@ def apply_fulfillment(record: OrderStock, command: ApplyFulfillment, context: Co
     return posting.decision()
 
 
-def ship_shelf(posting: StockPosting, reservation: Reservation, left: ShippedAfterVoid) -> None:
+def ship_shelf(posting: StockPosting, reservation: Reservation, shipped: ShippedAfterVoid) -> None:
     """Posts the units that left with a voided label as shipped from the shelf, all or none.
 
     Raises Refused SHELF_SHORTAGE where fewer are sellable.
     """
     short: list[Violation] = []
-    for number, units in left.units.items():
+    for number, units in shipped.units.items():
         line = line_of(posting, reservation, number)
         place = (reservation.warehouse_id, line.sku)
-        missing = units - posting.posted(left.source, number, MovementKind.SHIP_SHELF)
+        missing = units - posting.posted(shipped.source, number, MovementKind.SHIP_SHELF)
         if missing > (sellable := posting.level(place).sellable):
             short.append(
                 Violation(line.sku, f"{missing} shipped, {sellable} sellable", "SHELF_SHORTAGE")
             )
         elif missing > 0:
-            posting.move_outside(place, number, MovementKind.SHIP_SHELF, missing, left.source)
+            posting.move_outside(place, number, MovementKind.SHIP_SHELF, missing, shipped.source)
     if short:
         shortages = ", ".join(f"{each.subject}: {each.description}" for each in short)
         text = (
@@ -78,7 +78,7 @@ def ship_shelf(posting: StockPosting, reservation: Reservation, left: ShippedAft
             text,
             violations=short,
             warehouse_id=reservation.warehouse_id,
-            shipment_id=str(left.source),
+            shipment_id=str(shipped.source),
         )
 
 

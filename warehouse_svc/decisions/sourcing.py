@@ -27,9 +27,9 @@ def shortages(lines: Sequence[WantedLine], sellable: Sellable) -> list[Availabil
     """Returns the SKUs with fewer sellable units than the lines ask for, over all warehouses."""
     totals = {sku: sum(units.get(sku, 0) for units in sellable.values()) for sku in demand(lines)}
     return [
-        Availability(sku, asked, totals[sku])
-        for sku, asked in demand(lines).items()
-        if asked > totals[sku]
+        Availability(sku, requested, totals[sku])
+        for sku, requested in demand(lines).items()
+        if requested > totals[sku]
     ]
 
 
@@ -75,7 +75,7 @@ def spread(line: WantedLine, remaining: Mapping[str, Mapping[str, int]]) -> dict
 
 
 def fewest(
-    asked: Mapping[str, int], sellable: Sellable, candidates: Sequence[str]
+    requested: Mapping[str, int], sellable: Sellable, candidates: Sequence[str]
 ) -> tuple[str, ...]:
     """Returns the fewest warehouses that together have all requested units.
 
@@ -83,27 +83,29 @@ def fewest(
     EXACT_STEPS_MAX it returns `few` warehouses.
     """
     scarce_first = sorted(
-        asked, key=lambda sku: sum(1 for units in sellable.values() if units.get(sku, 0))
+        requested, key=lambda sku: sum(1 for units in sellable.values() if units.get(sku, 0))
     )
     steps = 0
     for size in range(1, len(candidates) + 1):
-        steps += comb(len(candidates), size) * size * len(asked)
+        steps += comb(len(candidates), size) * size * len(requested)
         if steps > EXACT_STEPS_MAX and size > 1:
             break
         for chosen in combinations(candidates, size):
-            if covers(chosen, scarce_first, asked, sellable):
+            if covers(chosen, scarce_first, requested, sellable):
                 return chosen
-    return few(asked, sellable, candidates)
+    return few(requested, sellable, candidates)
 
 
-def few(asked: Mapping[str, int], sellable: Sellable, candidates: Sequence[str]) -> tuple[str, ...]:
+def few(
+    requested: Mapping[str, int], sellable: Sellable, candidates: Sequence[str]
+) -> tuple[str, ...]:
     """Returns few warehouses that together have all requested units.
 
     It repeatedly chooses the warehouse with the most missing units, then leaves out each one that
     the others can replace.
     """
     chosen: list[str] = []
-    missing = Counter(asked)
+    missing = Counter(requested)
     while missing:
         gains = {
             w: sum(min(n, sellable[w].get(sku, 0)) for sku, n in missing.items())
@@ -120,18 +122,19 @@ def few(asked: Mapping[str, int], sellable: Sellable, candidates: Sequence[str])
         )
     for warehouse in reversed(chosen[:]):
         others = [other for other in chosen if other != warehouse]
-        if covers(others, list(asked), asked, sellable):
+        if covers(others, list(requested), requested, sellable):
             chosen = others
     return tuple(chosen)
 
 
 def covers(
-    chosen: Sequence[str], skus: Sequence[str], asked: Mapping[str, int], sellable: Sellable
+    chosen: Sequence[str], skus: Sequence[str], requested: Mapping[str, int], sellable: Sellable
 ) -> bool:
     """Returns whether the warehouses together have all requested units.
 
     It checks the SKUs in the order of `skus`.
     """
     return all(
-        sum(sellable[warehouse].get(sku, 0) for warehouse in chosen) >= asked[sku] for sku in skus
+        sum(sellable[warehouse].get(sku, 0) for warehouse in chosen) >= requested[sku]
+        for sku in skus
     )

@@ -136,13 +136,13 @@ def _places_and_skus(
                     for line in r.lines
                     if line.number in wanted
                 )
-            case ApplyFulfillment(shipped_after_void=left) if left:
+            case ApplyFulfillment(shipped_after_void=shipped) if shipped:
                 in_warehouse = [r for r in of_order if r.warehouse_id == command.warehouse_id]
                 places.update(
                     (r.warehouse_id, line.sku)
                     for r in in_warehouse
                     for line in r.lines
-                    if line.number in left.units
+                    if line.number in shipped.units
                 )
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)

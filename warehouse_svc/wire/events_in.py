@@ -92,9 +92,9 @@ def fulfillment_changed(
         line.cut_quantity or line.short_quantity or line.spoiled_quantity
         for line in fulfillment.picklist
     )
-    left = _shipped_after_void(event)
+    after_void = _shipped_after_void(event)
     if not fulfillment.picklist or not (
-        cancelled or shipped or left or (has_lost_units and fulfillment.stock_committed)
+        cancelled or shipped or after_void or (has_lost_units and fulfillment.stock_committed)
     ):
         return None
     command = ApplyFulfillment(
@@ -110,7 +110,7 @@ def fulfillment_changed(
             for line in fulfillment.picklist
         ),
         shipped=shipped,
-        shipped_after_void=left,
+        shipped_after_void=after_void,
     )
     return Envelope.of_event(source, command, target=target, actor="fulfillment")
 
@@ -123,9 +123,9 @@ def _shipped_after_void(
         "shipped_after_void"
     ):
         return None
-    left = event.shipped_after_void
+    shipped = event.shipped_after_void
     return ShippedAfterVoid(
-        UUID(left.shipment_id), {item.line_number: item.quantity for item in left.items}
+        UUID(shipped.shipment_id), {item.line_number: item.quantity for item in shipped.items}
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,6 +19,25 @@ from tests.sample import store
 from tests.sample.operators import Sample, operated
 from tests.streams import ensure_streams
 from tests.support import Databases, FreshDatabase
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plain_tracebacks() -> Iterator[None]:
+    """Tracebacks as Python writes them: structlog's own for terminals, with every local
+    variable, take seconds on a busy machine.
+    """
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            renderer,
+        ]
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

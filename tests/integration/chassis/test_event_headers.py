@@ -83,10 +83,10 @@ async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) ->
     """
     first, second = sorted([uuid4(), uuid4()])
 
-    def encode(fact: Transition) -> OutgoingEvent:
-        record = second if fact.new == "confirmed" else first
+    def encode(transition: Transition) -> OutgoingEvent:
+        record = second if transition.new == "confirmed" else first
         return OutgoingEvent(
-            aggregate=record, order_id=fact.order_id, message=SampleNoted(order_id="x")
+            aggregate=record, order_id=transition.order_id, message=SampleNoted(order_id="x")
         )
 
     database = Database(engine, store.idempotency_keys, Outbox(store.outbox, encode=encode))

@@ -26,7 +26,7 @@ from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
 from tests.sample.inbox import (
     CONSUMER,
-    Handling,
+    RecordingHandler,
     all_acknowledged,
     consuming,
     failed,
@@ -44,7 +44,7 @@ async def test_arrived_events_are_one_set(
     """A backlog goes to its handlers in batches. Each handler gets its events of a batch at once,
     in order, and all are acknowledged.
     """
-    orders, notes = Handling(), Handling()
+    orders, notes = RecordingHandler(), RecordingHandler()
     ids = [
         await publish(broker, SampleStatusChanged(version=n) if n % 3 else SampleNoted(version=n))
         for n in range(30)
@@ -69,14 +69,14 @@ async def test_delivery_has_key_hash_and_time_of_its_event(
     """The delivery's key is the consumer's and the event's, its request hash is the digest of its
     row, and its time that of the publication.
     """
-    handling, time = Handling(), datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+    handler, time = RecordingHandler(), datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
     event_id = await publish(
         broker, SampleStatusChanged(order_id="7", version=3), ce_time=time.isoformat()
     )
     await publish(broker, SampleStatusChanged(order_id="7", version=4))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: len(handling.seen) == 2)
-    first, second = (d for s in handling.sets for d in s)
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
+        await eventually(lambda: len(handler.seen) == 2)
+    first, second = (d for s in handler.sets for d in s)
     assert (first.event_id, first.key, first.time) == (event_id, f"sample-orders:{event_id}", time)
     assert (first.message.order_id, first.message.version) == ("7", 3)
     subject, name = "orders.sample.status_changed", SampleStatusChanged.DESCRIPTOR.full_name
@@ -99,7 +99,7 @@ async def test_event_is_handled_in_its_own_trace(
 
     await publish(broker, SampleStatusChanged(version=1), traceparent=f"00-{7:032x}-{7:016x}-01")
     with recorded():
-        async with consuming(broker, engine, {SampleStatusChanged: Handling(outcome)}):
+        async with consuming(broker, engine, {SampleStatusChanged: RecordingHandler(outcome)}):
             await eventually(lambda: traces)
     [inside] = traces
     assert inside
@@ -122,7 +122,7 @@ async def test_skip_and_repeat_are_counted_apart(
     for version in (1, 2, 2, 3):
         await publish(broker, SampleStatusChanged(version=version))
     async with consuming(
-        broker, engine, {SampleStatusChanged: Handling(lambda d: made[d.message.version])}
+        broker, engine, {SampleStatusChanged: RecordingHandler(lambda d: made[d.message.version])}
     ):
         await eventually(
             lambda: (
@@ -145,7 +145,7 @@ async def test_each_stream_has_its_consumer(
     """Handlers for two streams make two durable consumers, which subscribe only to the subjects of
     these handlers.
     """
-    orders, payments = Handling(), Handling()
+    orders, payments = RecordingHandler(), RecordingHandler()
     await publish(broker, SampleNoted())
     await publish(broker, SampleStatusChanged())
     await publish(broker, SamplePaid())
@@ -163,11 +163,11 @@ async def test_replicas_share_a_consumer(
 ) -> None:
     """Each event goes to one of the replicas."""
     monkeypatch.setattr(inboxes, "SET_MAX", 2)
-    one, two = Handling(), Handling()
+    one, two = RecordingHandler(), RecordingHandler()
     async with AsyncExitStack() as stack:
-        for handling in (one, two):
+        for handler in (one, two):
             await stack.enter_async_context(
-                consuming(broker, engine, {SampleStatusChanged: handling})
+                consuming(broker, engine, {SampleStatusChanged: handler})
             )
         await eventually(lambda: _pulls(broker, 2))
         await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
@@ -194,8 +194,8 @@ async def test_deferred_event_comes_again(
     """An event that is deferred, or whose record is not found yet, comes again later. Meanwhile
     failed_events has a row, which is deleted in the end.
     """
-    handling = Handling(lambda _: Done(record=None) if len(handling.sets) > 3 else failure)
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Done(record=None) if len(handler.sets) > 3 else failure)
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged())
         [row] = await eventually(lambda: failed(engine))  # the row is there only for a moment
         assert (row.state, row.reason, row.consumer) == (
@@ -203,11 +203,11 @@ async def test_deferred_event_comes_again(
             failure.reason,
             CONSUMER,
         )
-        await eventually(lambda: handling.settled == [event_id])
+        await eventually(lambda: handler.settled == [event_id])
         await eventually(lambda: _nothing_failed(engine))
         await eventually(lambda: all_acknowledged(broker))
-    assert handling.seen == {event_id: 4}
-    assert len({d.key for s in handling.sets for d in s}) == 1
+    assert handler.seen == {event_id: 4}
+    assert len({d.key for s in handler.sets for d in s}) == 1
 
 
 async def _nothing_failed(engine: AsyncEngine) -> bool:
@@ -220,10 +220,10 @@ async def test_deferral_ends_by_time_and_not_by_count(
     """The time counts from the consumer's first deferral of the event, for any number of
     deliveries; then the event has failed.
     """
-    handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged(version=5))
-        await eventually(lambda: handling.seen[event_id] > PARK_AT)
+        await eventually(lambda: handler.seen[event_id] > PARK_AT)
         assert await states(engine) == {event_id: "deferred"}
         async with engine.begin() as connection:
             long_ago = store.failed_events.c.first_time - timedelta(minutes=15)
@@ -232,7 +232,7 @@ async def test_deferral_ends_by_time_and_not_by_count(
         await eventually(lambda: all_acknowledged(broker))
         [row] = await failed(engine)
         # the row has failed before its last try
-        await eventually(lambda: handling.seen[event_id] == row.attempts)
+        await eventually(lambda: handler.seen[event_id] == row.attempts)
         assert (row.reason, row.error) == ("PAYMENT_OUTSTANDING", "Not paid yet.")
         assert SampleStatusChanged.FromString(row.payload) == SampleStatusChanged(version=5)
         assert (row.stream, row.subject, row.type) == (
@@ -268,18 +268,18 @@ async def test_unreachable_dependency_defers_the_set(
     come again, and none fails.
     """
     calls = 0
-    handling = Handling()
+    handler = RecordingHandler()
 
     async def away(deliveries: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls <= 3:
             raise error
-        return await handling(deliveries)
+        return await handler(deliveries)
 
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(6)]
     async with consuming(broker, engine, {SampleStatusChanged: away}):
-        await eventually(lambda: set(handling.settled) == set(ids))
+        await eventually(lambda: set(handler.settled) == set(ids))
         await eventually(lambda: all_acknowledged(broker))
         await eventually(lambda: _nothing_failed(engine))
 
@@ -290,7 +290,7 @@ async def test_unknown_event_waits_for_the_newer_version(
     """In a rolling deployment two versions share a consumer, and the older one gets events of
     unknown types. It defers any such event, and the newer version handles it when it comes again.
     """
-    older, newer = Handling(), Handling()
+    older, newer = RecordingHandler(), RecordingHandler()
     await broker.ensure_consumer(
         "ORDERS", CONSUMER, ["orders.sample.noted", "orders.sample.status_changed"]
     )

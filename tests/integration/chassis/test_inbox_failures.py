@@ -22,7 +22,7 @@ from tests.sample import store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import (
     CONSUMER,
-    Handling,
+    RecordingHandler,
     all_acknowledged,
     consuming,
     failed,
@@ -46,9 +46,9 @@ async def test_event_of_a_million_items_fails_and_the_next_is_handled(
     garbage_id = await publish(broker, garbage)
     del garbage
     good_id = await publish(broker, SampleStatusChanged(version=1))
-    orders, samples = Handling(), Handling()
+    orders, samples = RecordingHandler(), RecordingHandler()
     began = time.process_time()
-    handlers: dict[type[Message], Handling] = {
+    handlers: dict[type[Message], RecordingHandler] = {
         OrderStatusChanged: orders,
         SampleStatusChanged: samples,
     }
@@ -75,12 +75,12 @@ async def test_event_with_a_validation_bug_fails_alone(
 
     monkeypatch.setattr(event_payload, "violations", rules)
     broken, good = [await publish(broker, SampleStatusChanged(version=n)) for n in (1, 2)]
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         await eventually(lambda: all_acknowledged(broker))
     [row] = await failed(engine)
     assert (row.event_id, row.state, row.reason) == (broken, "failed", "INTERNAL")
-    assert handling.settled == [good]
+    assert handler.settled == [good]
 
 
 @pytest.mark.parametrize("raised", [False, True])
@@ -98,12 +98,12 @@ async def test_refused_event_fails_alone(
             raise Invalid("ILLEGAL_TRANSITION", "No.")
         return Refused("ILLEGAL_TRANSITION", "No.")
 
-    handling = Handling(outcome)
+    handler = RecordingHandler(outcome)
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(6)]
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         await eventually(lambda: has_state(engine, ids[3], "failed"))
         await eventually(lambda: all_acknowledged(broker))
-    assert set(handling.settled) == set(ids) - {ids[3]}
+    assert set(handler.settled) == set(ids) - {ids[3]}
     [row] = await failed(engine)
     assert (row.reason, row.error, row.attempts) == ("ILLEGAL_TRANSITION", "No.", 1)
 
@@ -118,9 +118,9 @@ async def test_handler_bug_fails_only_its_own_event(
     def outcome(delivery: Any) -> Any:
         return Done(record=1 // (delivery.message.version - 3))
 
-    handling = Handling(outcome)
+    handler = RecordingHandler(outcome)
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(6)]
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         await eventually(lambda: all_acknowledged(broker))
         await eventually(lambda: has_state(engine, ids[3], "failed"))
     [row] = await failed(engine)
@@ -128,7 +128,7 @@ async def test_handler_bug_fails_only_its_own_event(
         "INTERNAL",
         "ZeroDivisionError: integer division or modulo by zero",
     )
-    assert set(handling.settled) == set(ids) - {ids[3]}
+    assert set(handler.settled) == set(ids) - {ids[3]}
 
 
 async def test_handler_with_too_few_outcomes_fails_its_event(
@@ -150,7 +150,7 @@ async def test_unreadable_event_has_failed(
     """An unknown type, no type, a body that is no message, no id, and text that PostgreSQL cannot
     store: each event is stored, and none delays others.
     """
-    handling = Handling()
+    handler = RecordingHandler()
     subject = "orders.sample.status_changed"
     name = SampleStatusChanged.DESCRIPTOR.full_name
     unreadable = [
@@ -160,11 +160,11 @@ async def test_unreadable_event_has_failed(
         ({"ce-type": "nul\0nul", "ce-time": "yesterday"}, b"\0"),
         ({}, b"bare"),
     ]
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         for headers, body in unreadable:
             await broker.publish(subject, body, headers, stream="ORDERS")
         fine = await publish(broker, SampleStatusChanged())
-        await eventually(lambda: handling.settled == [fine])
+        await eventually(lambda: handler.settled == [fine])
         await eventually(lambda: all_acknowledged(broker))
     rows = await failed(engine)
     assert [row.state for row in rows] == [FailedState.FAILED] * 5
@@ -209,12 +209,12 @@ async def test_stored_failed_event_is_terminated_at_redelivery(
     event_id = await publish(broker, SampleStatusChanged())
     await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.status_changed"])
     [raw] = await (await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")).fetch(1)
-    handling = Handling(lambda _: Refused("ILLEGAL_TRANSITION"))
+    handler = RecordingHandler(lambda _: Refused("ILLEGAL_TRANSITION"))
     await FailedEvents(engine, store.failed_events).record([received_event(raw, CONSUMER)])
     await raw.nak()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         await eventually(lambda: all_acknowledged(broker))
-    assert handling.sets == []
+    assert handler.sets == []
     assert await states(engine) == {event_id: "failed"}
 
 
@@ -225,8 +225,10 @@ async def test_republished_failed_event_is_handled_again(
     counts as replayed.
     """
     mended = False
-    handling = Handling(lambda _: Done(record=None) if mended else Refused("ILLEGAL_TRANSITION"))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(
+        lambda _: Done(record=None) if mended else Refused("ILLEGAL_TRANSITION")
+    )
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged())
         await eventually(lambda: has_state(engine, event_id, "failed"))
         mended = True
@@ -243,14 +245,14 @@ async def test_a_replay_has_its_effect_once(
     After the fix it is replayed; a second replay has no further effect.
     """
     mended = False
-    handling = Handling(
+    handler = RecordingHandler(
         lambda d: (
-            Done(record=None, repeat=d.event_id in handling.settled)
+            Done(record=None, repeat=d.event_id in handler.settled)
             if mended
             else Refused("ILLEGAL_TRANSITION", "Still.")
         )
     )
-    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
+    async with consuming(broker, engine, {SampleStatusChanged: handler}) as inbox:
         event_id = await publish(broker, SampleStatusChanged(version=9))
         await eventually(lambda: has_state(engine, event_id, "failed"))
         [name] = await names(engine, event_id)
@@ -263,7 +265,7 @@ async def test_a_replay_has_its_effect_once(
         for repeat in (False, True):
             assert await inbox.replay([name]) == {name: Done(record=None, repeat=repeat)}
             assert await states(engine) == {event_id: "replayed"}
-    assert {(d.event_id, d.key, d.message.version) for s in handling.sets for d in s} == {
+    assert {(d.event_id, d.key, d.message.version) for s in handler.sets for d in s} == {
         (event_id, f"{CONSUMER}:{event_id}", 9)
     }
 
@@ -272,8 +274,8 @@ async def test_a_discarded_event_stays_so(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """An operator discards a deferred event: it comes once more at most, and is not tried again."""
-    handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
+    handler = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING"))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}) as inbox:
         event_id = await publish(broker, SampleStatusChanged())
         await eventually(lambda: has_state(engine, event_id, "deferred"))
         [name] = await names(engine, event_id)

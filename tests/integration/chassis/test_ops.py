@@ -45,10 +45,10 @@ async def test_event_failed_by_a_bug_is_replayed_after_the_fix(
 
     Two more replays at once, and one more delivery by the broker, add no effect.
     """
-    [order] = await placed(sample.ground.database)
+    [order] = await placed(sample.context.database)
     sample.paying.broken = True
     event_id = await publish(
-        sample.ground.broker, SamplePaid(order_id=str(order), version=3), ce_subject=str(order)
+        sample.context.broker, SamplePaid(order_id=str(order), version=3), ce_subject=str(order)
     )
     await eventually(lambda: sample.are({event_id: "failed"}))
     failed_event = await sample.read(event_id)
@@ -67,15 +67,15 @@ async def test_event_failed_by_a_bug_is_replayed_after_the_fix(
         both = [group.create_task(sample.replay(event_id)) for _ in range(2)]
     assert [each.result().state for each in both] == [REPLAYED, REPLAYED]
     assert (await sample.replay(event_id)).state == REPLAYED
-    await sample.ground.broker.streams.delete_consumer("PAYMENTS", CONSUMER)
-    await eventually(lambda: all_acknowledged(sample.ground.broker, CONSUMER, "PAYMENTS"))
+    await sample.context.broker.streams.delete_consumer("PAYMENTS", CONSUMER)
+    await eventually(lambda: all_acknowledged(sample.context.broker, CONSUMER, "PAYMENTS"))
     assert await count(sample.engine, store.history) == rows + 1
     assert await sample.are({event_id: "replayed"})
 
 
 async def test_replayed_event_is_not_handled_again(sample: Sample) -> None:
     """The row stays as replayed, also after the event's key is deleted."""
-    [order] = await placed(sample.ground.database)
+    [order] = await placed(sample.context.database)
     event_id = await sample.fail(event(order=str(order)))
     assert (await sample.replay(event_id)).state == REPLAYED
     assert (await sample.replay(event_id)).state == REPLAYED
@@ -88,15 +88,15 @@ async def test_deferred_event_is_replayed_before_its_next_try(
     """An operator replays the event before it comes again. The row stays as replayed, and the
     delivery that follows changes nothing.
     """
-    [order] = await placed(sample.ground.database)
+    [order] = await placed(sample.context.database)
     sample.paying.waits = True
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(order)))
+    event_id = await publish(sample.context.broker, SamplePaid(order_id=str(order)))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     assert (await sample.replay(event_id)).state == DEFERRED
     sample.paying.waits = False
     with suppress(NotFound):  # where the delivery came first, it left no row
         await sample.replay(event_id)
-    await eventually(lambda: all_acknowledged(sample.ground.broker, CONSUMER, "PAYMENTS"))
+    await eventually(lambda: all_acknowledged(sample.context.broker, CONSUMER, "PAYMENTS"))
     assert (await states(sample.engine)).get(event_id, "replayed") == "replayed"
     assert await count(sample.engine, store.history) == 2
 
@@ -130,8 +130,8 @@ async def test_a_discarded_event_is_not_delivered_again(
 
     A second discard changes nothing.
     """
-    [order] = await placed(sample.ground.database)
-    broker = sample.ground.broker
+    [order] = await placed(sample.context.database)
+    broker = sample.context.broker
     sample.paying.waits = True
     event_id = await publish(broker, SamplePaid(order_id=str(order)))
     await eventually(lambda: sample.are({event_id: "deferred"}))
@@ -264,7 +264,7 @@ async def test_batch_replay_takes_the_oldest_first(sample: Sample) -> None:
     """A dry run lists the events and replays none. A limit leaves the youngest, and says so. Events
     that fail again stay; the others are done.
     """
-    orders = await placed(sample.ground.database, 3)
+    orders = await placed(sample.context.database, 3)
     fine = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
     poison = await sample.fail(event(order=str(uuid4())), minutes=1)
     strange = await sample.fail(event(type="ordermesh.Unknown"), minutes=9)
@@ -318,7 +318,7 @@ async def test_outbox_state_is_answered(sample: Sample, eventually: Eventually) 
     """The answer has the number of waiting and stored events, the oldest waiting one and the
     stream's end. Each request publishes again once.
     """
-    orders = await placed(sample.ground.database, 3)
+    orders = await placed(sample.context.database, 3)
     await eventually(lambda: none_waits(sample.engine))
     stats = await ask(sample.outbox.GetOutboxStats, api.GetOutboxStatsRequest())
     assert stats == api.GetOutboxStatsResponse(
@@ -350,7 +350,7 @@ async def test_stored_version_is_set_once_for_a_request(sample: Sample) -> None:
     """The version is set for this order alone. A repeat changes nothing, and is answered with the
     current version.
     """
-    order, other = await placed(sample.ground.database, 2)
+    order, other = await placed(sample.context.database, 2)
     request = api.SetStoredVersionRequest(
         request_id=str(uuid4()), order_id=str(order), version=2**20
     )
@@ -369,7 +369,7 @@ async def test_version_that_is_not_stored_is_not_found(sample: Sample) -> None:
     """An order without a stored version, and a fulfilment where only orders are stored, are not
     found; the request_id stays free.
     """
-    [order] = await placed(sample.ground.database)
+    [order] = await placed(sample.context.database)
     request_id = str(uuid4())
     for fields in (
         {"order_id": str(uuid4())},

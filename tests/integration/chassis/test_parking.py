@@ -21,7 +21,15 @@ from chassis.values.errors import Deferred
 from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SamplePaid, SampleStatusChanged
-from tests.sample.inbox import Handling, all_acknowledged, consuming, failed, names, publish, states
+from tests.sample.inbox import (
+    RecordingHandler,
+    all_acknowledged,
+    consuming,
+    failed,
+    names,
+    publish,
+    states,
+)
 from tests.sample.operators import CONSUMER, Sample, event
 from tests.sample.writes import create, write
 from tests.streams import ensure_streams
@@ -58,8 +66,8 @@ async def test_deferred_event_is_parked_and_acknowledged(
     """After PARK_AT deliveries an event is deferred in failed_events, and the stream has no pending
     message.
     """
-    handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged(version=5))
         [row] = await eventually(lambda: failed(engine))
         assert (row.state, row.reason) == (FailedState.DEFERRED, "PAYMENT_OUTSTANDING")
@@ -67,7 +75,7 @@ async def test_deferred_event_is_parked_and_acknowledged(
         assert row.next_try_time > row.first_time
         await eventually(lambda: all_acknowledged(broker))
         assert await states(engine) == {event_id: "deferred"}
-        await eventually(lambda: handling.seen[event_id] > PARK_AT)
+        await eventually(lambda: handler.seen[event_id] > PARK_AT)
 
 
 async def test_parked_event_that_succeeds_leaves_no_row(
@@ -77,13 +85,13 @@ async def test_parked_event_that_succeeds_leaves_no_row(
     deleted.
     """
     waits = True
-    handling = Handling(lambda _: Deferred("EVENT_AHEAD") if waits else Done(record=None))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Deferred("EVENT_AHEAD") if waits else Done(record=None))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged())
         await eventually(lambda: failed(engine))
         await eventually(lambda: all_acknowledged(broker))
         waits = False
-        await eventually(lambda: handling.settled == [event_id])
+        await eventually(lambda: handler.settled == [event_id])
 
         async def row_is_deleted() -> bool:
             return not await failed(engine)
@@ -98,19 +106,19 @@ async def test_changed_record_wakes_its_parked_events(
     it.
     """
     order, other = uuid4(), uuid4()
-    await ensure_streams(sample.ground.broker)
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(order)))
+    await ensure_streams(sample.context.broker)
+    event_id = await publish(sample.context.broker, SamplePaid(order_id=str(order)))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     [row] = await failed(sample.engine)
     assert row.waits_for == order
     later = datetime.now(UTC) + HOUR
     await changed(sample.engine, next_try_time=later)
-    await eventually(lambda: all_acknowledged(sample.ground.broker, CONSUMER, "PAYMENTS"))
+    await eventually(lambda: all_acknowledged(sample.context.broker, CONSUMER, "PAYMENTS"))
     tried = len(sample.paying.sets)
-    await write(sample.ground.database, create(target=other))
+    await write(sample.context.database, create(target=other))
     [row] = await failed(sample.engine)
     assert (row.next_try_time, len(sample.paying.sets)) == (later, tried)
-    await write(sample.ground.database, create(target=order))
+    await write(sample.context.database, create(target=order))
     await eventually(lambda: sample.are({}))
     async with sample.engine.connect() as connection:
         query = select(store.orders.c.status).where(store.orders.c.id == order)
@@ -134,9 +142,9 @@ async def test_next_wait_is_as_long_as_the_time_so_far(
     await parked(table, 20)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - age, next_try_time=now)
-    claimed = await table.claim_due(50, fewest_tries=True)
-    assert len(claimed) == 20
-    assert {e.attempts for e in claimed} == {2}
+    fetched = await table.fetch_due(50, fewest_tries=True)
+    assert len(fetched) == 20
+    assert {e.attempts for e in fetched} == {2}
     slack = timedelta(seconds=2)  # a busy machine makes them older
     waits = [row.next_try_time - row.update_time for row in await failed(engine)]
     assert all(0.8 * least <= wait <= 1.2 * most + slack for wait in waits)
@@ -150,9 +158,9 @@ async def test_last_try_is_at_the_end_of_the_time(table: FailedEvents, engine: A
     await parked(table)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - 14.75 * MINUTES, next_try_time=now)
-    [claimed] = await table.claim_due(50, fewest_tries=True)
+    [fetched] = await table.fetch_due(50, fewest_tries=True)
     [row] = await failed(engine)
-    assert claimed.state is row.state is FailedState.DEFERRED
+    assert fetched.state is row.state is FailedState.DEFERRED
     assert row.next_try_time == row.first_time + 15 * MINUTES
 
 
@@ -163,29 +171,29 @@ async def test_last_try_finds_the_event_failed(table: FailedEvents, engine: Asyn
     [first] = await parked(table)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - 15 * MINUTES, next_try_time=now)
-    [claimed] = await table.claim_due(50, fewest_tries=False)
-    assert (claimed.event_id, claimed.state) == (first.event_id, FailedState.FAILED)
+    [fetched] = await table.fetch_due(50, fewest_tries=False)
+    assert (fetched.event_id, fetched.state) == (first.event_id, FailedState.FAILED)
     [row] = await failed(engine)
     assert (row.state, row.next_try_time) == (FailedState.FAILED, None)
-    assert await table.claim_due(50, fewest_tries=False) == []
+    assert await table.fetch_due(50, fewest_tries=False) == []
 
 
-async def test_replicas_claim_different_events(table: FailedEvents, engine: AsyncEngine) -> None:
+async def test_replicas_fetch_different_events(table: FailedEvents, engine: AsyncEngine) -> None:
     """Two concurrent replicas share the due events, and neither waits for the other's locks."""
     await parked(table, 60)
     await changed(engine, next_try_time=datetime.now(UTC))
     async with engine.begin() as connection:
-        first = [event.event_id for event in await table.claim_due(20, fewest_tries=True)]
+        first = [event.event_id for event in await table.fetch_due(20, fewest_tries=True)]
         locked = select(t.event_id).where(t.event_id.not_in(first)).limit(10).with_for_update()
         held = set((await connection.execute(locked)).scalars())
-        claims = [table.claim_due(25, fewest_tries=fewest) for fewest in (True, False)]
-        one, two = await asyncio.gather(*claims)
+        fetches = [table.fetch_due(25, fewest_tries=fewest) for fewest in (True, False)]
+        one, two = await asyncio.gather(*fetches)
     found = [*first, *(event.event_id for event in [*one, *two])]
     assert len(found) == len(set(found)) == 50
     assert not held & set(found)
 
 
-async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncEngine) -> None:
+async def test_fetches_starve_no_parked_event(table: FailedEvents, engine: AsyncEngine) -> None:
     """Of 20,000 due rows the first batches have the one that was never tried from the database, and
     the one due for longest.
     """
@@ -197,11 +205,11 @@ async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncE
     await changed(engine, next_try_time=now - HOUR)
     await changed(engine, fresh.event_id, attempts=PARK_AT, next_try_time=now)
     await changed(engine, old.event_id, attempts=30, next_try_time=now - 2 * HOUR)
-    assert fresh.event_id in {e.event_id for e in await table.claim_due(50, fewest_tries=True)}
-    assert old.event_id in {e.event_id for e in await table.claim_due(50, fewest_tries=False)}
+    assert fresh.event_id in {e.event_id for e in await table.fetch_due(50, fewest_tries=True)}
+    assert old.event_id in {e.event_id for e in await table.fetch_due(50, fewest_tries=False)}
 
 
-async def test_waiting_events_are_claimed_once_a_change(
+async def test_waiting_events_are_fetched_once_a_change(
     table: FailedEvents, engine: AsyncEngine
 ) -> None:
     """Events that wait for a changed record are taken in batches, each once, for any time of their
@@ -212,15 +220,15 @@ async def test_waiting_events_are_claimed_once_a_change(
     await parked(table, 5, waits_for=uuid4())
     any_parked, now = await table.parked()
     assert any_parked
-    batches = [await table.claim_waiting([record], now, 20) for _ in range(3)]
+    batches = [await table.fetch_waiting([record], now, 20) for _ in range(3)]
     assert [len(batch) for batch in batches] == [20, 10, 0]
     assert len({event.event_id for batch in batches for event in batch}) == 30
 
 
 async def test_try_with_another_error_is_stored(sample: Sample, eventually: Eventually) -> None:
     """A parked event has the error of its last try, and the number of its tries."""
-    await ensure_streams(sample.ground.broker)
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
+    await ensure_streams(sample.context.broker)
+    event_id = await publish(sample.context.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     sample.paying.waits = True
 
@@ -235,8 +243,8 @@ async def test_parked_event_that_is_refused_has_failed(
     sample: Sample, eventually: Eventually
 ) -> None:
     """The try was refused: the event is not tried again."""
-    await ensure_streams(sample.ground.broker)
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
+    await ensure_streams(sample.context.broker)
+    event_id = await publish(sample.context.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
     sample.paying.broken = True
     await eventually(lambda: sample.are({event_id: "failed"}))
@@ -250,18 +258,18 @@ async def test_message_of_a_parked_event_changes_no_row(
     """A lost stream delivers a parked event again: it is tried, acknowledged, and keeps its first
     time.
     """
-    handling = Handling(lambda _: Deferred("EVENT_AHEAD"))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Deferred("EVENT_AHEAD"))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         event_id = await publish(broker, SampleStatusChanged())
         [before] = await eventually(lambda: failed(engine))
         await changed(engine, next_try_time=datetime.now(UTC) + HOUR)
         await broker.streams.delete_stream("ORDERS")
         await ensure_streams(broker)
-        seen = handling.seen[event_id]
+        seen = handler.seen[event_id]
         await publish(broker, SampleStatusChanged(), event_id)
-        await eventually(lambda: handling.seen[event_id] > seen)
+        await eventually(lambda: handler.seen[event_id] > seen)
         await eventually(lambda: all_acknowledged(broker))
         [after] = await failed(engine)
     assert (after.state, after.first_time) == (FailedState.DEFERRED, before.first_time)
     assert len(await names(engine, event_id)) == 1
-    assert handling.seen[event_id] == seen + 1
+    assert handler.seen[event_id] == seen + 1

@@ -22,7 +22,7 @@ from tests.sample import operators, store
 from tests.sample.events import SamplePaid, SampleStatusChanged
 from tests.sample.inbox import (
     CONSUMER,
-    Handling,
+    RecordingHandler,
     all_acknowledged,
     consuming,
     failed,
@@ -103,7 +103,7 @@ async def test_poison_message_ends_as_a_failed_event(
     assert (row.event_id, row.state, row.reason) == (poison, "failed", "INTERNAL")
     assert row.attempts > POISON_AFTER
     async with operated(sample_url, nats_url) as sample:
-        address = sample.ground.config.listen_address
+        address = sample.context.config.listen_address
         listed, _ = await omctl(address, "events", "failed", "--json")
         [line] = listed.splitlines()
         assert str(poison) in line
@@ -148,10 +148,10 @@ async def test_poison_event_is_stored_before_its_last_try(
     assert seen == [{event_id: "failed"}]
     [row] = await failed(engine)
     assert (row.reason, row.attempts) == ("INTERNAL", POISON_AFTER + 1)
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}) as inbox:
         await eventually(lambda: all_acknowledged(broker))
-        assert handling.sets == []
+        assert handler.sets == []
         [name] = await names(engine, event_id)
         assert await inbox.replay([name]) == {name: Done(record=None)}
     assert await states(engine) == {event_id: "replayed"}
@@ -175,7 +175,7 @@ async def test_poison_event_is_stored_before_it_is_read(
     await publish(broker, SampleStatusChanged())
     await delivered(broker, POISON_AFTER)
     monkeypatch.setattr(event_payload, "decode_payload", decode_payload)
-    async with consuming(broker, engine, {SampleStatusChanged: Handling()}):
+    async with consuming(broker, engine, {SampleStatusChanged: RecordingHandler()}):
         await eventually(lambda: all_acknowledged(broker))
     server.dispose()
     assert seen == ["failed"]
@@ -193,11 +193,11 @@ async def test_unanswered_events_are_tried_alone(
     await delivered(broker, POISON_AFTER)
     for number in range(2):
         await publish(broker, SampleStatusChanged(version=3 + number))
-    handling = Handling()
+    handler = RecordingHandler()
     let_arrive_together(monkeypatch, 5)
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         await eventually(lambda: all_acknowledged(broker))
-    assert [len(s) for s in handling.sets] == [2, 1, 1, 1]
+    assert [len(s) for s in handler.sets] == [2, 1, 1, 1]
     assert await failed(engine) == []
 
 
@@ -209,12 +209,12 @@ async def test_isolated_event_that_is_deferred_is_parked(
     """
     event_id = await publish(broker, SampleStatusChanged())
     await delivered(broker, POISON_AFTER)
-    later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
+    later = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: later}):
         await eventually(lambda: all_acknowledged(broker))
     [row] = await failed(engine)
     assert (row.event_id, row.state, row.reason) == (event_id, "deferred", "PAYMENT_OUTSTANDING")
-    async with consuming(broker, engine, {SampleStatusChanged: Handling()}):
+    async with consuming(broker, engine, {SampleStatusChanged: RecordingHandler()}):
         await eventually(lambda: _has_no_row(engine))
 
 
@@ -228,7 +228,7 @@ async def test_isolated_event_that_is_refused_has_its_reason(
     """The row of an event that was refused when it was tried alone says why."""
     event_id = await publish(broker, SampleStatusChanged())
     await delivered(broker, POISON_AFTER)
-    refusing = Handling(lambda _: Refused("ILLEGAL_TRANSITION"))
+    refusing = RecordingHandler(lambda _: Refused("ILLEGAL_TRANSITION"))
     async with consuming(broker, engine, {SampleStatusChanged: refusing}):
         await eventually(lambda: all_acknowledged(broker))
     [row] = await failed(engine)
@@ -240,7 +240,7 @@ async def test_deferred_events_stay_together(
 ) -> None:
     """Events that were tried often because they were deferred are not isolated."""
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(3)]
-    later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
+    later = RecordingHandler(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: later}):
         await eventually(
             lambda: min(later.seen[event_id] for event_id in ids) > POISON_AFTER + 1, timeout_s=15
@@ -250,7 +250,7 @@ async def test_deferred_events_stay_together(
         await connection.execute(
             update(store.failed_events).values(next_try_time=func.clock_timestamp())
         )
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: set(handling.settled) == set(ids), timeout_s=15)
-    assert [len(s) for s in handling.sets] == [3]
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
+        await eventually(lambda: set(handler.settled) == set(ids), timeout_s=15)
+    assert [len(s) for s in handler.sets] == [3]

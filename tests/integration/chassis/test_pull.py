@@ -20,7 +20,7 @@ from tests.proxy import Proxy
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import (
     CONSUMER,
-    Handling,
+    RecordingHandler,
     all_acknowledged,
     consuming,
     failed,
@@ -61,15 +61,15 @@ async def test_an_event_is_handled_as_soon_as_it_arrives(
     """Events come one at a time, the last after a pause longer than a heartbeat. Each is handled at
     once, before the batch is full or the request ends.
     """
-    handling = Handling()
+    handler = RecordingHandler()
     took: list[float] = []
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         for number in range(12):
             if number == 6:
                 await asyncio.sleep(2.0)  # the pause is under test
             began = time.monotonic()
             await publish(broker, SampleStatusChanged(version=number))
-            await eventually(lambda: len(handling.seen) == len(took) + 1)
+            await eventually(lambda: len(handler.seen) == len(took) + 1)
             took.append(time.monotonic() - began)
     assert sorted(took)[len(took) // 2] < 0.4  # a heartbeat's time is 0.5 s, a request's 30 s
 
@@ -97,13 +97,13 @@ async def test_a_batch_is_bounded(
 ) -> None:
     """A handler never gets more than a batch, for any number of waiting events."""
     monkeypatch.setattr(inboxes, "SET_MAX", 16)
-    handling = Handling()
+    handler = RecordingHandler()
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: len(handling.seen) == 100)
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
+        await eventually(lambda: len(handler.seen) == 100)
         await eventually(lambda: all_acknowledged(broker))
-    assert max(len(s) for s in handling.sets) <= 16
-    assert set(handling.seen.values()) == {1}
+    assert max(len(s) for s in handler.sets) <= 16
+    assert set(handler.seen.values()) == {1}
 
 
 @pytest.mark.usefixtures("impatient")
@@ -114,16 +114,16 @@ async def test_restarted_broker_is_consumed_again(
     """The broker is stopped or killed, and started again. The first event is handled long before a
     request would end (30 s), and none is lost.
     """
-    handling = Handling()
-    async with consuming(own_broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler()
+    async with consuming(own_broker, engine, {SampleStatusChanged: handler}):
         first = await publish(own_broker, SampleStatusChanged(version=1))
-        await eventually(lambda: handling.settled == [first])
+        await eventually(lambda: handler.settled == [first])
         own_nats.kill() if killed else own_nats.stop()
         await eventually(lambda: not own_broker.client.is_connected)
         own_nats.start()
         await eventually(lambda: own_broker.client.is_connected)
         second = await publish(own_broker, SampleStatusChanged(version=2))
-        await eventually(lambda: second in handling.settled, timeout_s=15)
+        await eventually(lambda: second in handler.settled, timeout_s=15)
         await eventually(lambda: all_acknowledged(own_broker))
 
 
@@ -133,29 +133,29 @@ async def test_a_deleted_consumer_is_declared_again(
     """The new consumer begins at the first message: every event comes again, under the same key,
     and later ones follow.
     """
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         first = await publish(broker, SampleStatusChanged(version=1))
-        await eventually(lambda: first in handling.settled)
+        await eventually(lambda: first in handler.settled)
         await broker.streams.delete_consumer("ORDERS", CONSUMER)
         second = await publish(broker, SampleStatusChanged(version=2))
-        await eventually(lambda: second in handling.settled)
+        await eventually(lambda: second in handler.settled)
         await eventually(lambda: all_acknowledged(broker))
-    assert handling.seen == {first: 2, second: 1}
+    assert handler.seen == {first: 2, second: 1}
 
 
 async def test_a_deleted_stream_is_made_again(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """The stream is made again with its consumer: later events are consumed."""
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler()
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         await publish(broker, SampleStatusChanged(version=1))
-        await eventually(lambda: handling.settled)
+        await eventually(lambda: handler.settled)
         await broker.streams.delete_stream("ORDERS")
         await eventually(lambda: all_acknowledged(broker))
         second = await publish(broker, SampleStatusChanged(version=2))
-        await eventually(lambda: second in handling.settled)
+        await eventually(lambda: second in handler.settled)
 
 
 async def test_consumer_leaves_the_stream_limits_unchanged(nats_url: str, broker: Broker) -> None:
@@ -179,16 +179,16 @@ async def test_a_dead_connection_is_replaced(
     """The connection is frozen or reset: the inbox continues over another one, and the unsettled
     events of the dead one come again.
     """
-    handling = Handling()
+    handler = RecordingHandler()
     async with Proxy(own_nats.port).serving() as proxy:
         broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample")
-        async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        async with consuming(broker, engine, {SampleStatusChanged: handler}):
             await publish(own_broker, SampleStatusChanged(version=1))
-            await eventually(lambda: handling.settled)
+            await eventually(lambda: handler.settled)
             proxy.cut() if cut else proxy.freeze()
             second = await publish(own_broker, SampleStatusChanged(version=2))
             # the recovery is guaranteed, its time is not
-            await eventually(lambda: second in handling.settled, timeout_s=30)
+            await eventually(lambda: second in handler.settled, timeout_s=30)
         await broker.close()
 
 
@@ -202,21 +202,21 @@ async def test_unsettled_events_go_to_no_other_replica(
     # late ticks on a slow machine are not failed ticks
     monkeypatch.setattr(streams, "ACK_WAIT_S", 2.0)
     monkeypatch.setattr(inboxes, "SET_MAX", 2)
-    go, handling, other = asyncio.Event(), Handling(), Handling()
+    go, handler, other = asyncio.Event(), RecordingHandler(), RecordingHandler()
 
     async def slow(deliveries: Any) -> Any:
-        outcomes = await handling(deliveries)
+        outcomes = await handler(deliveries)
         await go.wait()
         return outcomes
 
     async with consuming(broker, engine, {SampleStatusChanged: slow}):
         await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(4)))
-        await eventually(lambda: handling.sets)
+        await eventually(lambda: handler.sets)
         async with consuming(broker, engine, {SampleStatusChanged: other}):
             await asyncio.sleep(3.0)  # well over an acknowledgement's time
             go.set()
             await eventually(lambda: all_acknowledged(broker))
-    assert set((handling.seen + other.seen).values()) == {1}
+    assert set((handler.seen + other.seen).values()) == {1}
 
 
 async def test_first_heartbeats_are_waited_for(
@@ -265,7 +265,7 @@ async def test_ending_inbox_gives_back_its_events(
     """Another replica gets the events at once, before the server's acknowledgement time is over."""
     monkeypatch.setattr(streams, "ACK_WAIT_S", 60.0)
     monkeypatch.setattr(inboxes, "SET_MAX", 3)
-    stuck, handling = asyncio.Event(), Handling()
+    stuck, handler = asyncio.Event(), RecordingHandler()
 
     async def never(deliveries: Any) -> Any:
         stuck.set()
@@ -274,8 +274,8 @@ async def test_ending_inbox_gives_back_its_events(
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(10)]
     async with consuming(broker, engine, {SampleStatusChanged: never}):
         await stuck.wait()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: set(handling.settled) == set(ids), timeout_s=20)
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
+        await eventually(lambda: set(handler.settled) == set(ids), timeout_s=20)
         await eventually(lambda: all_acknowledged(broker), timeout_s=20)
 
 

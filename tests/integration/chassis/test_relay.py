@@ -199,10 +199,10 @@ async def test_a_refused_event_stops_its_own_aggregate(
         assert await waiting(engine) == 10
         await eventually(lambda: _blocked() == {str(p) for p in poisoned})
         refused = (await republish.stats()).refused
-        assert [(its.aggregate, its.size, its.type) for its in refused] == [
+        assert [(event.aggregate, event.size, event.type) for event in refused] == [
             (p, MESSAGE_BYTES_MAX, "x") for p in poisoned
         ]
-        assert {its.refusal for its in refused} == {
+        assert {event.refusal for event in refused} == {
             "MaxPayloadError: nats: maximum payload exceeded"
         }
         async with engine.begin() as connection:
@@ -212,7 +212,7 @@ async def test_a_refused_event_stops_its_own_aggregate(
         await eventually(lambda: _all_published(engine, poisoned[:1]))
         assert await waiting(engine) == 8
         await eventually(lambda: _blocked() == {str(p) for p in poisoned[1:]})
-        assert [its.aggregate for its in (await republish.stats()).refused] == poisoned[1:]
+        assert [event.aggregate for event in (await republish.stats()).refused] == poisoned[1:]
 
 
 def _blocked() -> set[str]:

@@ -62,7 +62,7 @@ async def test_repeat_of_a_batch_replay_takes_no_other_events(sample: Sample) ->
     """The answer was lost and the request comes again: it is answered with the current state of the
     first call's events, and handles none.
     """
-    orders = await placed(sample.ground.database, 3)
+    orders = await placed(sample.context.database, 3)
     first, second, third = [
         await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)
     ]
@@ -97,7 +97,7 @@ async def test_repeat_of_a_killed_replay_takes_the_same_events(
 
     It leaves out an event that was discarded meanwhile; an event without a row had its effect.
     """
-    orders = await placed(sample.ground.database, 4)
+    orders = await placed(sample.context.database, 4)
     ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
     request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()))
 
@@ -145,7 +145,7 @@ async def test_repeated_discard_leaves_a_new_failure(sample: Sample) -> None:
     """An event is discarded, replayed, and fails again for another reason: the repeat of the old
     request leaves it failed.
     """
-    [order] = await placed(sample.ground.database)
+    [order] = await placed(sample.context.database)
     made = event(order=str(order))
     request = api.DiscardFailedEventRequest(
         request_id=str(uuid4()), consumer=CONSUMER, event_id=str(await sample.fail(made))
@@ -193,7 +193,7 @@ async def test_request_id_with_another_body_is_refused(sample: Sample) -> None:
 
 async def test_refused_request_leaves_its_id_free(sample: Sample) -> None:
     """The event does not exist yet: the same request succeeds once it does."""
-    replayed, discarded = event(order=str((await placed(sample.ground.database))[0])), event()
+    replayed, discarded = event(order=str((await placed(sample.context.database))[0])), event()
     replay = api.ReplayFailedEventRequest(
         request_id=str(uuid4()), consumer=CONSUMER, event_id=str(replayed.event_id)
     )
@@ -219,7 +219,7 @@ async def test_concurrent_repeats_choose_the_same_events(sample: Sample) -> None
     """A request and its repeats at the same time handle together the events that one request would
     handle.
     """
-    orders = await placed(sample.ground.database, 6)
+    orders = await placed(sample.context.database, 6)
     ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
     rows = await count(sample.engine, store.history)
     request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=3)

@@ -52,8 +52,8 @@ async def test_stream_has_the_limits_of_its_publisher(
         store,
         stream_name="ORDERS",
         encode=store.event,
-    ) as ground:
-        assert ground.broker.limits == Limits(replicas=3)
+    ) as context:
+        assert context.broker.limits == Limits(replicas=3)
     async with service_context(
         Config.model_validate(settings | {"stream_bytes_max": 2**21}),
         store,
@@ -83,9 +83,9 @@ async def test_tasks_end_before_their_channels(
 
     async with service_context(
         Config.model_validate(settings), store, stream_name="ORDERS", encode=store.event
-    ) as ground:
-        channel = await ground.channel("127.0.0.1:1", Breaker("peer"))
-        ground.tasks.start("working", working(channel))
+    ) as context:
+        channel = await context.channel("127.0.0.1:1", Breaker("peer"))
+        context.tasks.start("working", working(channel))
         await asyncio.sleep(0)  # it begins
     assert states == [grpc.ChannelConnectivity.IDLE]
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
@@ -172,8 +172,8 @@ async def test_gauges_of_an_unreachable_database_have_no_value(
         config = Config.model_validate({"database_url": database_url, "nats_url": nats_url})
         async with service_context(
             config, store, stream_name="ORDERS", encode=store.event
-        ) as ground:
-            await ground.open([], {SampleNoted: _nothing})
+        ) as context:
+            await context.open([], {SampleNoted: _nothing})
 
             async def all_are_read() -> bool:
                 return _value("database_up") == 1 and all(
@@ -191,7 +191,7 @@ async def test_gauges_of_an_unreachable_database_have_no_value(
                 proxy.cut()
             await eventually(none_is_read, timeout_s=60, what="no gauge is left")
             with pytest.raises(Deferred) as caught:
-                async with ground.database.read() as connection:
+                async with context.database.read() as connection:
                     await connection.execute(select(store.idempotency_keys))
             assert (caught.value.reason, caught.value.metadata["peer"]) == (
                 "DEPENDENCY_UNAVAILABLE",
@@ -212,8 +212,8 @@ async def test_gauges_of_an_unreachable_broker_have_no_value(
     monkeypatch.setattr(pull, "MEASURE_S", 0.1)
     monkeypatch.setattr(relay, "MEASURE_S", 0.1)
     config = Config.model_validate({"database_url": sample_url, "nats_url": own_nats.url})
-    async with service_context(config, store, stream_name="ORDERS", encode=store.event) as ground:
-        await ground.open([], {SampleNoted: _nothing})
+    async with service_context(config, store, stream_name="ORDERS", encode=store.event) as context:
+        await context.open([], {SampleNoted: _nothing})
 
         async def all_are_read() -> bool:
             return _value("broker_connected") == 1 and None not in (

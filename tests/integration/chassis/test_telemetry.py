@@ -25,12 +25,9 @@ from chassis.rpc import client
 from chassis.rpc.client import ask, connect
 from chassis.rpc.server import Server
 from chassis.values.errors import Deferred, Refused
-from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
 from tests.rpc.spans import named, recorded
 from tests.support import eventually, measured
-
-__all__ = ["plain_tracebacks"]  # a fixture of this module
 
 
 @pytest.fixture

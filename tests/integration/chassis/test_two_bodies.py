@@ -23,7 +23,7 @@ from chassis.write.database import Database
 from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
-from tests.sample.inbox import Handling, all_acknowledged, consuming, failed, publish
+from tests.sample.inbox import RecordingHandler, all_acknowledged, consuming, failed, publish
 from tests.sample.operators import CONSUMER, DISCARDED, REPLAYED, Paying, Sample, event
 from tests.sample.writes import placed
 from tests.support import Eventually
@@ -92,8 +92,8 @@ async def test_two_bodies_that_fail_are_two_rows(
         await publish(
             broker, SampleStatusChanged(version=version), event_id, Nats_Msg_Id=str(uuid4())
         )
-    handling = Handling(lambda _: Refused("ILLEGAL_TRANSITION", "No."))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+    handler = RecordingHandler(lambda _: Refused("ILLEGAL_TRANSITION", "No."))
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
         await eventually(lambda: all_acknowledged(broker))
     rows = await failed(engine)
     assert [(row.event_id, row.state) for row in rows] == [(event_id, "failed")] * 2
@@ -113,16 +113,16 @@ async def test_failed_body_does_not_end_the_genuine_one(
         if delivery.message.version == FORGED:
             return Refused("ILLEGAL_TRANSITION")
         return (
-            Done(record=None) if handling.seen[event_id] > PARK_AT + 1 else Deferred("EVENT_AHEAD")
+            Done(record=None) if handler.seen[event_id] > PARK_AT + 1 else Deferred("EVENT_AHEAD")
         )
 
-    handling = Handling(outcome)
+    handler = RecordingHandler(outcome)
     for version in (FORGED, 2):
         await publish(
             broker, SampleStatusChanged(version=version), event_id, Nats_Msg_Id=str(uuid4())
         )
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: handling.settled == [event_id])
+    async with consuming(broker, engine, {SampleStatusChanged: handler}):
+        await eventually(lambda: handler.settled == [event_id])
 
         async def only_the_forged_one_is_left() -> bool:
             rows = [(row.state, row.payload) for row in await failed(engine)]
@@ -137,14 +137,18 @@ async def test_operators_name_one_body_by_its_digest(sample: Sample) -> None:
     """Without the digest the call is refused with both digests and changes nothing; with it the
     call changes one row.
     """
-    [order] = await placed(sample.ground.database)
+    [order] = await placed(sample.context.database)
     event_id = uuid4()
     made = [event(order=str(order)), event(order=str(uuid4()))]
-    for its in made:
+    for body in made:
         await sample.table.record(
-            [replace(its, event_id=event_id, digest=digest_of(its.subject, its.type, its.payload))]
+            [
+                replace(
+                    body, event_id=event_id, digest=digest_of(body.subject, body.type, body.payload)
+                )
+            ]
         )
-    genuine, other = (digest_of(its.subject, its.type, its.payload).hex() for its in made)
+    genuine, other = (digest_of(body.subject, body.type, body.payload).hex() for body in made)
     for call in (sample.read, sample.replay, sample.discard):
         with pytest.raises(Refused) as refused:
             await call(event_id)

@@ -126,7 +126,7 @@ async def test_operators_list_and_adopt_events(sample: Sample, eventually: Event
 
     For any page size, each is listed once, in order.
     """
-    await placed(sample.ground.database, 6)
+    await placed(sample.context.database, 6)
     await eventually(lambda: none_waits(sample.engine))
     async with sample.engine.begin() as connection:
         rows = (await connection.execute(select(outbox).order_by(outbox.c.stream_seq))).all()
@@ -222,12 +222,12 @@ async def test_adopt_with_broken_header_skips_the_event(
     """An event of this service whose header has an invalid value is counted, and the others are
     stored.
     """
-    await placed(sample.ground.database, 2)
+    await placed(sample.context.database, 2)
     await eventually(lambda: none_waits(sample.engine))
-    message = await sample.ground.broker.streams.get_msg("ORDERS", 1)
+    message = await sample.context.broker.streams.get_msg("ORDERS", 1)
     names = {"ce-id": str(uuid4()), "Nats-Msg-Id": str(uuid4())}
     headers = (message.headers or {}) | names | {header: value}
-    await sample.ground.broker.publish(message.subject or "", b"", headers, stream="ORDERS")
+    await sample.context.broker.publish(message.subject or "", b"", headers, stream="ORDERS")
     await forget_rows(sample.engine)
     request = api.AdoptEventsRequest(request_id=str(uuid4()))
     answer = await ask(sample.outbox.AdoptEvents, request)

@@ -82,17 +82,17 @@ def validating(method: MethodDescriptor) -> Callable[[bytes], str]:
     """Returns a function that validates the method's requests as the server does; its result is
     empty for a valid request.
     """
-    validation, its = (
+    validation, called = (
         Validation(),
         Method(method.containing_service.full_name, method.name, "unary"),
     )
     parse = GetMessageClass(method.input_type).FromString
     handler: Any = SimpleNamespace(request_deserializer=parse, response_serializer=None)
-    validation.codec(its, handler)
+    validation.codec(called, handler)
 
     def validate(data: bytes) -> str:
         try:
-            validation.received(its, data)
+            validation.received(called, data)
         except Invalid as invalid:
             return f"{invalid.reason} {invalid.message}"
         return ""
@@ -192,13 +192,13 @@ def test_all_violations_are_named_of_small_requests(lines: int, violations: int)
         lines=[CancelledLine(line_number=n + 1, quantity=0) for n in range(lines)],
     )
     validation = Validation()
-    its = Method("ordermesh.order.v1.OrderService", "CancelOrderItems", "unary")
+    called = Method("ordermesh.order.v1.OrderService", "CancelOrderItems", "unary")
     handler: Any = SimpleNamespace(
         request_deserializer=CancelOrderItemsRequest.FromString, response_serializer=None
     )
-    validation.codec(its, handler)
+    validation.codec(called, handler)
     with pytest.raises(Invalid) as refused:
-        validation.received(its, request.SerializeToString())
+        validation.received(called, request.SerializeToString())
     assert len(refused.value.violations) == violations
 
 

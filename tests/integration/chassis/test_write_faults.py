@@ -351,8 +351,8 @@ async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngin
     The outbox gets no row that would block its aggregate.
     """
 
-    def fat(fact: Transition) -> OutgoingEvent:
-        id = fact.order_id
+    def fat(transition: Transition) -> OutgoingEvent:
+        id = transition.order_id
         message = SampleStatusChanged(order_id=str(id), new="x" * sizes[id])
         return OutgoingEvent(aggregate=id, order_id=id, message=message)
 

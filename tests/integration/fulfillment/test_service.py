@@ -18,7 +18,6 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentSer
 from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
 
-from chassis.broker import stream
 from chassis.broker.stream import Broker
 from chassis.rpc import client
 from chassis.rpc.client import ask
@@ -31,17 +30,7 @@ from tests.integration.fulfillment.events import ONE_PLACE, items_cancelled, ord
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
 from tests.sample.contract_events import NOON
-from tests.streams import ensure_streams
 from tests.support import eventually
-
-
-@pytest.fixture
-async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The broker, which publishes the events of other services and reads those of this one."""
-    broker = await stream.connect(nats_url, name="test")
-    await ensure_streams(broker)
-    yield broker
-    await broker.close()
 
 
 @pytest.fixture

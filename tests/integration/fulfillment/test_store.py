@@ -45,9 +45,9 @@ from tests.unit.fulfillment.samples import (
     NOW,
     SHIPMENT,
     envelope,
+    fulfillment_in,
     picking_line,
     plan,
-    standing,
 )
 
 TWO_PACKAGES = (
@@ -103,10 +103,10 @@ async def found(engine: AsyncEngine, id: UUID = ID) -> Fulfillment:
 @pytest.mark.parametrize("status", Status)
 async def test_stored_record_is_read_unchanged(engine: AsyncEngine, status: Status) -> None:
     """A record with all its parts is the same after it is stored and read, in every status."""
-    new = standing(Status.PLANNING, rule=InspectionRule.SAMPLE)
+    new = fulfillment_in(Status.PLANNING, rule=InspectionRule.SAMPLE)
     await saved(engine, new)
     assert await found(engine) == new
-    grown = replace(standing(status, rule=InspectionRule.SAMPLE), version=7)
+    grown = replace(fulfillment_in(status, rule=InspectionRule.SAMPLE), version=7)
     if grown.packages:
         grown = replace(grown, packages=TWO_PACKAGES)
     await saved(engine, grown, before=(new,))
@@ -117,11 +117,11 @@ async def test_packages_and_counts_can_be_taken_back(engine: AsyncEngine) -> Non
     """After a failed inspection the tables hold no package and no scan; later ones can be
     stored.
     """
-    new = standing(Status.PLANNING)
-    packed = replace(standing(Status.PACKED), packages=TWO_PACKAGES)
-    emptied = standing(Status.PICKING)
-    again = standing(Status.READY)
-    for before, after in [(new, packed), (packed, emptied), (emptied, again)]:
+    new = fulfillment_in(Status.PLANNING)
+    packed = replace(fulfillment_in(Status.PACKED), packages=TWO_PACKAGES)
+    unpacked = fulfillment_in(Status.PICKING)
+    again = fulfillment_in(Status.READY)
+    for before, after in [(new, packed), (packed, unpacked), (unpacked, again)]:
         if before is new:
             await saved(engine, new)
         await saved(engine, after, before=(before,))
@@ -132,7 +132,7 @@ async def test_stored_picklist_is_replaced_by_later_lines(engine: AsyncEngine) -
     """Other lines replace the old ones: a late commit can use other warehouses than the
     reservation.
     """
-    new = standing(Status.PLANNING)
+    new = fulfillment_in(Status.PLANNING)
     for lines_now in [(picking_line(1, "mug", 1), picking_line(9, "cup", 2)), ()]:
         moved = replace(new, lines=lines_now)
         await (saved(engine, new) if new.lines == LINES else saved(engine, new, before=(new,)))
@@ -146,10 +146,14 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
     record, under every id.
     """
     new, other = (
-        standing(Status.PLANNING),
-        replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, warehouse_id="LEEDS")),
+        fulfillment_in(Status.PLANNING),
+        replace(
+            fulfillment_in(Status.PLANNING), id=uuid4(), key=replace(KEY, warehouse_id="LEEDS")
+        ),
     )
-    stranger = replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, order_id=uuid4()))
+    stranger = replace(
+        fulfillment_in(Status.PLANNING), id=uuid4(), key=replace(KEY, order_id=uuid4())
+    )
     await saved(engine, new, other, stranger)
     asked: list[tuple[list[Envelope[Any]], set[UUID]]] = [
         ([plan()], set()),
@@ -201,20 +205,22 @@ async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
 @pytest.mark.parametrize(
     "twin",
     [
-        replace(standing(Status.PLANNING), id=uuid4()),
-        replace(standing(Status.PLANNING), order_number="OM-2"),
+        replace(fulfillment_in(Status.PLANNING), id=uuid4()),
+        replace(fulfillment_in(Status.PLANNING), order_number="OM-2"),
     ],
 )
 async def test_fulfillment_key_is_unique(engine: AsyncEngine, twin: Fulfillment) -> None:
     """The database refuses a second fulfilment of the same order, warehouse and attempt, and a
     second one of an id.
     """
-    await saved(engine, standing(Status.PLANNING))
+    await saved(engine, fulfillment_in(Status.PLANNING))
     with pytest.raises(
         IntegrityError, match=r"fulfillments_(order_id_warehouse_id_attempt_key|pkey)"
     ):
         await saved(engine, twin)
-    await saved(engine, replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, attempt=2)))
+    await saved(
+        engine, replace(fulfillment_in(Status.PLANNING), id=uuid4(), key=replace(KEY, attempt=2))
+    )
 
 
 BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
@@ -278,9 +284,9 @@ BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
 async def test_database_enforces_the_invariants(engine: AsyncEngine, what: str) -> None:
     """The database enforces each rule too, independently of the service's code."""
     constraint, statement = BROKEN[what]
-    ready = standing(Status.PLANNING)
+    ready = fulfillment_in(Status.PLANNING)
     await saved(engine, ready)
-    await saved(engine, standing(Status.READY), before=(ready,))
+    await saved(engine, fulfillment_in(Status.READY), before=(ready,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
             # any Executable
@@ -299,7 +305,7 @@ async def test_history_has_each_step_once(
     engine: AsyncEngine, constraint: str, second: Transition
 ) -> None:
     """The history has one row for a version, one step to a status for a cause, and one creation."""
-    await saved(engine, standing(Status.PLANNING), steps=(CREATION,))
+    await saved(engine, fulfillment_in(Status.PLANNING), steps=(CREATION,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
             await connection.execute(insert(history), [store.TRANSITION.row(second)])
@@ -339,7 +345,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     """
     made = [
         replace(
-            standing(Status.PICKING if n % 2 else Status.PLANNING),
+            fulfillment_in(Status.PICKING if n % 2 else Status.PLANNING),
             id=uuid7(),
             key=replace(KEY, warehouse_id=f"W{n % 3}", order_id=UUID(int=n // 6), attempt=1 + n),
         )
@@ -366,10 +372,10 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
 async def test_list_counts_the_packed_items(engine: AsyncEngine) -> None:
     """The count of lines has the packed items too."""
     unpacked = replace(
-        standing(Status.PLANNING), id=uuid7(), key=replace(KEY, order_id=UUID(int=9))
+        fulfillment_in(Status.PLANNING), id=uuid7(), key=replace(KEY, order_id=UUID(int=9))
     )
     packed = replace(
-        standing(Status.PACKED), id=unpacked.id, key=unpacked.key, packages=TWO_PACKAGES
+        fulfillment_in(Status.PACKED), id=unpacked.id, key=unpacked.key, packages=TWO_PACKAGES
     )
     await saved(engine, unpacked)
     await saved(engine, packed, before=(unpacked,))
@@ -382,7 +388,7 @@ async def test_pending_commits_are_read_in_batches(engine: AsyncEngine) -> None:
     """
     made = [
         replace(
-            standing(Status.PLANNING),
+            fulfillment_in(Status.PLANNING),
             id=uuid7(),
             key=replace(KEY, order_id=uuid4()),
             stock_committed=n % 3 == 0,
@@ -390,7 +396,7 @@ async def test_pending_commits_are_read_in_batches(engine: AsyncEngine) -> None:
         for n in range(6)
     ]
     await saved(
-        engine, *made, replace(standing(Status.CANCELLED), id=uuid7(), stock_committed=False)
+        engine, *made, replace(fulfillment_in(Status.CANCELLED), id=uuid7(), stock_committed=False)
     )
     commit_pending = [each for each in made if not each.stock_committed]
     async with engine.connect() as connection:
@@ -405,8 +411,8 @@ async def test_a_set_is_read_by_the_same_few_statements(engine: AsyncEngine) -> 
     """Keys of orders are found in every attempt and status; unknown orders have none."""
     await saved(
         engine,
-        standing(Status.CANCELLED),
-        replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, attempt=2)),
+        fulfillment_in(Status.CANCELLED),
+        replace(fulfillment_in(Status.PLANNING), id=uuid4(), key=replace(KEY, attempt=2)),
     )
     async with engine.connect() as connection:
         assert await store.find_keys(connection, [KEY.order_id, uuid4()]) == {

@@ -42,7 +42,7 @@ class FakeWarehouse(Warehouse):
     A test can set it to refuse, or to be unreachable.
     """
 
-    serving: tuple[str, ...] = ("london",)
+    allocated_warehouses: tuple[str, ...] = ("london",)
     refuses: Failure | None = None
     away: bool = False
     answers: dict[UUID, CommitResult] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class FakeWarehouse(Warehouse):
         if self.away:
             raise Deferred("DEPENDENCY_UNAVAILABLE")
         if request_id not in self.reserved:
-            held = [(warehouse_id, uuid4()) for warehouse_id in self.serving]
+            held = [(warehouse_id, uuid4()) for warehouse_id in self.allocated_warehouses]
             at = {
                 number: (
                     Allocation(

@@ -210,7 +210,7 @@ async def test_refused_cancellation_advises_return_and_cut(
     CancelOrder is refused with the advice to return London's units and to cancel those of Paris.
     Both succeed, and the order is delivered once the work in Paris is cancelled.
     """
-    warehouse.serving = ("london", "paris")
+    warehouse.allocated_warehouses = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
     created, arrived = shipped_and_delivered(order, "london")
     label, _ = shipped_and_delivered(order, "paris")

@@ -144,7 +144,7 @@ async def test_events_in_any_order_leave_the_same_tables(
     """Sixteen events are each delivered twice, shuffled and cut into sets. The order is always
     delivered, with the same rows as in the natural order.
     """
-    warehouse.serving = ("london", "paris")
+    warehouse.allocated_warehouses = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
     await shuffled(operations, life(order), random.Random(seed))
     seen = await snapshot(engine, order)
@@ -186,7 +186,7 @@ async def test_failure_events_in_any_order_leave_the_same_tables(
     The order is delivered, with two units cancelled and one recalled; its cost is the money that
     remains. Each version is published once.
     """
-    warehouse.serving = ("london", "paris")
+    warehouse.allocated_warehouses = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
     left, right = (
         [*PATH, WORK.FULFILLMENT_STATUS_SHIPPED],
@@ -232,7 +232,7 @@ async def test_withdrawn_shipment_consumed_later_stays_void(
     """The order stores the version at which London's label was withdrawn. The label's own event
     comes later, with that of Paris' label: the order is processing.
     """
-    warehouse.serving = ("london", "paris")
+    warehouse.allocated_warehouses = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
     created, _ = shipped_and_delivered(order, "london")
     created.shipment.fulfillment_version = 5
@@ -399,7 +399,7 @@ async def test_units_cancelled_before_payment_expect_no_fulfilment(
     """The event of the commit comes before the payment, and all of Paris's units are cancelled:
     London's parcel delivers the order.
     """
-    warehouse.serving = ("london", "paris")
+    warehouse.allocated_warehouses = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
     await deliver(operations, [delivery(committed(order, "london"))])
     lines = [order_service_pb2.CancelledLine(line_number=2, quantity=order.lines[1].quantity)]

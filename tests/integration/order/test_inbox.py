@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from google.protobuf.message import Message
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
@@ -14,7 +13,6 @@ from prometheus_client import REGISTRY
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.broker import stream
 from chassis.broker.stream import Broker
 from chassis.consume.inbox import Inbox
 from order_svc import consumers, tables
@@ -32,17 +30,7 @@ from tests.integration.order.events import (
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import PATH, place, snapshot
 from tests.sample.inbox import all_acknowledged, publish
-from tests.streams import ensure_streams
 from tests.support import cancelled_at_end, eventually, measured
-
-
-@pytest.fixture
-async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The broker to which the tests publish events of other services."""
-    broker = await stream.connect(nats_url, name="test")
-    await ensure_streams(broker)
-    yield broker
-    await broker.close()
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The formats of stored idempotency keys stay: databases of running systems hold such keys."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -12,6 +13,7 @@ from chassis.rpc.client import ask
 from chassis.values.request_context import request_context
 from order_svc import tables
 from order_svc.app import Operations
+from tests.integration.keys import Row, stored_keys
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders, Returns, create_order, overdue
@@ -27,18 +29,7 @@ from tests.integration.order.returns import (
 from tests.integration.order.test_cancellation import cancel, cancel_items, failed, retry
 from tests.integration.order.test_events import PATH, deliver, place
 
-Row = tuple[str, bytes, UUID]
-
-
-async def stored(engine: AsyncEngine, start: str = "") -> set[Row]:
-    """Returns the key, request hash and target of the keys with this prefix."""
-    keys = tables.idempotency_keys.c
-    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
-    async with engine.connect() as connection:
-        return {
-            (key, request_hash, target)
-            for key, request_hash, target in await connection.execute(query)
-        }
+stored = partial(stored_keys, tables.idempotency_keys)
 
 
 def row(request: Message, target: UUID) -> Row:

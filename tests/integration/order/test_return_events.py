@@ -366,7 +366,7 @@ async def test_one_of_two_parcels_returned_to_sender_is_recalled(
     """One parcel of two returns to its sender: its units count as cancelled and arrive by a recall.
     The other parcel is delivered.
     """
-    warehouse.serving = ("london", "paris")
+    warehouse.allocated_warehouses = ("london", "paris")
     order = await placed(orders, operations)
     created, arrives = shipped_and_delivered(order, "london")
     elsewhere, _ = shipped_and_delivered(order, "paris")

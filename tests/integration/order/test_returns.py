@@ -281,7 +281,7 @@ async def test_one_of_two_parcels_delivered_can_be_returned(
 
     When the recalled parcel comes back, its units count as cancelled.
     """
-    warehouse.serving = ("london", "paris")
+    warehouse.allocated_warehouses = ("london", "paris")
     placed = (
         await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
     ).order

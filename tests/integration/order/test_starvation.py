@@ -2,7 +2,7 @@
 of the stream.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +14,6 @@ from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
 from sqlalchemy import func, insert, select, text, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.broker import stream
 from chassis.broker.stream import Broker
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler
@@ -33,7 +32,6 @@ from tests.integration.order.events import committed, paid, shipped_and_delivere
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import place
 from tests.sample.inbox import all_acknowledged, publish, publish_many
-from tests.streams import ensure_streams
 from tests.support import Eventually, cancelled_at_end, measured
 
 PARKED = 7_300
@@ -43,15 +41,6 @@ AGAIN = 5_000  # for each of four streams
 HANDLED = 4_000  # over all these streams, until the test ends
 LOST = 2_000
 CONSUMER, STREAM = "order-payments", "PAYMENTS"
-
-
-@pytest.fixture
-async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The broker to which the test publishes events of other services."""
-    broker = await stream.connect(nats_url, name="test")
-    await ensure_streams(broker)
-    yield broker
-    await broker.close()
 
 
 class Counting:

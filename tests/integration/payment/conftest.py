@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.broker import stream
-from chassis.broker.stream import Broker
 from chassis.rpc import client
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
@@ -21,14 +19,13 @@ from payment_svc.providers.sandbox import NAME, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
 from payment_svc.wire import events_out
 from tests.integration.payment.world import (
-    Books,
     FakeOrders,
+    LedgerReader,
     Payments,
     World,
     order_service,
     payment_service,
 )
-from tests.streams import ensure_streams
 
 WEBHOOK_KEY = bytes(range(32))
 Replica = Callable[..., Operations]
@@ -96,13 +93,13 @@ def operations(replica: Replica) -> Operations:
 
 
 @pytest.fixture
-def books(engine: AsyncEngine) -> Books:
-    return Books(engine)
+def ledger(engine: AsyncEngine) -> LedgerReader:
+    return LedgerReader(engine)
 
 
 @pytest.fixture
-def world(operations: Operations, orders: FakeOrders, books: Books) -> World:
-    return World(operations, orders, books)
+def world(operations: Operations, orders: FakeOrders, ledger: LedgerReader) -> World:
+    return World(operations, orders, ledger)
 
 
 @pytest.fixture
@@ -110,12 +107,3 @@ async def payments(operations: Operations) -> AsyncIterator[Payments]:
     """A client of the running server."""
     async with payment_service(operations) as stub:
         yield stub
-
-
-@pytest.fixture
-async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The broker, which publishes the order service's events and reads payment's."""
-    broker = await stream.connect(nats_url, name="test")
-    await ensure_streams(broker)
-    yield broker
-    await broker.close()

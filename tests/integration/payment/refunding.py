@@ -65,7 +65,7 @@ async def refund_return(
 
 async def settle(world: World, *, at: Operations | None = None) -> None:
     """Runs the settling worker once, after all open operations have become due."""
-    await world.books.make_due()
+    await world.ledger.make_due()
     await (at or world.operations).settlement.settle_due()
 
 
@@ -81,12 +81,12 @@ async def balanced(world: World, order: order_pb2.Order) -> tuple[Status, int, i
     history agree with it.
     """
     payment = await world.payment(order)
-    charged, given = await world.books.charged(), await world.books.refunded_and_voided()
+    charged, given = await world.ledger.charged(), await world.ledger.refunded_and_voided()
     assert (charged["charge"] + charged["capture"], given["refund"]) == (
         payment.captured,
         payment.refunded,
     )
-    settled = [event for event in await world.books.events() if isinstance(event, RefundCompleted)]
+    settled = [event for event in await world.ledger.events() if isinstance(event, RefundCompleted)]
     assert (
         sum(
             event.refund.amount.units * 100 + event.refund.amount.nanos // 10_000_000

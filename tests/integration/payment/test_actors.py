@@ -35,7 +35,7 @@ async def transitions(
 
 async def events(world: World) -> list[Any]:
     """Returns every event of the service, changes of status first."""
-    return [*await world.books.status_changes(), *await world.books.events()]
+    return [*await world.ledger.status_changes(), *await world.ledger.events()]
 
 
 async def contradicted(payments: Payments, sandbox: Sandbox, payment: payment_pb2.Payment) -> str:
@@ -174,7 +174,7 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
     with pytest.raises(Deferred):  # the channel would try again
         await world.operations.payments.create_payment(envelope, token)
     await settle(world)
-    [event] = await world.books.events()
+    [event] = await world.ledger.events()
     rows = await transitions(payments, event.payment_id)
     assert [(row.reason, row.claimed_actor, row.note) for row in rows] == [
         ("PAYMENT_REQUESTED", ACTOR, NOTE),

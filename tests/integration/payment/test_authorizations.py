@@ -33,7 +33,7 @@ async def test_authorized_payment_is_captured_later(payments: Payments, world: W
         pounds(42, 50),
         pounds(0),
     )
-    assert await world.books.events() == []
+    assert await world.ledger.events() == []
     request_id = str(uuid4())
     captured = await capture(
         payments, authorized, request_id=request_id, expected_version=authorized.version
@@ -45,8 +45,8 @@ async def test_authorized_payment_is_captured_later(payments: Payments, world: W
         )
         == captured
     )
-    assert await world.books.charged() == {"capture": 4250}
-    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+    assert await world.ledger.charged() == {"capture": 4250}
+    assert [type(event) for event in await world.ledger.events()] == [PaymentConfirmed]
 
 
 async def test_refused_capture_has_its_reason(payments: Payments, world: World) -> None:
@@ -91,7 +91,7 @@ async def test_declined_capture_leaves_the_payment_authorized(
     assert status_of(payment) == "authorized"
     with pytest.raises(Refused):
         await capture(payments, authorized)
-    assert await world.books.events() == []
+    assert await world.ledger.events() == []
 
 
 async def test_authorization_is_voided(payments: Payments, world: World) -> None:
@@ -108,7 +108,7 @@ async def test_authorization_is_voided(payments: Payments, world: World) -> None
         await void(payments, authorized, request_id=request_id, expected_version=authorized.version)
         == voided
     )
-    assert await world.books.refunded_and_voided() == {"void": 4250}
+    assert await world.ledger.refunded_and_voided() == {"void": 4250}
     with pytest.raises(Refused) as again:
         await void(payments, authorized)
     assert again.value.reason == "ILLEGAL_TRANSITION"
@@ -145,7 +145,7 @@ async def test_void_of_an_expired_authorization_frees_the_order(
         )
     paid = await pay(payments, create_payment(order))
     assert (status_of(paid), paid.try_number) == ("captured", 2)
-    assert await world.books.charged() == {"charge": 4250}
+    assert await world.ledger.charged() == {"charge": 4250}
 
 
 async def test_capture_of_an_expired_authorization_frees_the_order(
@@ -170,4 +170,4 @@ async def test_capture_of_an_expired_authorization_frees_the_order(
     ).payment
     assert status_of(payment) == "voided"
     assert status_of(await pay(payments, create_payment(order))) == "captured"
-    assert await world.books.charged() == {"charge": 4250}
+    assert await world.ledger.charged() == {"charge": 4250}

@@ -62,7 +62,7 @@ async def test_captured_payment_of_a_closed_order_is_refunded(world: World, stat
     )
     await settle(world)
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
-    [confirmed, completed] = await world.books.events()
+    [confirmed, completed] = await world.ledger.events()
     assert isinstance(confirmed, PaymentConfirmed)
     assert isinstance(completed, RefundCompleted)
     assert (completed.refunded_amount, completed.captured_amount, completed.refund.amount) == (
@@ -81,7 +81,7 @@ async def test_order_closed_during_the_charge_is_refunded(
     """The call is answered with the charged amount, and all of it is refunded."""
     order = await world.order()
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow")))
-    await eventually(world.books.calls)
+    await eventually(world.ledger.calls)
     await world.close(order)
     assert (await call).captured == TOTAL
     await settle(world)
@@ -132,7 +132,7 @@ async def test_payment_and_closed_order_at_once_leave_no_money(
     """
     orders, other = (
         [await world.order() for _ in range(20)],
-        World(replica(), world.orders, world.books),
+        World(replica(), world.orders, world.ledger),
     )
     calls = [world.pay(create_payment(order)) for order in orders]
     await asyncio.gather(*calls, *(other.close(order) for order in orders), return_exceptions=True)
@@ -141,8 +141,8 @@ async def test_payment_and_closed_order_at_once_leave_no_money(
     payments = [p for order in orders for p in (await world.account(order.order_id)).payments]
     assert {(p.status, p.refunded) for p in payments} <= {(Status.REFUNDED, TOTAL)}
     assert (
-        (await world.books.charged())["charge"]
-        == (await world.books.refunded_and_voided())["refund"]
+        (await world.ledger.charged())["charge"]
+        == (await world.ledger.refunded_and_voided())["refund"]
         == TOTAL * len(payments)
     )
 
@@ -164,7 +164,7 @@ async def test_declined_payment_of_a_closed_order_has_no_refund(
 
     await eventually(has_declined)
     await settle(world)
-    assert not await world.books.refunded_and_voided()
+    assert not await world.ledger.refunded_and_voided()
 
 
 async def test_money_of_an_earlier_attempt_is_refunded(world: World) -> None:
@@ -179,7 +179,7 @@ async def test_money_of_an_earlier_attempt_is_refunded(world: World) -> None:
     await settle(world)
     known = {p.id: (p.status, p.refunded) for p in (await world.account(order.order_id)).payments}
     assert known == {first.id: (Status.REFUNDED, TOTAL), second.id: (Status.CAPTURED, 0)}
-    assert (await world.books.refunded_and_voided())["refund"] == TOTAL
+    assert (await world.ledger.refunded_and_voided())["refund"] == TOTAL
 
 
 @pytest.mark.parametrize("token", ["tok_ok", "tok_void_timeout"])
@@ -197,8 +197,8 @@ async def test_authorization_of_a_closed_order_is_voided(world: World, token: st
         0,
         Outcome.SUCCEEDED,
     )
-    assert await world.books.refunded_and_voided() == {"void": TOTAL}
-    assert await world.books.events() == []
+    assert await world.ledger.refunded_and_voided() == {"void": TOTAL}
+    assert await world.ledger.events() == []
 
 
 async def test_capture_and_closed_order_at_once_leave_no_money(world: World) -> None:
@@ -215,7 +215,7 @@ async def test_capture_and_closed_order_at_once_leave_no_money(world: World) -> 
             (Status.VOIDED, 0, 0),
             (Status.REFUNDED, TOTAL, TOTAL),
         }
-    charged, given = await world.books.charged(), await world.books.refunded_and_voided()
+    charged, given = await world.ledger.charged(), await world.ledger.refunded_and_voided()
     assert charged["capture"] == given["refund"]
     assert given["void"] + given["refund"] == 5 * TOTAL
 
@@ -230,5 +230,5 @@ async def test_void_by_request_and_by_closed_order_is_sent_once(world: World) ->
     assert {
         getattr(each, "reason", None) or getattr(each, "status", None) for each in results[1:]
     } <= {Status.VOIDED, "ILLEGAL_TRANSITION"}
-    assert await world.books.refunded_and_voided() == {"void": TOTAL}
+    assert await world.ledger.refunded_and_voided() == {"void": TOTAL}
     assert [o.kind for o in (await world.payment(order)).operations] == [Kind.AUTHORIZE, Kind.VOID]

@@ -2,10 +2,10 @@
 
 import hashlib
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.values.errors import Deferred, Invalid
@@ -15,21 +15,11 @@ from payment_svc.model.answers import Declined, Succeeded, answer_hash
 from payment_svc.providers import webhooks
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
+from tests.integration.keys import stored_keys
 from tests.integration.payment.conftest import WEBHOOK_KEY
 from tests.integration.payment.world import World, create_payment
 
-Row = tuple[str, bytes, UUID]
-
-
-async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Returns the key, request hash and target of the keys with this prefix."""
-    keys = tables.idempotency_keys.c
-    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
-    async with engine.connect() as connection:
-        return {
-            (key, request_hash, target)
-            for key, request_hash, target in await connection.execute(query)
-        }
+stored = partial(stored_keys, tables.idempotency_keys)
 
 
 async def test_charge_with_unknown_outcome_has_its_keys(
@@ -41,7 +31,7 @@ async def test_charge_with_unknown_outcome_has_its_keys(
     request = create_payment(order, "tok_timeout_charged")
     with pytest.raises(Deferred):
         await world.pay(request)
-    await world.books.make_due()
+    await world.ledger.make_due()
     await world.operations.settlement.settle_due()
     context, target = request_context(request), UUID(order.order_id)
     assert context.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"

@@ -52,8 +52,8 @@ async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) ->
     await world.operations.settlement.settle_due()
     payment = await the_payment(world, order.order_id)
     assert (payment.status, payment.captured, payment.version) == (Status.CAPTURED, 4250, 3)
-    assert await world.books.charged() == {"charge": 4250}
-    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+    assert await world.ledger.charged() == {"charge": 4250}
+    assert [type(event) for event in await world.ledger.events()] == [PaymentConfirmed]
 
 
 async def test_processor_without_answer_times_out_with_the_caller(
@@ -86,8 +86,8 @@ async def test_charge_with_a_lost_answer_is_found_by_the_repeat(world: World) ->
         await world.pay(request)
     assert (await world.pay(request)).status is Status.CAPTURED
     await settle(world)
-    assert await world.books.charged() == {"charge": 4250}
-    assert len(await world.books.events()) == 1
+    assert await world.ledger.charged() == {"charge": 4250}
+    assert len(await world.ledger.events()) == 1
 
 
 async def test_repeat_and_worker_at_once_settle_once(world: World, replica: Replica) -> None:
@@ -100,8 +100,8 @@ async def test_repeat_and_worker_at_once_settle_once(world: World, replica: Repl
         *(world.pay(request) for _ in range(5)), *(r.settlement.settle_due() for r in replicas)
     )
     assert {payment.status for payment in results[:5] if payment} == {Status.CAPTURED}
-    assert await world.books.charged() == {"charge": 4250}
-    assert len(await world.books.events()) == 1
+    assert await world.ledger.charged() == {"charge": 4250}
+    assert len(await world.ledger.events()) == 1
 
 
 async def test_lookup_is_made_by_one_of_several_workers(
@@ -126,7 +126,7 @@ async def test_lookup_is_made_by_one_of_several_workers(
     workers = [replica(Counting(sandbox, through)) for _ in range(3)]
     await asyncio.gather(*(worker.settlement.settle_due() for worker in workers))
     assert sorted(lookups.values()) == [1] * 10
-    assert len(await world.books.events()) == 10
+    assert len(await world.ledger.events()) == 10
 
 
 async def test_lost_request_is_abandoned_and_can_be_repeated(
@@ -150,7 +150,7 @@ async def test_lost_request_is_abandoned_and_can_be_repeated(
         repeated.value.metadata.items()
         >= {"decline_code": NOT_PROCESSED, "retryable": "true"}.items()
     )
-    assert not await world.books.charged()
+    assert not await world.ledger.charged()
     assert (await world.pay(create_payment(order))).status is Status.CAPTURED
 
 
@@ -192,8 +192,8 @@ async def test_capture_with_a_lost_answer_is_sent_again(world: World) -> None:
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
     await settle(world)
     assert (await the_payment(world, order.order_id)).status is Status.CAPTURED
-    assert await world.books.charged() == {"capture": 4250}
-    assert len(await world.books.events()) == 1
+    assert await world.ledger.charged() == {"capture": 4250}
+    assert len(await world.ledger.events()) == 1
 
 
 async def test_charge_of_a_cancelled_call_is_settled_by_the_worker(
@@ -203,15 +203,15 @@ async def test_charge_of_a_cancelled_call_is_settled_by_the_worker(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The call is cancelled while the processor works: the intent is stored, and the worker looks
-    up its outcome.
+    """The call is cancelled while the processor works: the operation is stored, and the worker
+    looks up its outcome.
     """
     order = await world.order()
     # it works for as long as this test takes
     monkeypatch.setattr("payment_svc.providers.sandbox.SLOW_S", 30.0)
     slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow"), slower))
-    await eventually(world.books.calls)
+    await eventually(world.ledger.calls)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -219,7 +219,7 @@ async def test_charge_of_a_cancelled_call_is_settled_by_the_worker(
     for _ in range(LOOKUPS_BEFORE_ABANDONING):
         await settle(world)
     payment = await the_payment(world, order.order_id)
-    charged = (await world.books.charged())["charge"]
+    charged = (await world.ledger.charged())["charge"]
     assert (payment.status, payment.captured) in {(Status.CAPTURED, charged), (Status.DECLINED, 0)}
     assert charged == payment.captured
 
@@ -254,8 +254,8 @@ async def test_crash_between_request_and_outcome_loses_nothing(
         await settle(world)
     payment = await the_payment(world, left.order_id)
     assert payment.status is (Status.CAPTURED if answered else Status.DECLINED)
-    assert await world.books.charged() == {"charge": 4250 * (2 if answered else 1)}
-    assert len(await world.books.events()) == (2 if answered else 1)
+    assert await world.ledger.charged() == {"charge": 4250 * (2 if answered else 1)}
+    assert len(await world.ledger.events()) == (2 if answered else 1)
 
 
 async def test_settlement_for_a_closed_order_is_stored(world: World) -> None:
@@ -270,5 +270,5 @@ async def test_settlement_for_a_closed_order_is_stored(world: World) -> None:
     )
     await settle(world)
     assert (await the_payment(world, order.order_id)).captured == 4250
-    [event] = await world.books.events()
+    [event] = await world.ledger.events()
     assert event.attempt == 1

@@ -35,7 +35,7 @@ async def test_payment_of_34000_refunds_is_answered(payments: Payments, world: W
     """
     order = await world.order(pounds(1_000))
     payment = await pay(payments, create_payment(order))
-    async with world.books.engine.begin() as connection:
+    async with world.ledger.engine.begin() as connection:
         parameters = {"payment_id": payment.payment_id, "refunds": REFUNDS}
         await connection.execute(refund_by_cents, parameters)
     get = api.GetPaymentRequest(payment_id=payment.payment_id)

@@ -71,7 +71,7 @@ async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]
     because the order costs less.
     """
     await world.operations.settlement.settle_due()
-    charged, given = await world.books.charged(), await world.books.refunded_and_voided()
+    charged, given = await world.ledger.charged(), await world.ledger.refunded_and_voided()
     payment = await world.payment(order)
     left = charged["charge"] + charged["capture"] - given["refund"]
     assert left == payment.captured - payment.refunded
@@ -126,7 +126,7 @@ async def test_expected_amount_of_a_capture_is_a_precondition(world: World) -> N
             "PAYMENT_AMOUNT_MISMATCH",
             "30.00 GBP",
         )
-    assert await world.books.charged() == {}
+    assert await world.ledger.charged() == {}
     assert (await capture(world, payment, AFTER)).captured == AFTER
 
 
@@ -143,7 +143,7 @@ async def test_cancelled_order_is_neither_charged_nor_captured(world: World) -> 
             "ORDER_NOT_PAYABLE",
             "cancelled",
         )
-    assert await world.books.charged() == {}
+    assert await world.ledger.charged() == {}
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -41,8 +41,8 @@ async def test_order_is_paid_in_one_call(payments: Payments, world: World) -> No
     assert (
         await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=payment.payment_id))
     ).payment == payment
-    assert await world.books.charged() == {"charge": 4250}
-    [event] = await world.books.events()
+    assert await world.ledger.charged() == {"charge": 4250}
+    [event] = await world.ledger.events()
     assert isinstance(event, PaymentConfirmed)
     assert (event.order_id, event.payment_id, event.attempt) == (
         order.order_id,
@@ -82,7 +82,7 @@ async def test_create_before_the_event_calls_the_order_service(
         1,
     )
     await world.apply_events(order)
-    assert len(await world.books.events()) == 1
+    assert len(await world.ledger.events()) == 1
     unknown = await refused(
         payments, create_payment(world.orders.place(pounds(1)), order_id=str(uuid4()))
     )
@@ -110,7 +110,7 @@ async def test_payment_of_an_ended_order_is_refused(
         "ORDER_NOT_PAYABLE",
         status.lower(),
     )
-    assert await world.books.processor_operations() == 0
+    assert await world.ledger.processor_operations() == 0
 
 
 async def test_create_with_another_expected_amount_is_refused(
@@ -140,7 +140,7 @@ async def test_repeated_payment_answers_the_same_payment(payments: Payments, wor
     request = create_payment(order, request_id=request_id)
     first = await pay(payments, request)
     assert await pay(payments, request) == first
-    assert await world.books.calls() == 1
+    assert await world.ledger.calls() == 1
     reused = await refused(
         payments, create_payment(order, "tok_declined_stolen", request_id=request_id)
     )
@@ -151,9 +151,9 @@ async def test_repeat_after_key_deletion_charges_nothing(payments: Payments, wor
     """Keys are deleted in time; the operation's business key stays."""
     request = create_payment(await world.order())
     first = await pay(payments, request)
-    await world.books.delete_keys()
+    await world.ledger.delete_keys()
     assert await pay(payments, request) == first
-    assert await world.books.charged() == {"charge": 4250}
+    assert await world.ledger.charged() == {"charge": 4250}
 
 
 async def test_second_payment_of_an_attempt_is_refused(payments: Payments, world: World) -> None:
@@ -185,12 +185,12 @@ async def test_free_order_is_paid_automatically(payments: Payments, world: World
         )
         assert await pay(payments, create_payment(order)) == payment
     await world.apply_events(overtaking)
-    events = await world.books.events()
+    events = await world.ledger.events()
     assert [(e.order_id, e.not_required) for e in events] == [
         (free.order_id, True),
         (overtaking.order_id, True),
     ]
-    assert await world.books.processor_operations() == 0
+    assert await world.ledger.processor_operations() == 0
 
 
 async def test_declined_try_leaves_the_order_payable(payments: Payments, world: World) -> None:
@@ -206,8 +206,8 @@ async def test_declined_try_leaves_the_order_payable(payments: Payments, world: 
             failure.metadata.items()
             >= {"decline_code": "insufficient_funds", "retryable": "true"}.items()
         )
-    assert await world.books.calls() == 1
-    assert await world.books.events() == []
+    assert await world.ledger.calls() == 1
+    assert await world.ledger.events() == []
     paid = await pay(payments, create_payment(order))
     assert (status_of(paid), paid.try_number) == ("captured", 2)
 
@@ -226,10 +226,10 @@ async def test_the_third_decline_is_final(payments: Payments, world: World) -> N
     assert retryable == ["true", "true", "false"]
     closed = await refused(payments, create_payment(order))
     assert (closed.reason, closed.metadata["status"]) == ("ORDER_NOT_PAYABLE", "pending")
-    [event] = await world.books.events()
+    [event] = await world.ledger.events()
     assert isinstance(event, PaymentFailed)
     assert (event.order_id, event.decline_code) == (order.order_id, "expired_card")
-    assert not await world.books.charged()
+    assert not await world.ledger.charged()
 
 
 async def test_stolen_card_ends_the_attempt_at_once(payments: Payments, world: World) -> None:
@@ -243,7 +243,7 @@ async def test_stolen_card_ends_the_attempt_at_once(payments: Payments, world: W
             failure.metadata.items()
             >= {"decline_code": "stolen_card", "retryable": "false"}.items()
         )
-    assert [type(event) for event in await world.books.events()] == [PaymentFailed]
+    assert [type(event) for event in await world.ledger.events()] == [PaymentFailed]
 
 
 async def test_unknown_token_is_refused_and_counts_no_try(payments: Payments, world: World) -> None:

@@ -21,8 +21,8 @@ from chassis.values.errors import Failure
 from devstack.child import Child
 from devstack.ports import free_ports
 from tests.integration.payment.world import (
-    Books,
     FakeOrders,
+    LedgerReader,
     Payments,
     create_payment,
     order_service,
@@ -93,7 +93,7 @@ async def payments(port: int) -> AsyncIterator[Payments]:
 @pytest.mark.parametrize(
     ("point", "repeated"),
     [
-        ("payment.requested", True),  # the intent is written, and the processor not called
+        ("payment.requested", True),  # the operation is written, and the processor not called
         ("processor.answered", False),  # the card is charged, and the result not written
         ("database.committed:2", False),  # the result is written, and the event not published
     ],
@@ -104,7 +104,7 @@ async def test_killed_process_charges_and_publishes_once(
     start: Start,
     payments: Payments,
     orders: FakeOrders,
-    books: Books,
+    ledger: LedgerReader,
     broker: Broker,
     eventually: Eventually,
 ) -> None:
@@ -139,7 +139,7 @@ async def test_killed_process_charges_and_publishes_once(
 
     await eventually(paid, timeout_s=60)
     await eventually(lambda: published(broker))
-    assert await books.charged() == {"charge": 4250}
+    assert await ledger.charged() == {"charge": 4250}
     assert [type(event) for event in await published(broker)] == [PaymentConfirmed]
     assert successor.stop(grace_s=15) == 0
 
@@ -151,7 +151,7 @@ async def _are_published(broker: Broker, number: int) -> bool:
 @pytest.mark.parametrize(
     ("point", "asked"),
     [
-        ("refund.requested", "again"),  # the intent is written, and the processor not called
+        ("refund.requested", "again"),  # the operation is written, and the processor not called
         ("refund.requested", "once"),
         ("processor.answered:2", "again"),  # the money is refunded, and the result not written
         ("processor.answered:2", "once"),
@@ -166,7 +166,7 @@ async def test_killed_process_refunds_and_publishes_once(
     start: Start,
     payments: Payments,
     orders: FakeOrders,
-    books: Books,
+    ledger: LedgerReader,
     broker: Broker,
     eventually: Eventually,
 ) -> None:
@@ -210,7 +210,7 @@ async def test_killed_process_refunds_and_publishes_once(
 
     await eventually(refunded, timeout_s=60)
     await eventually(lambda: _are_published(broker, 2))
-    assert await books.charged() == {"charge": 4250}
-    assert await books.refunded_and_voided() == {"refund": 4250}
+    assert await ledger.charged() == {"charge": 4250}
+    assert await ledger.refunded_and_voided() == {"refund": 4250}
     assert [type(event) for event in await published(broker)] == [PaymentConfirmed, RefundCompleted]
     assert successor.stop(grace_s=15) == 0

@@ -28,9 +28,9 @@ async def test_concurrent_repeats_of_a_payment_charge_once(world: World, replica
     assert {(p.id, p.status, p.captured) for p in results} == {
         (results[0].id, Status.CAPTURED, 4250)
     }
-    assert await world.books.processor_operations() == 1
-    assert await world.books.charged() == {"charge": 4250}
-    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+    assert await world.ledger.processor_operations() == 1
+    assert await world.ledger.charged() == {"charge": 4250}
+    assert [type(event) for event in await world.ledger.events()] == [PaymentConfirmed]
 
 
 async def test_concurrent_payments_of_one_order_charge_once(world: World, replica: Replica) -> None:
@@ -47,7 +47,7 @@ async def test_concurrent_payments_of_one_order_charge_once(world: World, replic
     assert [(type(f), f.reason, f.metadata["payment_id"]) for f in lost] == [
         (Exists, "PAYMENT_ALREADY_EXISTS", str(won.id))
     ] * 9
-    assert await world.books.charged() == {"charge": 4250}
+    assert await world.ledger.charged() == {"charge": 4250}
 
 
 async def test_event_during_the_call_opens_one_account(world: World) -> None:
@@ -57,7 +57,7 @@ async def test_event_during_the_call_opens_one_account(world: World) -> None:
     events = (world.apply_events(order) for order in orders)
     results = await outcomes(*calls, *events)  # type: ignore[arg-type]
     assert Counter(type(each).__name__ for each in results) == {"Payment": 20, "NoneType": 20}
-    assert await world.books.charged() == {"charge": 20 * 100}
+    assert await world.ledger.charged() == {"charge": 20 * 100}
 
 
 async def test_account_ignores_older_order_versions(world: World, replica: Replica) -> None:
@@ -85,8 +85,8 @@ async def test_concurrent_captures_take_the_money_once(world: World) -> None:
     late = [failure.reason for failure in results if isinstance(failure, Failure)]
     assert set(done) == {Status.CAPTURED}
     assert set(late) <= {"ILLEGAL_TRANSITION"}  # calls that came after the capture
-    assert await world.books.charged() == {"capture": 4250}
-    assert len(await world.books.events()) == 1
+    assert await world.ledger.charged() == {"capture": 4250}
+    assert len(await world.ledger.events()) == 1
 
 
 async def test_callers_of_a_declined_capture_all_get_the_decline(

@@ -86,7 +86,7 @@ async def test_events_of_a_try_have_its_payment(payments: Payments, world: World
             each.decline_code,
             each.payment_version,
         )
-        for each in await world.books.status_changes()
+        for each in await world.ledger.status_changes()
     ]
     assert results == [
         ("PAYMENT_STATUS_DECLINED", 1, "insufficient_funds", 2),
@@ -94,9 +94,9 @@ async def test_events_of_a_try_have_its_payment(payments: Payments, world: World
         ("PAYMENT_STATUS_CAPTURED", 2, "", 4),
     ]
     columns = tables.outbox.c
-    async with world.books.engine.connect() as connection:
+    async with world.ledger.engine.connect() as connection:
         rows = (await connection.execute(select(tables.outbox).order_by(columns.id))).all()
-    declined = (await world.books.status_changes())[0].payment_id
+    declined = (await world.ledger.status_changes())[0].payment_id
     assert [(str(row.aggregate), row.sequence) for row in rows] == [
         (declined, 1),
         (authorized.payment_id, 1),

@@ -70,11 +70,11 @@ async def test_worker_sends_the_refund_of_a_closed_order_again(
     assert payment.operations[1].outcome is (Outcome.UNKNOWN if lost else Outcome.REQUESTED)
     assert payment.refund_pending == TOTAL
     await world.close(order, version=3)
-    await world.books.make_due()
+    await world.ledger.make_due()
     await asyncio.gather(*(worker.settlement.settle_due() for worker in workers))
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
     assert len((await world.payment(order)).operations) == 2
-    assert await world.books.processor_operations() == 2
+    assert await world.ledger.processor_operations() == 2
 
 
 async def test_declined_refund_is_published_and_not_repeated(world: World) -> None:
@@ -91,12 +91,12 @@ async def test_declined_refund_is_published_and_not_repeated(world: World) -> No
             "card_closed",
         )
     await world.close(order)
-    calls = await world.books.calls()
+    calls = await world.ledger.calls()
     for _ in range(3):
         await settle(world)
-    assert await world.books.calls() == calls + 1
+    assert await world.ledger.calls() == calls + 1
     assert await balanced(world, order) == (Status.CAPTURED, TOTAL, 0, 0)
-    failed = [event for event in await world.books.events() if isinstance(event, RefundFailed)]
+    failed = [event for event in await world.ledger.events() if isinstance(event, RefundFailed)]
     assert [(event.refund.cause, event.refund.failure_code) for event in failed] == [
         (3, "card_closed"),
         (1, "card_closed"),
@@ -127,17 +127,17 @@ async def test_pending_refund_is_settled_by_webhook(
         return (await world.payment(order)).refund_pending == 0
 
     await eventually(settled)
-    before = await world.books.dump()
+    before = await world.ledger.dump()
     report = webhook(sandbox, made.id, "card_closed" if outcome is Outcome.FAILED else None)
     await asyncio.gather(
         *(world.operations.settlement.ingest_webhook("sandbox", *report) for _ in range(5))
     )
     await settle(world)
-    assert await world.books.dump() == before
+    assert await world.ledger.dump() == before
     assert (await world.payment(order)).operations[1].outcome is outcome
     events = [
         event
-        for event in await world.books.events()
+        for event in await world.ledger.events()
         if isinstance(event, (RefundCompleted, RefundFailed))
     ]
     assert len(events) == 1
@@ -193,7 +193,7 @@ async def test_webhook_before_the_answer_is_applied(
     made = await refund(world, payment, at=replica(EarlyWebhook(sandbox, world, lost)))
     assert made.outcome is Outcome.SUCCEEDED
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
-    assert [type(event) for event in await world.books.events()] == [
+    assert [type(event) for event in await world.ledger.events()] == [
         PaymentConfirmed,
         RefundCompleted,
     ]

@@ -83,7 +83,7 @@ async def test_retry_of_a_return_without_a_decline_is_refused(
         "ILLEGAL_TRANSITION",
         "none",
     )
-    assert not await world.books.refunded_and_voided()
+    assert not await world.ledger.refunded_and_voided()
 
 
 async def test_payment_is_refunded_in_parts_and_then_in_full(
@@ -128,10 +128,10 @@ async def test_payment_is_refunded_in_parts_and_then_in_full(
         "refunded",
         pounds(42, 50),
     )
-    assert await world.books.refunded_and_voided() == {"refund": 4250}
+    assert await world.ledger.refunded_and_voided() == {"refund": 4250}
     results = [
         (e.refund.refund_id, e.refunded_amount)
-        for e in await world.books.events()
+        for e in await world.ledger.events()
         if isinstance(e, RefundCompleted)
     ]
     assert results == [(part.refund.refund_id, pounds(10)), (rest.refund.refund_id, pounds(42, 50))]
@@ -161,7 +161,7 @@ async def test_refused_refund_has_its_reason(payments: Payments, world: World) -
     with pytest.raises(Refused) as illegal:
         await refund(payments, authorized)
     assert illegal.value.reason == "ILLEGAL_TRANSITION"
-    assert await world.books.refunded_and_voided() == {"refund": 4000}
+    assert await world.ledger.refunded_and_voided() == {"refund": 4000}
 
 
 async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:

@@ -84,11 +84,11 @@ async def test_concurrent_repeats_of_a_refund_refund_once(world: World, replica:
     results = await asyncio.gather(
         *(refund(world, payment, 1_000, at=replicas[n % 2], request=request) for n in range(10))
     )
-    await world.books.delete_keys()
+    await world.ledger.delete_keys()
     results.append(await refund(world, payment, 1_000, request=request))
     assert {(each.id, each.outcome) for each in results} == {(results[0].id, Outcome.SUCCEEDED)}
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 1_000, 0)
-    assert [type(event) for event in await world.books.events()] == [
+    assert [type(event) for event in await world.ledger.events()] == [
         PaymentConfirmed,
         RefundCompleted,
     ]
@@ -106,7 +106,7 @@ async def test_request_and_closed_order_at_once_share_the_refund(
         await settle(world)
         after = await world.payment(order)
         assert (after.status, after.refunded, after.refund_pending) == (Status.REFUNDED, TOTAL, 0)
-    assert (await world.books.refunded_and_voided())["refund"] == 5 * TOTAL
+    assert (await world.ledger.refunded_and_voided())["refund"] == 5 * TOTAL
 
 
 async def test_automatic_refund_is_sent_right_after_its_write(world: World) -> None:
@@ -170,6 +170,6 @@ async def test_free_order_with_a_voided_authorization_is_paid(
         (Status.VOIDED, 1),
         (Status.NOT_REQUIRED, 2),
     }
-    [confirmed] = await world.books.events()
+    [confirmed] = await world.ledger.events()
     assert isinstance(confirmed, PaymentConfirmed)
     assert confirmed.not_required

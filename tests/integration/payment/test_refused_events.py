@@ -59,10 +59,10 @@ async def test_refused_event_makes_no_write_and_no_call(
     if reason == REUSED:
         forged = second_body(forged, genuine)
     before = await contents(engine, tables.metadata)
-    asked = world.orders.calls, await world.books.calls()
+    asked = world.orders.calls, await world.ledger.calls()
     outcome = await consume(handlers, forged)
     assert isinstance(outcome, Failure)
     assert outcome.reason == reason
     await world.operations.settlement.settle_due()
     assert await contents(engine, tables.metadata) == before
-    assert (world.orders.calls, await world.books.calls()) == asked
+    assert (world.orders.calls, await world.ledger.calls()) == asked

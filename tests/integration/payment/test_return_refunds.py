@@ -47,7 +47,7 @@ async def test_a_return_is_refunded_once_under_the_ceiling(world: World) -> None
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
     made = [
         e.refund
-        for e in await world.books.events()
+        for e in await world.ledger.events()
         if isinstance(e, (RefundCompleted, RefundFailed)) and e.refund.cause_id
     ]
     by_return = {
@@ -71,7 +71,7 @@ async def test_return_and_request_at_once_share_the_captured_amount(world: World
         after = await world.payment(order)
         refused = isinstance(results[0], Refused)
         assert after.refunded == (3_000 if refused else TOTAL)
-    assert (await world.books.refunded_and_voided())["refund"] <= 5 * TOTAL
+    assert (await world.ledger.refunded_and_voided())["refund"] <= 5 * TOTAL
 
 
 async def test_declined_refund_of_a_return_is_retried_once(world: World, replica: Replica) -> None:
@@ -105,7 +105,7 @@ async def test_declined_refund_of_a_return_is_retried_once(world: World, replica
     await settle(world)
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 2_000, 0)
     settled = [
-        e for e in await world.books.events() if isinstance(e, (RefundCompleted, RefundFailed))
+        e for e in await world.ledger.events() if isinstance(e, (RefundCompleted, RefundFailed))
     ]
     assert [(type(e), e.refund.return_id, e.refund.cause_id) for e in settled] == [
         (RefundFailed, rma, rma),

@@ -27,7 +27,7 @@ from payment_svc.providers import sandbox_ledger
 from payment_svc.providers.port import Authorization, Processor
 from payment_svc.providers.sandbox import TOKENS, Fault, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
-from tests.integration.payment.world import Books, World, create_payment
+from tests.integration.payment.world import LedgerReader, World, create_payment
 from tests.support import Eventually
 
 
@@ -141,7 +141,7 @@ async def done(sandbox: Sandbox, name: str = "tok_ok", *, capture: bool = True) 
 
 
 async def test_refund_beyond_the_captured_amount_is_declined(
-    sandbox: Sandbox, books: Books
+    sandbox: Sandbox, ledger: LedgerReader
 ) -> None:
     """Twenty refunds of 30 come at once, each sent twice: three succeed, the others are declined. A
     late refund counts from its request on.
@@ -152,7 +152,7 @@ async def test_refund_beyond_the_captured_amount_is_declined(
     assert sorted(map(str, map(seen, answers[:20]))) == sorted(
         [str(Succeeded)] * 3 + [sandbox_ledger.EXCEEDS_REMAINING] * 17
     )
-    assert await books.refunded_and_voided() == {"refund": 90}
+    assert await ledger.refunded_and_voided() == {"refund": 90}
     late = await done(sandbox, "tok_refund_late")
     assert isinstance(await sandbox.refund(uuid4(), late, 60), Pending)
     await sandbox.refund(overdrawn := uuid4(), late, 60)
@@ -176,7 +176,9 @@ async def memory_settled(sandbox: Sandbox, key: UUID) -> Answer:
     return answer
 
 
-async def test_authorization_is_either_captured_or_voided(sandbox: Sandbox, books: Books) -> None:
+async def test_authorization_is_either_captured_or_voided(
+    sandbox: Sandbox, ledger: LedgerReader
+) -> None:
     """One of the two succeeds, also at the same moment: the other is declined."""
     for _ in range(10):
         reference = await done(sandbox, capture=False)
@@ -186,7 +188,9 @@ async def test_authorization_is_either_captured_or_voided(sandbox: Sandbox, book
         assert sorted(str(seen(answer)) for answer in answers) == sorted(
             [str(Succeeded), sandbox_ledger.EXCEEDS_REMAINING]
         )
-    assert (await books.charged())["capture"] + (await books.refunded_and_voided())["void"] == 1_000
+    assert (await ledger.charged())["capture"] + (await ledger.refunded_and_voided())[
+        "void"
+    ] == 1_000
 
 
 def seen(answer: Answer | type[BaseException]) -> object:
@@ -206,7 +210,7 @@ def test_sandbox_is_a_processor(sandbox: Sandbox) -> None:
     assert processor is sandbox
 
 
-async def test_repeated_key_is_charged_once(sandbox: Sandbox, books: Books) -> None:
+async def test_repeated_key_is_charged_once(sandbox: Sandbox, ledger: LedgerReader) -> None:
     """Twenty requests at once, and one after a restart: one charge, one answer."""
     request = charge()
     answers = await asyncio.gather(*(sandbox.authorize(request) for _ in range(20)))
@@ -214,7 +218,7 @@ async def test_repeated_key_is_charged_once(sandbox: Sandbox, books: Books) -> N
     assert {*answers, await restarted.authorize(request), await restarted.lookup(request.key)} == {
         answers[0]
     }
-    assert await books.charged() == {"charge": 100}
+    assert await ledger.charged() == {"charge": 100}
 
 
 async def test_unreachable_ledger_is_a_processor_without_answer() -> None:
@@ -238,7 +242,7 @@ async def test_key_with_another_request_is_refused(sandbox: Sandbox) -> None:
         )
 
 
-async def test_abandoned_request_is_never_charged(sandbox: Sandbox, books: Books) -> None:
+async def test_abandoned_request_is_never_charged(sandbox: Sandbox, ledger: LedgerReader) -> None:
     """A request that arrives after its abandonment is declined; one that arrived before keeps its
     answer.
     """
@@ -250,32 +254,34 @@ async def test_abandoned_request_is_never_charged(sandbox: Sandbox, books: Books
     assert await sandbox.authorize(late) == abandoned
     done = await sandbox.authorize(early)
     assert await sandbox.abandon(early.key) == done
-    assert await books.charged() == {"charge": 100}
+    assert await ledger.charged() == {"charge": 100}
 
 
-async def test_abandonment_during_a_charge_has_one_outcome(sandbox: Sandbox, books: Books) -> None:
+async def test_abandonment_during_a_charge_has_one_outcome(
+    sandbox: Sandbox, ledger: LedgerReader
+) -> None:
     """In both orders, the two calls get the same answer, and the ledger agrees with it."""
     for _ in range(20):
         request = charge()
         one, other = await asyncio.gather(sandbox.authorize(request), sandbox.abandon(request.key))
         assert one == other == await sandbox.lookup(request.key)
-    assert (await books.charged())["charge"] % 100 == 0
+    assert (await ledger.charged())["charge"] % 100 == 0
 
 
 async def test_capture_is_done_once_within_the_authorized_amount(
-    sandbox: Sandbox, books: Books
+    sandbox: Sandbox, ledger: LedgerReader
 ) -> None:
     """The capture names the authorisation's reference, and a repeat captures nothing more. A larger
     amount than the authorised one is a defect of the caller.
     """
     authorized = await sandbox.authorize(charge(capture=False))
     assert isinstance(authorized, Succeeded)
-    assert not await books.charged()
+    assert not await ledger.charged()
     key = uuid4()
     assert await sandbox.capture(key, authorized.reference, 100) == await sandbox.capture(
         key, authorized.reference, 100
     )
-    assert await books.charged() == {"capture": 100}
+    assert await ledger.charged() == {"capture": 100}
     with pytest.raises(ValueError, match="done no 101"):
         await sandbox.capture(uuid4(), authorized.reference, 101)
 
@@ -374,7 +380,7 @@ async def make_due(memory: AsyncEngine) -> None:
     "name", [token.name for token in TOKENS.values() if token.capture_code or token.capture_fault]
 )
 async def test_failed_capture_answers_its_outcome_to_a_repeat(
-    name: str, sandbox: Sandbox, books: Books
+    name: str, sandbox: Sandbox, ledger: LedgerReader
 ) -> None:
     """A capture is declined, or succeeds with its answer lost: a repeat with the same key gets the
     outcome.
@@ -386,7 +392,7 @@ async def test_failed_capture_answers_its_outcome_to_a_repeat(
     again = await ask(sandbox.capture(key, authorized.reference, 100))
     assert (first is TimeoutError) == lost
     assert isinstance(again, Succeeded if lost else Declined)
-    assert (await books.charged())["capture"] == (100 if lost else 0)
+    assert (await ledger.charged())["capture"] == (100 if lost else 0)
 
 
 async def test_service_tables_hold_no_token(world: World) -> None:
@@ -394,7 +400,7 @@ async def test_service_tables_hold_no_token(world: World) -> None:
     token = "tok_declined_insufficient_funds"
     with pytest.raises(Refused):
         await world.pay(create_payment(await world.order(), token))
-    async with world.books.engine.connect() as connection:
+    async with world.ledger.engine.connect() as connection:
         for name in tables.metadata.tables:
             query = text(
                 "select count(*) as all, count(*) filter (where t::text like :token) as with_token"

@@ -35,8 +35,8 @@ from payment_svc import consumers
 from payment_svc.app import running
 from payment_svc.config import Config
 from tests.integration.payment.world import (
-    Books,
     FakeOrders,
+    LedgerReader,
     Payments,
     World,
     create_payment,
@@ -112,14 +112,18 @@ async def test_each_paid_order_is_published_once(
 
 
 async def test_lost_answer_is_settled_without_a_call(
-    service: Payments, broker: Broker, orders: FakeOrders, books: Books, eventually: Eventually
+    service: Payments,
+    broker: Broker,
+    orders: FakeOrders,
+    ledger: LedgerReader,
+    eventually: Eventually,
 ) -> None:
     """The storefront calls once and cancels: the worker finds the charge and publishes its
     event.
     """
     request = create_payment(orders.place(pounds(10)), "tok_timeout_charged")
     call = service.CreatePayment(request, timeout=30)
-    await eventually(books.charged)
+    await eventually(ledger.charged)
     call.cancel()
 
     async def captured() -> bool:
@@ -132,7 +136,11 @@ async def test_lost_answer_is_settled_without_a_call(
 
 
 async def test_money_of_closed_orders_is_refunded_without_a_call(
-    service: Payments, broker: Broker, orders: FakeOrders, books: Books, eventually: Eventually
+    service: Payments,
+    broker: Broker,
+    orders: FakeOrders,
+    ledger: LedgerReader,
+    eventually: Eventually,
 ) -> None:
     """Orders end after a payment, an authorisation, a late or a lost answer, and a late or lost
     refund; each event comes twice.
@@ -164,8 +172,8 @@ async def test_money_of_closed_orders_is_refunded_without_a_call(
         )
 
     await eventually(all_published, timeout_s=30)
-    assert await books.charged() == {"charge": 1_000 * len(tokens)}
-    assert await books.refunded_and_voided() == {"refund": 1_000 * len(tokens), "void": 700}
+    assert await ledger.charged() == {"charge": 1_000 * len(tokens)}
+    assert await ledger.refunded_and_voided() == {"refund": 1_000 * len(tokens), "void": 700}
     refunds = [
         event.refund.order_id
         for event in await published(broker)
@@ -234,7 +242,7 @@ async def test_order_events_in_any_order_leave_the_same_account(
         accounts = (await connection.execute(text("select count(*) from accounts"))).scalar_one()
     assert [tuple(row) for row in rows] == [(4, 2, "confirmed", 1000, "GBP")]
     assert accounts == 24
-    assert await world.books.events() == []
+    assert await world.ledger.events() == []
 
 
 async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
@@ -249,7 +257,7 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
     ]
     handlers = consumers.handlers(world.operations.writer)
     await handlers[OrderStatusChanged](deliveries(events))
-    paid = [(event.order_id, event.attempt) for event in await world.books.events()]
+    paid = [(event.order_id, event.attempt) for event in await world.ledger.events()]
     assert sorted(paid) == sorted(
         [(attempts[0].order_id, 1), (attempts[0].order_id, 2), (other.order_id, 1)]
     )
@@ -272,7 +280,7 @@ async def settled_sums(world: World) -> tuple[list[Any], list[Any]]:
     """Settles all operations. Returns the different sums of a payment's refunds by their causes,
     and the different states of payments.
     """
-    async with world.books.engine.connect() as connection:
+    async with world.ledger.engine.connect() as connection:
         while (
             await connection.execute(
                 text("select count(*) from operations where next_lookup_time is not null")
@@ -337,7 +345,7 @@ async def test_repeated_and_reordered_events_refund_the_same(
     sums, payments = await settled_sums(world)
     assert sums == [(1_250, 1_000)]
     assert payments == [("partially_refunded", 4_250, 2_250, 0)]
-    assert await world.books.refunded_and_voided() == {"refund": 24 * 2_250}
+    assert await world.ledger.refunded_and_voided() == {"refund": 24 * 2_250}
 
 
 async def test_return_without_money_is_done_and_stores_nothing(world: World) -> None:

@@ -50,7 +50,7 @@ async def test_late_success_is_recorded_from_the_webhook(
         return (await world.pay(request)).status is Status.CAPTURED
 
     await eventually(captured)
-    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+    assert [type(event) for event in await world.ledger.events()] == [PaymentConfirmed]
 
 
 async def test_late_decline_is_recorded_from_the_webhook(
@@ -91,7 +91,7 @@ async def test_missing_webhook_is_replaced_by_a_lookup(
         return (await the_payment(world, order.order_id)).status is Status.CAPTURED
 
     await eventually(captured)
-    assert len(await world.books.events()) == 1
+    assert len(await world.ledger.events()) == 1
 
 
 async def test_webhook_before_the_answer_is_applied(
@@ -114,7 +114,7 @@ async def test_webhook_before_the_answer_is_applied(
     payment = await world.pay(create_payment(await world.order()), replica(Line(sandbox, late)))
     assert seen == [payment]
     assert (payment.status, payment.version) == (Status.CAPTURED, 2)
-    assert len(await world.books.events()) == 1
+    assert len(await world.ledger.events()) == 1
 
 
 async def test_webhook_settles_a_call_whose_answer_is_lost(
@@ -138,7 +138,7 @@ async def test_repeated_and_late_webhooks_change_nothing(world: World, sandbox: 
     already: nothing changes.
     """
     payment = await world.pay(create_payment(await world.order()))
-    before = await world.books.dump()
+    before = await world.ledger.dump()
     body, headers = body_of(sandbox, payment.operations[0].id)
     results = await asyncio.gather(
         *(world.operations.settlement.ingest_webhook("sandbox", body, headers) for _ in range(20))
@@ -146,7 +146,7 @@ async def test_repeated_and_late_webhooks_change_nothing(world: World, sandbox: 
     other = webhooks.sign(WEBHOOK_KEY, "evt_other", datetime.now(UTC), body)
     results.append(await world.operations.settlement.ingest_webhook("sandbox", body, other))
     assert set(map(str, results)) == {str(payment)}
-    assert await world.books.dump() == before
+    assert await world.ledger.dump() == before
 
 
 async def test_report_in_other_bytes_is_a_repeat(world: World, sandbox: Sandbox) -> None:
@@ -156,12 +156,12 @@ async def test_report_in_other_bytes_is_a_repeat(world: World, sandbox: Sandbox)
     payment = await world.pay(create_payment(await world.order()))
     body, headers = body_of(sandbox, payment.operations[0].id)
     first = await world.operations.settlement.ingest_webhook("sandbox", body, headers)
-    before = await world.books.dump()
+    before = await world.ledger.dump()
     rewritten = json.dumps(dict(reversed(json.loads(body).items())), indent=1).encode()
     assert rewritten != body
     again = webhooks.sign(WEBHOOK_KEY, headers["webhook-id"], datetime.now(UTC), rewritten)
     assert await world.operations.settlement.ingest_webhook("sandbox", rewritten, again) == first
-    assert await world.books.dump() == before
+    assert await world.ledger.dump() == before
 
 
 async def test_invalid_webhook_is_refused_with_its_reason(world: World, sandbox: Sandbox) -> None:
@@ -169,7 +169,7 @@ async def test_invalid_webhook_is_refused_with_its_reason(world: World, sandbox:
     their reason, and nothing changes.
     """
     payment = await world.pay(create_payment(await world.order()))
-    before = await world.books.dump()
+    before = await world.ledger.dump()
     operation = payment.operations[0].id
     body, headers = body_of(sandbox, operation)
     for processor, (results, signed), kind, reason in [
@@ -180,7 +180,7 @@ async def test_invalid_webhook_is_refused_with_its_reason(world: World, sandbox:
         with pytest.raises(Failure) as refused:
             await world.operations.settlement.ingest_webhook(processor, results, signed)
         assert (type(refused.value), refused.value.reason) == (kind, reason)
-    assert await world.books.dump() == before
+    assert await world.ledger.dump() == before
 
 
 @pytest.mark.parametrize("field", ["webhook-id", "reference", "code"])
@@ -191,7 +191,7 @@ async def test_webhook_with_a_long_text_is_refused(
     names it, and nothing changes.
     """
     payment = await world.pay(create_payment(await world.order()))
-    before = await world.books.dump()
+    before = await world.ledger.dump()
     body, headers = body_of(sandbox, payment.operations[0].id, "stolen_card")
     texts = {**json.loads(body), **headers} | {field: "x" * 256}
     rewritten = json.dumps({name: texts[name] for name in json.loads(body)}).encode()
@@ -199,7 +199,7 @@ async def test_webhook_with_a_long_text_is_refused(
     with pytest.raises(Invalid, match="256 characters") as caught:
         await world.operations.settlement.ingest_webhook("sandbox", rewritten, signed)
     assert caught.value.reason == "WEBHOOK_MALFORMED"
-    assert await world.books.dump() == before
+    assert await world.ledger.dump() == before
 
 
 async def test_declined_then_signed_success_is_stored(world: World, sandbox: Sandbox) -> None:
@@ -246,7 +246,7 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
     assert await the_payment(world, order.order_id) == await world.operations.reading.get_payment(
         payment.id
     )
-    assert [type(event) for event in await world.books.events()] == []
+    assert [type(event) for event in await world.ledger.events()] == []
 
 
 async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox: Sandbox) -> None:
@@ -287,11 +287,11 @@ async def test_final_decline_by_webhook_is_published_once(
                 "sandbox", body, headers
             )
         )
-        return bool(await world.books.events())
+        return bool(await world.ledger.events())
 
     await eventually(failed)
     operation = (await world.account(order.order_id)).payments[-1].operations[0]
     await world.operations.settlement.ingest_webhook(
         "sandbox", *body_of(sandbox, operation.id, "insufficient_funds")
     )
-    assert [type(event) for event in await world.books.events()] == [PaymentFailed]
+    assert [type(event) for event in await world.ledger.events()] == [PaymentFailed]

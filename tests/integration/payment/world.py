@@ -269,7 +269,7 @@ async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
 
 
 @dataclass
-class Books:
+class LedgerReader:
     """The contents of the tables: of the service, and of the sandbox processor beside it."""
 
     engine: AsyncEngine
@@ -375,7 +375,7 @@ class World:
 
     operations: Operations
     orders: FakeOrders
-    books: Books
+    ledger: LedgerReader
 
     async def apply_events(self, *orders: order_pb2.Order) -> None:
         """Applies the event of each order."""

@@ -111,8 +111,8 @@ async def test_call_and_event_at_once_buy_one_label(
 async def test_a_set_of_events_is_two_writes(
     operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """One transaction stores all intents, another all results; two events of one fulfilment are one
-    shipment.
+    """One transaction stores all pending shipments, another all results; two events of one
+    fulfilment are one shipment.
     """
     requests = [create() for _ in range(30)]
     outcomes = await operations.creation.create_shipments(

@@ -45,7 +45,7 @@ async def test_crash_before_the_sale_is_repaired_by_the_sweeper(
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """The process is killed after the intent, and the shipment stays pending. The sweeper buys its
+    """The process is killed after it stored the shipment, which stays pending. The sweeper buys its
     label, under the key that the killed process would have used.
     """
     carrier.failure = Crash()

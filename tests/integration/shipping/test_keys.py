@@ -3,6 +3,7 @@ keys.
 """
 
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,6 +22,7 @@ from chassis.values.errors import Deferred, Refused
 from chassis.values.request_context import request_context
 from shipping_svc import tables
 from shipping_svc.app import Operations
+from tests.integration.keys import stored_keys
 from tests.integration.shipping.creations import fulfillment_event
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import (
@@ -34,15 +36,9 @@ from tests.integration.shipping.requests import (
 )
 from tests.integration.shipping.test_actors import ready, withdrawal
 
-Row = tuple[str, bytes, UUID]
 SERVICE = "/ordermesh.shipping.v1.ShippingService"
 
-
-async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Returns the key, request hash and target of the keys with this prefix."""
-    keys = tables.idempotency_keys.c
-    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
-    return {(key, request_hash, target) for key, request_hash, target in await rows(engine, query)}
+stored = partial(stored_keys, tables.idempotency_keys)
 
 
 async def the_id(engine: AsyncEngine, fulfillment_id: str) -> UUID:

@@ -64,8 +64,8 @@ async def process(
 async def test_shipment_of_a_killed_process_is_finished(
     point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
 ) -> None:
-    """The process is killed after the intent, or after the sale: the next one ships under the same
-    key, and publishes once.
+    """The process is killed after it stored the shipment, or after the sale: the next one
+    ships under the same key, and publishes once.
     """
     [port] = free_ports(1)
     address, request = f"127.0.0.1:{port}", create()

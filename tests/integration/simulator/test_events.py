@@ -1,7 +1,6 @@
 """The simulated world works by events: each step of an order follows its event, without a poll."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from google.protobuf.message import Message
@@ -12,11 +11,10 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated, ShipmentStatusChanged
 from ordermesh.shipping.v1.shipping_pb2 import SHIPMENT_STATUS_RETURNED_TO_SENDER, Shipment
 
-from chassis.broker.stream import Broker, connect
+from chassis.broker.stream import Broker
 from chassis.values.event_subjects import stream_of, subject_of
 from simulator import requests, world
 from simulator.world import World
-from tests.streams import ensure_streams
 from tests.support import Eventually
 from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
 from tests.unit.simulator.shop import Shop
@@ -26,15 +24,6 @@ from tests.unit.simulator.shop import Shop
 def _never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The world consumes events, and does not poll the services meanwhile."""
     monkeypatch.setattr(world, "LOOK_S", 1_000.0)
-
-
-@pytest.fixture
-async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """A connection to this test's account of the broker."""
-    broker = await connect(nats_url, name="simulator")
-    await ensure_streams(broker)
-    yield broker
-    await broker.close()
 
 
 async def publish(broker: Broker, event: Message) -> None:

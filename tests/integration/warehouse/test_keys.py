@@ -1,5 +1,6 @@
 """The formats of stored idempotency keys stay: databases of running systems hold such keys."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.client import ask
 from chassis.values.request_context import request_context
+from tests.integration.keys import stored_keys
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.events import (
     CONFIRMED,
@@ -29,17 +31,7 @@ from warehouse_svc import consumers
 from warehouse_svc.app import Operations
 from warehouse_svc.tables import idempotency_keys, movements
 
-Row = tuple[str, bytes, UUID]
-
-
-async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Returns the key, request hash and target of the keys with this prefix."""
-    query = select(
-        idempotency_keys.c.key, idempotency_keys.c.request_hash, idempotency_keys.c.target
-    )
-    async with engine.connect() as connection:
-        rows = await connection.execute(query.where(idempotency_keys.c.key.startswith(start)))
-        return {(key, request_hash, target) for key, request_hash, target in rows}
+stored = partial(stored_keys, idempotency_keys)
 
 
 async def reserved_order(clients: Clients, units: int = 2) -> str:

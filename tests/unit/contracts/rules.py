@@ -211,9 +211,9 @@ def _of_pages(method: MethodDescriptor) -> Iterator[str]:
 
 def _filters(method: MethodDescriptor) -> list[Descriptor]:
     return [
-        its
+        message
         for field in method.input_type.fields
-        if field.name == "filter" and (its := field.message_type)
+        if field.name == "filter" and (message := field.message_type)
     ]
 
 

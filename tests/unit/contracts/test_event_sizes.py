@@ -95,21 +95,21 @@ def width(field: FieldDescriptor) -> int:
     return max(widths) if widths else BYTES[field.name]
 
 
-def _width(its: validate_pb2.StringRules) -> int | None:
-    if its.HasField("max_len"):
-        return its.max_len * UTF8_BYTES_MAX
-    if its.uuid:
+def _width(rules: validate_pb2.StringRules) -> int | None:
+    if rules.HasField("max_len"):
+        return rules.max_len * UTF8_BYTES_MAX
+    if rules.uuid:
         return 36
-    if its.pattern:  # all are ASCII
-        return 1 + sum(map(int, re.findall(r"\{(?:\d+,)?(\d+)\}", its.pattern)))
+    if rules.pattern:  # all are ASCII
+        return 1 + sum(map(int, re.findall(r"\{(?:\d+,)?(\d+)\}", rules.pattern)))
     return None
 
 
 def count(field: FieldDescriptor) -> int:
     """Returns the greatest number of elements of a field, by its own rule or by COUNTS."""
-    its = rules(field).repeated
-    if its.HasField("max_items"):
-        return its.max_items
+    repeated = rules(field).repeated
+    if repeated.HasField("max_items"):
+        return repeated.max_items
     bound = COUNTS[name_of(field)]
     return bound if isinstance(bound, int) else rules(REQUEST_FIELDS[bound]).repeated.max_items
 

@@ -155,7 +155,7 @@ def order_fulfillments(*fulfillments: Fulfillment, **fields: Any) -> OrderFulfil
     return OrderFulfillments(order_id=KEY.order_id, fulfillments=fulfillments, **fields)
 
 
-def standing(
+def fulfillment_in(
     status: Status, lines: tuple[Line, ...] = LINES, *, rule: InspectionRule | None = None
 ) -> Fulfillment:
     """Returns a fulfilment in this status, with its counts, packages and shipment."""

@@ -29,18 +29,18 @@ from tests.unit.fulfillment.samples import (
     cut,
     done,
     envelope,
+    fulfillment_in,
     is_withdrawn,
     order_fulfillments,
     picking_line,
     plan,
     published,
     record_commit,
-    standing,
     units,
     withdrawal_confirmed,
 )
 
-COMMIT_PENDING = replace(standing(Status.PLANNING), stock_committed=False)
+COMMIT_PENDING = replace(fulfillment_in(Status.PLANNING), stock_committed=False)
 LEFT = (Status.SHIPPED, Status.COMPLETED)
 D3, L2 = (picking_line(1, "mug", 3),), (picking_line(1, "mug", 2),)
 
@@ -68,7 +68,7 @@ def test_close_attempt_cancels_unshipped_fulfilment(status: Status) -> None:
     """Before the shipment the fulfilment is cancelled, its units cut and its packages undone. A
     ready one is withdrawn first. Shipped, completed and cancelled ones stay unchanged.
     """
-    here = standing(status)
+    here = fulfillment_in(status)
     record, [decision] = done(here, [close_attempt()])
     if status is Status.READY:
         assert is_withdrawn(here, record, decision, WithdrawReason.ORDER_CANCELLED)
@@ -118,9 +118,13 @@ CANCELLATION = envelope(CancelFulfillment, note="")
             [False, False, False, False],
         ),
         (COMMIT_PENDING, [record_commit(), close_attempt()], [False]),
-        (standing(Status.PICKING), [close_attempt()], [False]),
-        (standing(Status.PICKING), [CANCELLATION, close_attempt()], [False]),
-        (standing(Status.SHIPPED), [close_attempt(), close_attempt({"YORK": LINES})], [False]),
+        (fulfillment_in(Status.PICKING), [close_attempt()], [False]),
+        (fulfillment_in(Status.PICKING), [CANCELLATION, close_attempt()], [False]),
+        (
+            fulfillment_in(Status.SHIPPED),
+            [close_attempt(), close_attempt({"YORK": LINES})],
+            [False],
+        ),
     ],
 )
 def test_closed_attempt_without_commit_is_never_started(

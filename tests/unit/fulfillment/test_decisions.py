@@ -33,13 +33,13 @@ from tests.unit.fulfillment.samples import (
     SHIPMENT,
     done,
     envelope,
+    fulfillment_in,
     order_fulfillments,
     pack_all,
     parcel,
     picking_line,
     plan,
     scan_all,
-    standing,
 )
 from tests.unit.fulfillment.samples import decide_one as decided
 
@@ -81,7 +81,7 @@ def test_every_command_in_every_status(verb: str, status: Status) -> None:
     allowed ones.
     """
     make, edges = VERBS[verb]
-    fulfillment = standing(
+    fulfillment = fulfillment_in(
         status, FULL if verb == "complete picking" else LINES, rule=InspectionRule.SKU
     )
     if status in edges:
@@ -98,7 +98,7 @@ def test_every_command_in_every_status(verb: str, status: Status) -> None:
 
 def test_refusal_lists_the_allowed_statuses() -> None:
     """ILLEGAL_TRANSITION lists the statuses that may follow."""
-    failure = refused(standing(Status.PACKED), envelope(StartPicking))
+    failure = refused(fulfillment_in(Status.PACKED), envelope(StartPicking))
     assert failure.metadata["allowed"] == "cancelled, packing, picking, ready"
 
 
@@ -127,14 +127,14 @@ def test_shipment_of_unknown_fulfilment_waits(event: Envelope[Any]) -> None:
 
 def test_stale_version_is_refused_first() -> None:
     """expected_version is compared first; the right one passes."""
-    failure = refused(standing(Status.PLANNING), envelope(StartPicking, expected_version=1))
+    failure = refused(fulfillment_in(Status.PLANNING), envelope(StartPicking, expected_version=1))
     assert (type(failure), failure.reason, failure.metadata) == (
         Stale,
         "VERSION_MISMATCH",
         {"expected": "1", "actual": "2"},
     )
     asked = envelope(StartPicking, expected_version=2)
-    assert decided(standing(Status.PLANNING), asked, NOW).record.version == 3
+    assert decided(fulfillment_in(Status.PLANNING), asked, NOW).record.version == 3
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ def test_scan_fills_the_lowest_open_line(
 ) -> None:
     """Scans of a SKU on several lines fill the lines by number; every scan of a request counts."""
     decision = decided(
-        standing(Status.PICKING),
+        fulfillment_in(Status.PICKING),
         envelope(ScanItems, scans=tuple(Scan(*scan) for scan in scans)),
         NOW,
     )
     assert tuple(line.picked for line in decision.record.lines) == picked
-    version = standing(Status.PICKING).version + 1
+    version = fulfillment_in(Status.PICKING).version + 1
     assert (decision.record.version, decision.events) == (version, ())
     rows = [(row.version, row.old, row.new, row.reason) for row in decision.history]
     assert rows == [(version, Status.PICKING, Status.PICKING, "UNITS_SCANNED")]
@@ -166,7 +166,7 @@ def test_scan_fills_the_lowest_open_line(
 @pytest.mark.parametrize(("version", "published"), [(4998, 0), (4999, 1), (5000, 0), (9999, 1)])
 def test_every_5000th_scan_is_published(version: int, published: int) -> None:
     """Consumers refuse a version 10,000 above the last stored one, so each 5,000th is published."""
-    here = replace(standing(Status.PICKING), version=version)
+    here = replace(fulfillment_in(Status.PICKING), version=version)
     decision = decided(here, envelope(ScanItems, scans=(Scan("mug", 1),)), NOW)
     assert [type(event).__name__ for event in decision.events] == ["LinesChanged"] * published
 
@@ -196,13 +196,15 @@ def test_wrong_scans_are_refused(
 ) -> None:
     """A wrong SKU, or one unit too many, refuses the whole request."""
     asked = envelope(ScanItems, scans=tuple(Scan(*scan) for scan in scans))
-    failure = refused(standing(Status.PICKING), asked)
+    failure = refused(fulfillment_in(Status.PICKING), asked)
     assert (type(failure), failure.reason, failure.metadata) == (kind, reason, metadata)
 
 
 def test_picking_completes_when_every_line_is_scanned() -> None:
     """PICKING_INCOMPLETE names each open line; a completely scanned picklist is picked."""
-    picking, _ = done(standing(Status.PICKING), [envelope(ScanItems, scans=(Scan("mug", 3),))])
+    picking, _ = done(
+        fulfillment_in(Status.PICKING), [envelope(ScanItems, scans=(Scan("mug", 3),))]
+    )
     failure = refused(picking, envelope(CompletePicking))
     assert (failure.reason, [v.subject for v in failure.violations]) == (
         "PICKING_INCOMPLETE",
@@ -234,7 +236,7 @@ def test_packages_hold_exactly_the_picked_units(
         height_mm=1,
         items=tuple(PackedItem(*item) for item in packed),
     )
-    failure = refused(standing(Status.PACKING), envelope(Pack, packages=(box,)))
+    failure = refused(fulfillment_in(Status.PACKING), envelope(Pack, packages=(box,)))
     assert (failure.reason, [v.subject for v in failure.violations]) == (
         "PACKAGES_INCOMPLETE",
         wrong,
@@ -259,14 +261,14 @@ def test_packages_are_numbered_from_one() -> None:
             items=(PackedItem(1, 1), PackedItem(4, 3)),
         ),
     )
-    record = decided(standing(Status.PACKING), envelope(Pack, packages=boxes), NOW).record
+    record = decided(fulfillment_in(Status.PACKING), envelope(Pack, packages=boxes), NOW).record
     assert record.packages == boxes
     assert [package.package_number for package in fulfillment(record).packages] == [1, 2]
 
 
 def test_without_inspection_packing_ends_in_ready() -> None:
     """One decision has two steps, packed and ready; the domain event of each shows the packages."""
-    decision = decided(standing(Status.PACKING), pack_all(LINES), NOW)
+    decision = decided(fulfillment_in(Status.PACKING), pack_all(LINES), NOW)
     assert [t.new for t in decision.history] == [Status.PACKED, Status.READY]
     assert [f.fulfillment.packages for f in decision.events if isinstance(f, StatusChanged)] == [
         (parcel(LINES),)
@@ -277,7 +279,7 @@ def test_without_inspection_packing_ends_in_ready() -> None:
 @pytest.mark.parametrize("passed", [True, False])
 def test_inspection_without_a_rule_is_refused(status: Status, passed: bool) -> None:
     """Without a rule, an inspection is refused in every status."""
-    failure = refused(standing(status), envelope(RecordInspection, passed=passed, note=""))
+    failure = refused(fulfillment_in(status), envelope(RecordInspection, passed=passed, note=""))
     assert failure.reason == "INSPECTION_NOT_REQUIRED"
 
 
@@ -285,7 +287,7 @@ def test_failed_inspection_returns_to_picking() -> None:
     """The fulfilment is in picking without scans and packages. The history has the reason, and the
     packages are inspected again.
     """
-    packed = standing(Status.PACKED, rule=InspectionRule.SAMPLE)
+    packed = fulfillment_in(Status.PACKED, rule=InspectionRule.SAMPLE)
     failed = decided(packed, envelope(RecordInspection, passed=False, note="cracked"), NOW)
     assert failed.record.status is Status.PICKING
     assert [line.picked for line in failed.record.lines] == [0, 0, 0]
@@ -306,7 +308,7 @@ def test_shipment_event_from_every_status(
     """From ready on, the event moves the fulfilment forward through missing statuses; late and
     repeated events are skipped. Before ready the event waits.
     """
-    fulfillment = standing(status)
+    fulfillment = fulfillment_in(status)
     ahead = {
         (Ship, Status.READY): [Status.SHIPPED],
         (Complete, Status.READY): [Status.SHIPPED, Status.COMPLETED],

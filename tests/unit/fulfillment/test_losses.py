@@ -25,8 +25,8 @@ from tests.unit.fulfillment.samples import (
     changed,
     decide_one,
     envelope,
+    fulfillment_in,
     picking_line,
-    standing,
 )
 
 RULE = InspectionRule.SKU
@@ -68,7 +68,7 @@ def test_line_is_closed_short_with_its_unscanned_units() -> None:
     then the status, each with its version.
     """
     here = replace(
-        standing(Status.PICKING),
+        fulfillment_in(Status.PICKING),
         lines=(picking_line(1, "mug", 3, picked=1), picking_line(2, "cup", 2, picked=2)),
     )
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
@@ -85,7 +85,7 @@ def test_line_is_closed_short_with_its_unscanned_units() -> None:
 
 def test_picklist_without_a_found_unit_is_cancelled() -> None:
     """The last units leave with the change of status."""
-    here = standing(Status.PICKING)
+    here = fulfillment_in(Status.PICKING)
     asked = envelope(CompletePicking, short_line_numbers=frozenset({1, 2, 4}))
     decision = decide_one(here, asked, NOW)
     assert [(line.quantity, line.short, line.cut) for line in decision.record.lines] == [
@@ -105,7 +105,7 @@ def test_picklist_without_a_found_unit_is_cancelled() -> None:
 def test_open_line_that_is_not_named_short_stays_open(short: set[int], open_: list[str]) -> None:
     """PICKING_INCOMPLETE names each line that is neither scanned nor closed short."""
     here = replace(
-        standing(Status.PICKING),
+        fulfillment_in(Status.PICKING),
         lines=(
             picking_line(1, "mug", 2),
             picking_line(2, "cup", 1, picked=1),
@@ -122,7 +122,7 @@ def test_open_line_that_is_not_named_short_stays_open(short: set[int], open_: li
 
 def test_fully_scanned_line_is_not_closed_short() -> None:
     """A named line without missing units loses none, and no change of lines is published."""
-    here = replace(standing(Status.PICKING), lines=(picking_line(1, "mug", 2, picked=2),))
+    here = replace(fulfillment_in(Status.PICKING), lines=(picking_line(1, "mug", 2, picked=2),))
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == here.lines
     assert published(decision.events) == [
@@ -136,7 +136,7 @@ def test_short_line_of_another_picklist_is_refused() -> None:
     """
     with pytest.raises(Invalid) as caught:
         decide_one(
-            standing(Status.PICKING),
+            fulfillment_in(Status.PICKING),
             envelope(CompletePicking, short_line_numbers=frozenset({1, 3, 7})),
             NOW,
         )
@@ -160,7 +160,7 @@ def test_spoiled_units_restart_the_picking(units: int, quantity: int) -> None:
     """Replacements of spoiled units are picked like all others; without replacements the picklist
     is shorter.
     """
-    here = standing(Status.PACKED, rule=RULE)
+    here = fulfillment_in(Status.PACKED, rule=RULE)
     decision = decide_one(
         here,
         failed({4: 1}, ReplacedLine(line_number=4, units=units, committed=units - 1, spoiled=1)),
@@ -178,7 +178,7 @@ def test_spoiled_units_restart_the_picking(units: int, quantity: int) -> None:
 
 def test_fulfilment_with_all_units_spoiled_is_cancelled() -> None:
     """There are no replacements, so the fulfilment has no units."""
-    here = standing(Status.PACKED, (picking_line(1, "mug", 2),), rule=RULE)
+    here = fulfillment_in(Status.PACKED, (picking_line(1, "mug", 2),), rule=RULE)
     decision = decide_one(
         here, failed({1: 2}, ReplacedLine(line_number=1, units=2, committed=0, spoiled=2)), NOW
     )
@@ -195,7 +195,7 @@ def test_more_spoiled_units_than_remain_are_refused(spoiled: dict[int, int]) -> 
     """
     with pytest.raises(Refused) as caught:
         decide_one(
-            standing(Status.PACKED, rule=RULE), envelope(RecordSpoiled, spoiled=spoiled), NOW
+            fulfillment_in(Status.PACKED, rule=RULE), envelope(RecordSpoiled, spoiled=spoiled), NOW
         )
     units = {1: 2, 2: 1, 4: 3}
     beyond = [f"line {number}" for number, n in spoiled.items() if n > units.get(number, 0)]
@@ -210,7 +210,7 @@ def test_inspection_with_unposted_units_waits(passed: bool) -> None:
     """Unposted units are stored without an event, with the largest count that an inspector found.
     An inspection waits for the warehouse's answer.
     """
-    here = standing(Status.PACKED, rule=RULE)
+    here = fulfillment_in(Status.PACKED, rule=RULE)
     recorded = decide_one(here, envelope(RecordSpoiled, spoiled={4: 2}), NOW)
     again = decide_one(recorded.record, envelope(RecordSpoiled, spoiled={1: 1, 4: 1}), NOW)
     assert (
@@ -262,7 +262,9 @@ def test_spoiled_units_of_withdrawn_work_are_published() -> None:
     """The units that the warehouse posted while shipping is asked for the parcels have their own
     version, history row and event.
     """
-    asked = replace(standing(Status.READY, rule=RULE), withdraw_reason=WithdrawReason.UNITS_CUT)
+    asked = replace(
+        fulfillment_in(Status.READY, rule=RULE), withdraw_reason=WithdrawReason.UNITS_CUT
+    )
     decision = decide_one(
         asked, failed({4: 1}, ReplacedLine(line_number=4, units=2, committed=1, spoiled=1)), NOW
     )
@@ -279,7 +281,7 @@ def test_replacement_in_every_status_is_applied(status: Status, units: int) -> N
     """Between the warehouse's answer and the write, the fulfilment may have any status: the records
     agree unit by unit. A fulfilment that is ready by then is withdrawn, with unchanged packages.
     """
-    here = standing(status, rule=RULE)
+    here = fulfillment_in(status, rule=RULE)
     answer = failed(
         {4: 1}, ReplacedLine(line_number=4, units=units, committed=units - 1, spoiled=1)
     )
@@ -315,7 +317,7 @@ def test_cut_between_answer_and_write_is_counted_once(committed: int, line: Line
     afterwards, no unit remains.
     """
     here = replace(
-        standing(Status.PACKING, rule=RULE),
+        fulfillment_in(Status.PACKING, rule=RULE),
         lines=(picking_line(1, "mug", 2, picked=2), picking_line(4, "mug", 1, picked=1, cut=2)),
     )
     decision = decide_one(
@@ -337,7 +339,7 @@ def test_cancel_fulfillment_from_every_status(status: Status) -> None:
     """Before the shipment, the units return to the shelf, with the reason in the history;
     afterwards the request is refused. A ready fulfilment is withdrawn first, once.
     """
-    here = standing(status)
+    here = fulfillment_in(status)
     asked = envelope(CancelFulfillment, note="the hall is flooded")
     if status in (*LEFT, Status.CANCELLED):
         with pytest.raises(Refused) as caught:
@@ -375,7 +377,7 @@ def test_cancel_while_commit_is_pending_is_refused() -> None:
     """Another warehouse may have committed the units by now. Only this fulfilment waits for the
     commit: without it the order would be paid without work.
     """
-    here = replace(standing(Status.PLANNING), stock_committed=False)
+    here = replace(fulfillment_in(Status.PLANNING), stock_committed=False)
     with pytest.raises(Refused) as caught:
         decide_one(here, envelope(CancelFulfillment, note="the hall is flooded"), NOW)
     assert caught.value.reason == "STOCK_NOT_COMMITTED"
@@ -391,5 +393,5 @@ def test_cancel_while_commit_is_pending_is_refused() -> None:
 def test_cancel_with_stale_version_is_refused(asked: Envelope[Request]) -> None:
     """expected_version is compared here too."""
     with pytest.raises(Failure) as caught:
-        decide_one(standing(Status.PACKED, rule=RULE), asked, NOW)
+        decide_one(fulfillment_in(Status.PACKED, rule=RULE), asked, NOW)
     assert isinstance(caught.value, Stale)

@@ -31,6 +31,7 @@ from tests.unit.fulfillment.samples import (
     cut,
     done,
     envelope,
+    fulfillment_in,
     id_at,
     is_withdrawn,
     order_fulfillments,
@@ -38,12 +39,11 @@ from tests.unit.fulfillment.samples import (
     plan,
     published,
     record_commit,
-    standing,
     units,
     withdrawal_confirmed,
 )
 
-COMMIT_PENDING = replace(standing(Status.PLANNING), stock_committed=False)
+COMMIT_PENDING = replace(fulfillment_in(Status.PLANNING), stock_committed=False)
 LEFT = (Status.SHIPPED, Status.COMPLETED)
 D3, L2 = (picking_line(1, "mug", 3),), (picking_line(1, "mug", 2),)
 
@@ -80,7 +80,7 @@ def test_existing_fulfilment_is_not_planned_again(status: Status) -> None:
     """A second plan for the same fulfilment is skipped in every status: a cancelled fulfilment
     stays cancelled.
     """
-    here = order_fulfillments(standing(status))
+    here = order_fulfillments(fulfillment_in(status))
     assert decide(here, plan(), NOW).record is here
 
 
@@ -156,18 +156,18 @@ def test_moved_units_keep_their_inspection_rule(
         COMMIT_PENDING, id=id_at("YORK"), key=replace(KEY, warehouse_id="YORK"), lines=york
     )
     committed = decide(order_fulfillments(dover, beside), record_commit(places), NOW).record
-    standing = {
+    found = {
         each.key.warehouse_id: each.inspection_rule
         for each in committed.fulfillments
         if each.status is not Status.CANCELLED
     }
-    assert standing == rules
+    assert found == rules
 
 
 @pytest.mark.parametrize("status", Status)
 def test_commit_without_pending_fulfilment_is_skipped(status: Status) -> None:
     """Without a pending commit, a late answer changes nothing."""
-    here = order_fulfillments(standing(status))
+    here = order_fulfillments(fulfillment_in(status))
     assert decide(here, record_commit({"YORK": LINES}), NOW).record is here
 
 
@@ -227,7 +227,7 @@ def test_cut_in_every_status(status: Status) -> None:
     """Before the shipment, the units leave the picklist and the scans, and packages are undone. A
     ready fulfilment is withdrawn first. A shipped or cancelled one stays unchanged.
     """
-    here = standing(status)
+    here = fulfillment_in(status)
     record, [decision] = done(here, [cut(1, 0, 3)])
     if status in (*LEFT, Status.CANCELLED):
         assert (record, published(decision)) == (here, [])
@@ -253,7 +253,7 @@ def test_cut_of_all_units_cancels_the_fulfilment(status: Status) -> None:
     """The last units leave with the change of status, in one event. A ready fulfilment is withdrawn
     first.
     """
-    here = standing(status)
+    here = fulfillment_in(status)
     record, [decision] = done(here, [cut(0, 0, 0)])
     if status in (*LEFT, Status.CANCELLED):
         assert record == here
@@ -271,7 +271,7 @@ def test_cut_of_all_units_cancels_the_fulfilment(status: Status) -> None:
 
 def test_cut_below_the_scanned_units_reduces_the_scans() -> None:
     """Half of the line is scanned. A cut above that leaves the scans, one below reduces them."""
-    here = replace(standing(Status.PICKING), lines=(picking_line(1, "mug", 4, picked=2),))
+    here = replace(fulfillment_in(Status.PICKING), lines=(picking_line(1, "mug", 4, picked=2),))
     for stays, picked in [(3, 2), (2, 2), (1, 1)]:
         record, _ = done(here, [cut(stays, lines=D3)])
         assert record.lines == (picking_line(1, "mug", stays, picked=picked, cut=4 - stays),)
@@ -279,23 +279,23 @@ def test_cut_below_the_scanned_units_reduces_the_scans() -> None:
 
 def test_cut_of_same_or_older_version_is_skipped() -> None:
     """The order's version decides, not the order of arrival."""
-    first, _ = done(standing(Status.PLANNING), [cut(1, 1, 1, version=5)])
+    first, _ = done(fulfillment_in(Status.PLANNING), [cut(1, 1, 1, version=5)])
     assert [line.quantity for line in first.lines] == [1, 1, 1]
     for late in (cut(0, 0, 1, version=4), cut(0, 0, 0, version=5)):
-        record, decisions = done(standing(Status.PLANNING), [cut(1, 1, 1, version=5), late])
+        record, decisions = done(fulfillment_in(Status.PLANNING), [cut(1, 1, 1, version=5), late])
         assert record.lines == first.lines
         assert decisions[-1].record is decisions[0].record
 
 
 def test_cut_adds_no_units() -> None:
     """The order may still count units that the picker did not find: the cut does not add them."""
-    here = replace(standing(Status.PLANNING), lines=(picking_line(1, "mug", 1, short=2),))
+    here = replace(fulfillment_in(Status.PLANNING), lines=(picking_line(1, "mug", 1, short=2),))
     assert done(here, [cut(3, lines=D3)])[0] == here
 
 
 def test_cut_of_another_attempt_changes_nothing() -> None:
     """The remaining units of a later attempt do not concern this one."""
-    here = standing(Status.PLANNING)
+    here = fulfillment_in(Status.PLANNING)
     remaining = RemainingUnits(2, 9, ())
     assert done(here, [changed(cut(0, 0, 0), attempt=2, remaining=remaining)])[0] == here
 
@@ -345,7 +345,7 @@ def test_remaining_units_by_warehouse(
     )
     fulfillments = [
         replace(
-            standing(Status.PLANNING),
+            fulfillment_in(Status.PLANNING),
             key=FulfillmentKey(KEY.order_id, at, 1),
             lines=tuple(picking_line(number, "mug", n) for number, n in lines.items()),
         )

@@ -145,7 +145,22 @@ def test_invalid_argument_is_a_usage_error(
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("order",), ("order", "create"), ("order", "watch"), ("stock", "list")]
+    "command",
+    [
+        (),
+        ("order",),
+        ("order", "create"),
+        ("order", "watch"),
+        ("stock", "list"),
+        ("events",),
+        ("events", "failed"),
+        ("events", "show"),
+        ("events", "replay"),
+        ("events", "discard"),
+        ("events", "republish"),
+        ("events", "set-version"),
+        ("events", "stats"),
+    ],
 )
 def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
     """The help of every command lists the exit codes."""

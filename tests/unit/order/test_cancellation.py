@@ -50,7 +50,7 @@ from tests.unit.order.samples import (
 TOMORROW = NOW + timedelta(days=1)
 
 
-def standing_at(status: Status) -> Order:
+def order_in(status: Status) -> Order:
     """Returns an order with that status, refunded included."""
     if status is Status.REFUNDED:
         delivered = at(Status.DELIVERED)
@@ -91,7 +91,7 @@ def test_cancel_and_retry_in_every_status(asked: str, status: Status) -> None:
     """In each status, cancelling, cancelling units and retrying succeed, or are refused with the
     contract's reason.
     """
-    order = standing_at(status)
+    order = order_in(status)
     assert order.status is status
     commands: dict[str, Envelope[Any]] = {
         "cancel": cancel(order),

@@ -3,7 +3,6 @@
 import ast
 from pathlib import Path
 
-from google.protobuf.descriptor import EnumDescriptor
 from ordermesh.payment.v1 import payment_pb2
 
 import payment_svc
@@ -17,20 +16,15 @@ from payment_svc.model.answers import (
 )
 from payment_svc.providers.sandbox import TOKENS
 from payment_svc.providers.sandbox_ledger import EXCEEDS_REMAINING
+from tests.unit.enums import value_names
 
 CODE = Path(str(payment_svc.__file__)).parent
 OURS = {AUTHORIZATION_EXPIRED, METHOD_INVALID, NOT_PROCESSED, NOTHING_REFUNDABLE}
 
 
-def published(enum: EnumDescriptor) -> set[str]:
-    """Returns the enum's names without their prefix, without UNSPECIFIED."""
-    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return {value.name.removeprefix(prefix) for value in enum.values if value.number}
-
-
 def test_published_reasons_are_those_of_the_code() -> None:
     """PaymentStatusReason has exactly the reasons of the code; the value is the name."""
-    assert published(payment_pb2.PaymentStatusReason.DESCRIPTOR) == {each.name for each in Reason}
+    assert value_names(payment_pb2.PaymentStatusReason.DESCRIPTOR) == {each.name for each in Reason}
     assert [each for each in Reason if each.value != each.name] == []
 
 
@@ -64,7 +58,7 @@ def test_published_codes_are_those_of_the_code() -> None:
         (declines, payment_pb2.DeclineCode),
         (refunds, payment_pb2.RefundFailureCode),
     ):
-        assert {code.upper() for code in codes if code} == published(enum.DESCRIPTOR)
+        assert {code.upper() for code in codes if code} == value_names(enum.DESCRIPTOR)
     assert [code for code in (declines | refunds) - {None} if code != str(code).lower()] == []
 
 

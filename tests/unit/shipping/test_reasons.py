@@ -3,19 +3,13 @@
 import ast
 from pathlib import Path
 
-from google.protobuf.descriptor import EnumDescriptor
 from ordermesh.shipping.v1 import shipping_pb2
 
 import shipping_svc
 from shipping_svc.lifecycle import Reason
+from tests.unit.enums import value_names
 
 CODE = Path(str(shipping_svc.__file__)).parent
-
-
-def published(enum: EnumDescriptor) -> set[str]:
-    """Returns the enum's names without their prefix, without UNSPECIFIED."""
-    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return {value.name.removeprefix(prefix) for value in enum.values if value.number}
 
 
 def nodes(*paths: Path) -> list[ast.AST]:
@@ -24,7 +18,7 @@ def nodes(*paths: Path) -> list[ast.AST]:
 
 def test_published_reasons_are_those_of_the_code() -> None:
     """ShipmentStatusReason has exactly the reasons of the code; the value is the name."""
-    assert published(shipping_pb2.ShipmentStatusReason.DESCRIPTOR) == {
+    assert value_names(shipping_pb2.ShipmentStatusReason.DESCRIPTOR) == {
         reason.name for reason in Reason
     }
     assert [reason for reason in Reason if reason.value != reason.name] == []
@@ -50,4 +44,4 @@ def test_published_carrier_codes_are_those_of_the_sandbox() -> None:
         node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "_refused"
     ]
     codes = {node.args[0].value for node in refusals if isinstance(node.args[0], ast.Constant)}
-    assert codes == published(shipping_pb2.SandboxCarrierCode.DESCRIPTOR)
+    assert codes == value_names(shipping_pb2.SandboxCarrierCode.DESCRIPTOR)

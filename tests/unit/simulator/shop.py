@@ -19,9 +19,9 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 from chassis.values.errors import Failure, NotFound
 from chassis.values.money import from_message
 from omctl.names import method_name
-from simulator.books import worth
 from simulator.requests import pence
 from simulator.services import Services
+from simulator.totals import worth
 from simulator.world import World
 
 AFTER = {
@@ -216,11 +216,15 @@ class Shop(Services):
     def _ListStockMovements(self, request: inventory_service_pb2.ListStockMovementsRequest) -> Any:
         """Returns one row a page, so that a reader of one page fails."""
         if list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK]:
-            back = [its for its in self.sent_back.values() if its.order_id == request.order_id]
+            back = [
+                order_return
+                for order_return in self.sent_back.values()
+                if order_return.order_id == request.order_id
+            ]
             moved = [
                 warehouse_pb2.StockMovement(quantity=line.passed_quantity)
-                for its in back
-                for line in its.lines
+                for order_return in back
+                for line in order_return.lines
             ]
             return inventory_service_pb2.ListStockMovementsResponse(stock_movements=moved)
         assert list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP]
@@ -320,39 +324,39 @@ class Shop(Services):
         )
 
     def _to(self, request: Any, status: str) -> return_pb2.Return:
-        its = self.sent_back[request.return_id]
-        its.status, its.version = (
+        order_return = self.sent_back[request.return_id]
+        order_return.status, order_return.version = (
             return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}"),
-            its.version + 1,
+            order_return.version + 1,
         )
-        return its
+        return order_return
 
     def _ApproveReturn(self, request: return_service_pb2.ApproveReturnRequest) -> Any:
         return return_service_pb2.ApproveReturnResponse(order_return=self._to(request, "APPROVED"))
 
     def _ReceiveReturn(self, request: return_service_pb2.ReceiveReturnRequest) -> Any:
-        its = self._to(request, "RECEIVED")
-        for line, arrived in zip(its.lines, request.lines, strict=True):
+        order_return = self._to(request, "RECEIVED")
+        for line, arrived in zip(order_return.lines, request.lines, strict=True):
             line.received_quantity = arrived.quantity
-        return return_service_pb2.ReceiveReturnResponse(order_return=its)
+        return return_service_pb2.ReceiveReturnResponse(order_return=order_return)
 
     def _InspectReturn(self, request: return_service_pb2.InspectReturnRequest) -> Any:
-        its, order = (
+        order_return, order = (
             self._to(request, "INSPECTED"),
             self.placed[self.sent_back[request.return_id].order_id],
         )
-        for line, good in zip(its.lines, request.lines, strict=True):
+        for line, good in zip(order_return.lines, request.lines, strict=True):
             line.passed_quantity = good.passed_quantity
             item = order.items[line.line_number - 1]
             before = worth(item.unit_shares, item.returned_quantity)
             item.returned_quantity += good.passed_quantity
-            if its.kind == return_pb2.RETURN_KIND_CUSTOMER and not self.unrefunded:
+            if order_return.kind == return_pb2.RETURN_KIND_CUSTOMER and not self.unrefunded:
                 self.refunded[order.order_id] += (
                     worth(item.unit_shares, item.returned_quantity) - before
                 )
         if self.refunded[order.order_id] == self.captured.get(order.order_id, -1):
             self._move(order.order_id, "REFUNDED")
-        return return_service_pb2.InspectReturnResponse(order_return=its)
+        return return_service_pb2.InspectReturnResponse(order_return=order_return)
 
     def _GetReturn(self, request: return_service_pb2.GetReturnRequest) -> Any:
         """The return is closed one read after its inspection."""
@@ -365,10 +369,10 @@ class Shop(Services):
 
     def _ListReturns(self, request: return_service_pb2.ListReturnsRequest) -> Any:
         found = [
-            its
-            for its in self.sent_back.values()
-            if (not request.HasField("order_id") or its.order_id == request.order_id)
-            and its.status in request.statuses
+            order_return
+            for order_return in self.sent_back.values()
+            if (not request.HasField("order_id") or order_return.order_id == request.order_id)
+            and order_return.status in request.statuses
         ]
         return return_service_pb2.ListReturnsResponse(returns=found)
 

@@ -14,7 +14,6 @@ from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.values.errors import Deferred, Failure, Refused
 from simulator import report
-from simulator.books import Books
 from simulator.credits import Credit
 from simulator.invoices import Good, Invoice
 from simulator.ledger import Ledger, parse
@@ -23,6 +22,7 @@ from simulator.replay import Replay, Walked, replay
 from simulator.requests import checkout
 from simulator.returns import REFUSED, STUCK
 from simulator.shoppers import LOST, Purchase, Shoppers
+from simulator.totals import Totals
 from simulator.world import World
 from tests.support import Eventually
 from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
@@ -64,8 +64,8 @@ async def test_every_invoice_is_delivered_and_counted() -> None:
     shop = Shop()
     done, reported = await run(shop)
     assert [walked.purchase.outcome for walked in done.walked] == ["delivered", "delivered"]
-    assert (done.books.ordered_units, done.books.shipped_units) == (65, 65)
-    assert done.books.ordered == done.books.captured == INVOICE.total
+    assert (done.totals.ordered_units, done.totals.shipped_units) == (65, 65)
+    assert done.totals.ordered == done.totals.captured == INVOICE.total
     assert report.complete(done)
     assert {walked.invoice.number for walked in reported} == {"536365", "536414"}
     assert shop.calls["CreatePayment"] == 1, "a free order has no payment"
@@ -117,7 +117,7 @@ async def test_stock_comes_before_the_order() -> None:
             "ReceiveStock",
             Deferred("DEPENDENCY_UNAVAILABLE", "away", peer_reason="DRAINING"),
             REFUSED,
-            "could not be booked: DRAINING: away",
+            "could not be received: DRAINING: away",
         ),
         (
             "CreatePayment",
@@ -248,7 +248,7 @@ async def started_purchase(shop: Shop) -> AsyncIterator[asyncio.Task[Purchase]]:
         yield asyncio.create_task(Shoppers(shop, world, 10.0).buy(checkout(INVOICE), INVOICE.key()))
 
 
-def replayed(*outcomes: str, books: Books | None = None) -> Replay:
+def replayed(*outcomes: str, totals: Totals | None = None) -> Replay:
     """Returns a replay of as many invoices with these outcomes."""
     walked = tuple(
         Walked(replace(INVOICE, number=str(number)), Purchase(outcome=outcome))
@@ -261,8 +261,8 @@ def replayed(*outcomes: str, books: Books | None = None) -> Replay:
     return Replay(
         ledger=ledger,
         walked=walked,
-        books=books
-        or Books(
+        totals=totals
+        or Totals(
             ordered_units=9 * count,
             shipped_units=9 * count,
             ordered=INVOICE.total * count,
@@ -295,20 +295,20 @@ def test_report_lists_rows_orders_units_and_money() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        Books(ordered_units=8, shipped_units=9, ordered=INVOICE.total, captured=INVOICE.total),
-        Books(ordered_units=9, shipped_units=8, ordered=INVOICE.total, captured=INVOICE.total),
-        Books(ordered_units=9, shipped_units=9, ordered=INVOICE.total + 1, captured=INVOICE.total),
-        Books(ordered_units=9, shipped_units=9, ordered=INVOICE.total, captured=INVOICE.total - 1),
+        Totals(ordered_units=8, shipped_units=9, ordered=INVOICE.total, captured=INVOICE.total),
+        Totals(ordered_units=9, shipped_units=8, ordered=INVOICE.total, captured=INVOICE.total),
+        Totals(ordered_units=9, shipped_units=9, ordered=INVOICE.total + 1, captured=INVOICE.total),
+        Totals(ordered_units=9, shipped_units=9, ordered=INVOICE.total, captured=INVOICE.total - 1),
     ],
 )
-def test_difference_of_one_unit_or_penny_is_reported(wrong: Books) -> None:
+def test_difference_of_one_unit_or_penny_is_reported(wrong: Totals) -> None:
     """One unit or penny more or less in any service's records is reported, and the replay is
     incomplete.
     """
-    assert not report.complete(replayed("delivered", books=wrong))
+    assert not report.complete(replayed("delivered", totals=wrong))
     assert (
-        list(report.summary(replayed("delivered", books=wrong)))[-1]
-        == "  The file and the services' books differ."
+        list(report.summary(replayed("delivered", totals=wrong)))[-1]
+        == "  The file and the services' totals differ."
     )
 
 
@@ -347,8 +347,8 @@ async def test_credited_units_are_returned_and_refunded() -> None:
     shop = Shop()
     done, _ = await run(shop, CREDITED)
     assert [each.outcome for walked in done.walked for each in walked.returned] == ["closed"] * 3
-    assert (done.books.returned_units, done.books.restocked_units) == (60, 60)
-    assert done.books.refunded == done.books.worth == 3 * 255 + 765
+    assert (done.totals.returned_units, done.totals.restocked_units) == (60, 60)
+    assert done.totals.refunded == done.totals.worth == 3 * 255 + 765
     assert report.complete(done)
     reported = list(report.lines(done))
     assert reported[2] == "  rows     10 in the file: 6 in orders, 4 in returns, 0 left out"
@@ -394,7 +394,7 @@ async def test_discount_is_not_given_twice() -> None:
             credits=(Credit(note="C1", invoice=INVOICE, lines=((1, 1),), rows=1),),
         ),
     )
-    assert done.books.refunded == 255 - 99
+    assert done.totals.refunded == 255 - 99
     assert report.complete(done)
     reported = list(report.lines(done))[-1]
     assert (
@@ -409,11 +409,11 @@ async def test_difference_in_the_returns_is_reported(wrong: str) -> None:
     incomplete.
     """
     done, _ = await run(Shop(), CREDITED)
-    books = replace(done.books, **{wrong: getattr(done.books, wrong) + 1})
-    assert not report.complete(replace(done, books=books))
+    totals = replace(done.totals, **{wrong: getattr(done.totals, wrong) + 1})
+    assert not report.complete(replace(done, totals=totals))
     assert (
-        list(report.summary(replace(done, books=books)))[-1]
-        == "  The file and the services' books differ."
+        list(report.summary(replace(done, totals=totals)))[-1]
+        == "  The file and the services' totals differ."
     )
 
 
@@ -465,12 +465,12 @@ async def test_recalled_parcel_is_returned_and_received(eventually: Eventually) 
         lines=[return_pb2.ReturnLine(line_number=1, sku="A", announced_quantity=2)],
         version=1,
     )
-    shop.sent_back = {its.return_id: its for its in shop.sent_back.values()}
+    shop.sent_back = {each.return_id: each for each in shop.sent_back.values()}
     async with living(world):
-        [its] = shop.sent_back.values()
-        await eventually(lambda: its.status == return_pb2.RETURN_STATUS_INSPECTED)
+        [order_return] = shop.sent_back.values()
+        await eventually(lambda: order_return.status == return_pb2.RETURN_STATUS_INSPECTED)
     assert parcel.status == shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
-    assert its.lines[0].passed_quantity == 2
+    assert order_return.lines[0].passed_quantity == 2
     assert not shop.refunded[ORDER_ID]
 
 
@@ -492,5 +492,5 @@ async def test_goods_in_transit_are_not_received(eventually: Eventually) -> None
         )
     async with living(world):
         await eventually(lambda: shop.calls["ListReturns"] > 5)
-    assert {its.status for its in shop.sent_back.values()} == {return_pb2.RETURN_STATUS_APPROVED}
+    assert {each.status for each in shop.sent_back.values()} == {return_pb2.RETURN_STATUS_APPROVED}
     assert not shop.calls["RecordTrackingEvent"]

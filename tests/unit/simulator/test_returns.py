@@ -27,15 +27,15 @@ def back(status: str, version: int = 3, **line: Any) -> return_pb2.Return:
 @pytest.mark.parametrize("status", list(return_pb2.ReturnStatus.keys())[1:])
 def test_each_status_has_its_step(status: str) -> None:
     """Up to the inspection there is a step for the staff; afterwards there is none."""
-    its = back(status.removeprefix("RETURN_STATUS_"), received_quantity=2)
+    order_return = back(status.removeprefix("RETURN_STATUS_"), received_quantity=2)
     steps: dict[int, type] = {
         return_pb2.RETURN_STATUS_REQUESTED: api.ApproveReturnRequest,
         return_pb2.RETURN_STATUS_APPROVED: api.ReceiveReturnRequest,
         return_pb2.RETURN_STATUS_IN_TRANSIT: api.ReceiveReturnRequest,
         return_pb2.RETURN_STATUS_RECEIVED: api.InspectReturnRequest,
     }
-    assert type(next_step(its)) is steps.get(its.status, type(None))
-    assert (its.status in AT_DESK) == (its.status in steps)
+    assert type(next_step(order_return)) is steps.get(order_return.status, type(None))
+    assert (order_return.status in AT_DESK) == (order_return.status in steps)
     assert not ENDS & set(AT_DESK)
 
 

@@ -257,9 +257,9 @@ def test_replacement_of_uncommitted_units_is_refused() -> None:
         replace_spoiled("london", {2: 1}),
         replace_spoiled("york", {1: 1}),
     )
-    given_up = stocked(london={"tea": 5})
-    given_up.do(reserve(("tea", 3)), release())
-    [late] = given_up.try_all(replace_spoiled("london", {1: 1}))
+    released = stocked(london={"tea": 5})
+    released.do(reserve(("tea", 3)), release())
+    [late] = released.try_all(replace_spoiled("london", {1: 1}))
     found = [(type(o), getattr(o, "reason", "")) for o in (early, many, strange, elsewhere, late)]
     assert found == [
         (Deferred, "EVENT_AHEAD"),

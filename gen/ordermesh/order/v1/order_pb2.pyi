@@ -36,7 +36,9 @@ class _OrderStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderStat
     ORDER_STATUS_PROCESSING: _OrderStatus.ValueType  # 3
     """Being planned, picked, packed or inspected. Goes to shipped or cancelled."""
     ORDER_STATUS_SHIPPED: _OrderStatus.ValueType  # 4
-    """Every parcel is with its carrier. Goes to delivered, or to cancelled by a recall."""
+    """Every parcel is with its carrier; a label may be withdrawn later. Goes to delivered, or to
+    cancelled by a recall.
+    """
     ORDER_STATUS_DELIVERED: _OrderStatus.ValueType  # 5
     """Received by the customer. Goes to refunded."""
     ORDER_STATUS_CANCELLED: _OrderStatus.ValueType  # 6
@@ -44,7 +46,7 @@ class _OrderStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderStat
     ORDER_STATUS_REFUNDED: _OrderStatus.ValueType  # 7
     """All captured money is refunded after delivery. Terminal."""
     ORDER_STATUS_FAILED: _OrderStatus.ValueType  # 8
-    """Its stock could not be confirmed. Goes to pending by a retry."""
+    """The warehouse refused to commit its stock. Goes to pending by a retry."""
 
 class OrderStatus(_OrderStatus, metaclass=_OrderStatusEnumTypeWrapper):
     """The status of an order. Only methods and events change it. New values may appear: readers treat
@@ -60,7 +62,9 @@ ORDER_STATUS_CONFIRMED: OrderStatus.ValueType  # 2
 ORDER_STATUS_PROCESSING: OrderStatus.ValueType  # 3
 """Being planned, picked, packed or inspected. Goes to shipped or cancelled."""
 ORDER_STATUS_SHIPPED: OrderStatus.ValueType  # 4
-"""Every parcel is with its carrier. Goes to delivered, or to cancelled by a recall."""
+"""Every parcel is with its carrier; a label may be withdrawn later. Goes to delivered, or to
+cancelled by a recall.
+"""
 ORDER_STATUS_DELIVERED: OrderStatus.ValueType  # 5
 """Received by the customer. Goes to refunded."""
 ORDER_STATUS_CANCELLED: OrderStatus.ValueType  # 6
@@ -68,7 +72,7 @@ ORDER_STATUS_CANCELLED: OrderStatus.ValueType  # 6
 ORDER_STATUS_REFUNDED: OrderStatus.ValueType  # 7
 """All captured money is refunded after delivery. Terminal."""
 ORDER_STATUS_FAILED: OrderStatus.ValueType  # 8
-"""Its stock could not be confirmed. Goes to pending by a retry."""
+"""The warehouse refused to commit its stock. Goes to pending by a retry."""
 Global___OrderStatus: _TypeAlias = OrderStatus  # noqa: Y015
 
 class _OrderStatusReason:

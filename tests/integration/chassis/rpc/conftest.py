@@ -7,10 +7,7 @@ import pytest
 
 from chassis.rpc.client import connect
 from chassis.rpc.server import Server
-from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
-
-__all__ = ["plain_tracebacks"]  # a fixture of this folder
 
 
 @pytest.fixture

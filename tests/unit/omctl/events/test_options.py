@@ -148,23 +148,3 @@ def test_invalid_argument_is_a_usage_error(
     result = omctl(*arguments)
     assert (result.exit_code, omctl.requests) == (2, [])
     assert message in " ".join(result.stderr.replace("│", " ").split())
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        (),
-        ("failed",),
-        ("show",),
-        ("replay",),
-        ("discard",),
-        ("republish",),
-        ("set-version",),
-        ("stats",),
-    ],
-)
-def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """The help of every command lists the exit codes."""
-    result = omctl(*command, "--help")
-    assert result.exit_code == 0
-    assert "0 done; 1 refused, or failed; 2 invalid command line" in " ".join(result.stdout.split())

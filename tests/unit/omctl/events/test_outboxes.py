@@ -102,7 +102,7 @@ def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
     """Below the table of services is each event that a stream refuses, with the blocked aggregate,
     its size and the reason.
     """
-    its = api.RefusedEvent(
+    refused = api.RefusedEvent(
         aggregate_id="a",
         event_id="e",
         type="T",
@@ -110,7 +110,7 @@ def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
         refusal="too large",
         create_time=timestamp(NINE),
     )
-    omctl.order.refused = [its]
+    omctl.order.refused = [refused]
     lines = omctl("stats", "--service", "order").stdout.splitlines()
     assert lines[2:] == [
         "SERVICE  BLOCKED AGGREGATE  REFUSED EVENT  TYPE  BYTES  SINCE                WHY",

@@ -23,7 +23,7 @@ LOOK_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Books:
+class Totals:
     """Sums of units, and of money in minor units of the orders' single currency."""
 
     ordered_units: int = 0
@@ -35,23 +35,23 @@ class Books:
     worth: int = 0  # the frozen shares of the returned units
     refunded: int = 0
 
-    def __add__(self, other: "Books") -> "Books":
+    def __add__(self, other: "Totals") -> "Totals":
         left, right = asdict(self), asdict(other)
-        return Books(**{name: left[name] + right[name] for name in left})
+        return Totals(**{name: left[name] + right[name] for name in left})
 
 
-async def books(services: Services, order_ids: Sequence[str], concurrency: int) -> Books:
+async def read_totals(services: Services, order_ids: Sequence[str], concurrency: int) -> Totals:
     """Returns what the order, payment and warehouse services have recorded for these orders."""
     turns = asyncio.Semaphore(concurrency)
 
-    async def of(order_id: str) -> Books:
+    async def of(order_id: str) -> Totals:
         async with turns:
-            return await _books_of(services, order_id)
+            return await _totals_of(services, order_id)
 
-    return sum(await asyncio.gather(*(of(order_id) for order_id in order_ids)), Books())
+    return sum(await asyncio.gather(*(of(order_id) for order_id in order_ids)), Totals())
 
 
-async def _books_of(services: Services, order_id: str) -> Books:
+async def _totals_of(services: Services, order_id: str) -> Totals:
     order = (
         await services.ask(
             services.orders.GetOrder,
@@ -66,7 +66,7 @@ async def _books_of(services: Services, order_id: str) -> Books:
     )
     units = sum(item.quantity for item in order.items)
     returned = sum(item.returned_quantity for item in order.items)
-    return Books(
+    return Totals(
         ordered_units=units,
         shipped_units=await _moved(
             services,

@@ -128,7 +128,7 @@ async def test_deferred_row_is_deleted_and_failed_row_stays(table: FailedEvents)
     """An event that succeeded without an operator leaves no row; one that an operator could see
     stays, as replayed.
     """
-    later, given_up = event(DEFERRED), event(FAILED)
-    await table.record([later, given_up])
-    await table.resolve([later.name, given_up.name])
-    assert await table.states([later.name, given_up.name]) == {given_up.name: REPLAYED}
+    later, failed_event = event(DEFERRED), event(FAILED)
+    await table.record([later, failed_event])
+    await table.resolve([later.name, failed_event.name])
+    assert await table.states([later.name, failed_event.name]) == {failed_event.name: REPLAYED}
