@@ -31,11 +31,10 @@ chaos: .venv/ready ## Orders under faults, then an audit: DURATION=60 s, SEED=..
 chaos-bugs: .venv/ready ## Plant each known defect, and see that a short run finds it
 	@$(BIN)/python -m tests.chaos.prove
 
-check: .venv/ready ## Lint, words, types, contracts; generated code and lock fresh
+check: .venv/ready ## Lint, words, sizes, types, contracts; generated code and lock fresh
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/codespell --regex '[A-Za-z]+' -D tools/banned_words.txt \
-	    $$(git ls-files '*.py' '*.md' '*.proto' ':!gen' ':!third_party')
+	@$(BIN)/python tools/style.py
 	@$(BIN)/mypy
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code proto
