@@ -228,7 +228,8 @@ def _directions(stack: Stack) -> str:
     """Returns the addresses, and commands to paste."""
     programs = _shown(Path(sys.executable).parent)
     services = [
-        f"  {name:<12} {stack.addresses[name]:<18} metrics http://{stack.metrics_addresses[name]}/metrics"
+        f"  {name:<12} {stack.addresses[name]:<18}"
+        f" metrics http://{stack.metrics_addresses[name]}/metrics"
         for name in reversed(SERVICES)
     ]
     elsewhere = [

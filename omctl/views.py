@@ -141,24 +141,24 @@ def contradictions(found: Sequence[payment_pb2.Payment]) -> Table:
         "SINCE",
         "RESOLVED",
     )
-    rows = [
-        (
-            payment.payment_id,
-            contradiction.contradiction_id,
-            name_of(payment_pb2.PaymentOperationKind, operation.kind),
-            operation.operation_id,
-            name_of(payment_pb2.PaymentOperationOutcome, operation.outcome),
-            name_of(payment_pb2.PaymentOperationOutcome, contradiction.outcome),
-            contradiction.report_id,
-            contradiction.payload_sha256,
-            time(contradiction.report_time)[:SECONDS],
-            contradiction.resolve_note or "-",
-        )
-        for payment in found
-        for operation in payment.operations
-        for contradiction in operation.contradictions
-    ]
-    return Table(headings, rows)
+    return Table(headings, [row for payment in found for row in _contradiction_rows(payment)])
+
+
+def _contradiction_rows(payment: payment_pb2.Payment) -> Iterator[tuple[str, ...]]:
+    for operation in payment.operations:
+        for contradiction in operation.contradictions:
+            yield (
+                payment.payment_id,
+                contradiction.contradiction_id,
+                name_of(payment_pb2.PaymentOperationKind, operation.kind),
+                operation.operation_id,
+                name_of(payment_pb2.PaymentOperationOutcome, operation.outcome),
+                name_of(payment_pb2.PaymentOperationOutcome, contradiction.outcome),
+                contradiction.report_id,
+                contradiction.payload_sha256,
+                time(contradiction.report_time)[:SECONDS],
+                contradiction.resolve_note or "-",
+            )
 
 
 def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:

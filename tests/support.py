@@ -134,9 +134,7 @@ class Accounts:
         self._free = list(urls)
 
     async def take(self) -> str:
-        """Returns the address of an account without streams: the one that was used longest ago,
-        emptied.
-        """
+        """Deletes the streams of the account that was used longest ago, and returns its address."""
         if not self._free:
             raise RuntimeError(
                 "every account of the broker is in use: give some back, or raise"

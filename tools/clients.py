@@ -27,7 +27,8 @@ GRPC_VERSION = re.compile(r"^GRPC_GENERATED_VERSION = '([^']+)'", re.MULTILINE)
 # cross-version runtime guarantee. tests/system/test_client_wheel.py runs it under both ends.
 PROTOBUF_MAJORS = 2
 PROTOBUF_VERSION = re.compile(
-    r"ValidateProtobufRuntimeVersion\(\s*_runtime_version\.Domain\.PUBLIC,\s*(\d+),\s*(\d+),\s*(\d+)"
+    r"ValidateProtobufRuntimeVersion\(\s*_runtime_version\.Domain\.PUBLIC,"
+    r"\s*(\d+),\s*(\d+),\s*(\d+)"
 )
 
 PYPROJECT = """\

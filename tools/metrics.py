@@ -30,14 +30,7 @@ def _metrics(tree: ast.Module) -> Iterator[Metric]:
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        known = {
-            name.id: ast.literal_eval(node.value)
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
-            for name in node.targets
-            if isinstance(name, ast.Name)
-            and all(isinstance(each, ast.Constant) for each in node.value.elts)
-        }
+        known = dict(_constant_tuples(function))
         for node in ast.walk(function):
             match node:
                 case ast.Call(
@@ -50,6 +43,16 @@ def _metrics(tree: ast.Module) -> Iterator[Metric]:
                         labels=tuple(_labels(labels, known)),
                         what=ast.literal_eval(what),
                     )
+
+
+def _constant_tuples(function: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields the variables of a function that it sets to a tuple of constants, with their value."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Tuple(elts=elements)) if all(
+                isinstance(each, ast.Constant) for each in elements
+            ):
+                yield name, ast.literal_eval(node.value)
 
 
 KINDS = {"counter": "counter", "gauge": "gauge", "reading": "gauge", "histogram": "histogram"}

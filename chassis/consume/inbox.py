@@ -285,8 +285,8 @@ class Consumer:
         return await retrying(work, f"events of {self.name}")
 
     async def _keep_in_progress(self) -> NoReturn:
-        """Tells the server that the events in hand are in progress, so that it does not deliver
-        them to other replicas.
+        """Reports to the server that the events in hand are in progress, so that it does not
+        deliver them to other replicas.
         """
         while True:
             raise_swallowed_cancellation()

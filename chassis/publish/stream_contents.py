@@ -19,7 +19,7 @@ from chassis.broker.stream import BROKER_ERRORS, Broker
 
 LOOK_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 5.0
-FORGOTTEN_AFTER_S = 30.0  # the server deletes a consumer that this process could not delete
+DELETED_AFTER_S = 30.0  # the server deletes a consumer that this process could not delete
 # The statuses that end a pull request after the last message. With any other one the broker has cut
 # the reading short: 409 (the consumer or its leader is gone), 503 (no server answers).
 END_STATUSES = frozenset({"404", "408"})
@@ -123,7 +123,7 @@ class StreamContents:
             headers_only=True,
             mem_storage=True,
             num_replicas=1,
-            inactive_threshold=FORGOTTEN_AFTER_S,
+            inactive_threshold=DELETED_AFTER_S,
         )
         streams, client = self._broker.streams, self._broker.client
         name = (await streams.add_consumer(self._stream, config)).name

@@ -138,7 +138,7 @@ class Unauthenticated(Denied):
 
 
 class Defect(Refused):
-    """A bug of the service. The caller learns that there was one; only the log has its cause
+    """A bug of the service. The answer says only that there was one; the log has its cause
     (`__cause__`).
     """
 

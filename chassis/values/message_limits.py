@@ -253,9 +253,7 @@ class _Scan:
         self._data, self._limits, self._fields_left = data, limits, limits.fields_max
 
     # One loop over the bytes: a call for each field would take as long as the loop.
-    def message(  # noqa: C901, PLR0912
-        self, at: int, end: int, limits: Limits, path: str
-    ) -> int:
+    def message(self, at: int, end: int, limits: Limits, path: str) -> int:  # noqa: C901, PLR0912
         """Checks the message in `data[at:end]`; `path` is the beginning of its fields' paths.
 
         Returns how many values its lists have. Raises OverLimit, DecodeError or IndexError.

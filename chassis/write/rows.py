@@ -39,7 +39,8 @@ class RecordRows(Generic[R]):
     ) -> None:
         names = [column.name for column in columns]
         hints = get_type_hints(kind)
-        own = [each.name for each in fields(kind) if each.name not in loaded]  # type: ignore[arg-type]
+        all_fields = fields(kind)  # type: ignore[arg-type]
+        own = [each.name for each in all_fields if each.name not in loaded]
         parts = {
             name: [each.name for each in fields(hints[name])]
             for name in own

@@ -178,8 +178,8 @@ def outbox(metadata: MetaData) -> Table:
         Column("aggregate", Uuid, primary_key=True),
         Column("sequence", BigInteger, nullable=False),
     )
-    # SQLAlchemy has not typed it.
-    partition = DDL("CREATE TABLE outbox_default PARTITION OF outbox DEFAULT")  # type: ignore[no-untyped-call]
+    create = "CREATE TABLE outbox_default PARTITION OF outbox DEFAULT"
+    partition = DDL(create)  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed it
     event.listen(table, "after_create", partition)
     return table
 

@@ -1,7 +1,8 @@
 """The void labels of withdrawn fulfilments."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, select
@@ -42,16 +43,17 @@ async def save_void_labels(connection: AsyncConnection, changed: Sequence[Fulfil
     await connection.execute(
         delete_void_labels, column_arrays(fulfillment_id=[each.id for each in changed])
     )
-    rows = [
-        {
-            "fulfillment_id": each.id,
-            "shipment_id": label.shipment_id,
-            "line_number": number,
-            "quantity": quantity,
-            "shipped": label.shipped,
-        }
-        for each in changed
-        for label in each.void_labels
-        for number, quantity in label.units.items()
-    ]
+    rows = [row for each in changed for row in _rows_of(each)]
     await connection.execute(insert_void_labels, row_arrays(rows))
+
+
+def _rows_of(fulfillment: Fulfillment) -> Iterator[dict[str, Any]]:
+    for label in fulfillment.void_labels:
+        for number, quantity in label.units.items():
+            yield {
+                "fulfillment_id": fulfillment.id,
+                "shipment_id": label.shipment_id,
+                "line_number": number,
+                "quantity": quantity,
+                "shipped": label.shipped,
+            }

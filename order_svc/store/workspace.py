@@ -3,7 +3,7 @@ loads them without a lock, whole or with their lines only. orders.py has the oth
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -196,13 +196,14 @@ async def _save_lines(
         await connection.execute(update_lines, row_arrays(cut))
     if moved:
         await connection.execute(drop_allocations, column_arrays(order_id=[o.id for o in moved]))
-    if allocated := [
-        ALLOCATION.row(a, order_id=o.id, line_number=line.number)
-        for o in (*created, *moved)
-        for line in o.lines
-        for a in line.allocations
-    ]:
+    if allocated := [row for o in (*created, *moved) for row in _allocation_rows(o)]:
         await connection.execute(insert_allocations, row_arrays(allocated))
+
+
+def _allocation_rows(order: Order) -> Iterator[dict[str, Any]]:
+    for line in order.lines:
+        for allocation in line.allocations:
+            yield ALLOCATION.row(allocation, order_id=order.id, line_number=line.number)
 
 
 async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Order]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 # The processor never got the request, and will not accept it any more.
 NOT_PROCESSED = "not_processed"
-METHOD_INVALID = "payment_method_invalid"  # the processor does not know the payment-method token
+METHOD_INVALID = "payment_method_invalid"  # the processor has no such payment-method token
 # Declines before the card is charged or authorised: they do not count towards DECLINES_MAX.
 UNCOUNTED_CODES = frozenset({NOT_PROCESSED, METHOD_INVALID})
 # An authorisation has expired at the processor: it can be neither captured nor voided any more.

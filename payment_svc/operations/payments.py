@@ -142,10 +142,10 @@ def payment_unless_declined(payment: Payment, operation: Operation) -> Payment:
     if code is None or (operation.kind is Kind.VOID and payment.status is Status.VOIDED):
         return payment  # a void is done as well where the authorisation had expired
     if code == METHOD_INVALID:
-        violation = Violation("payment_method_token", "must be a token that the processor knows")
+        violation = Violation("payment_method_token", "must be a token of the processor")
         raise Invalid(
             "PAYMENT_METHOD_INVALID",
-            "The processor does not know this payment-method token.",
+            "The processor has no such payment-method token.",
             violations=[violation],
         )
     retryable = payment.status is not Status.FAILED

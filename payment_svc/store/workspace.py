@@ -55,14 +55,13 @@ async def save_accounts(
         a.order for a in ordered if a.order.id in before and a.order is not before[a.order.id].order
     ]:
         await connection.execute(update_accounts, row_arrays(list(map(order_row, updated))))
-    known_payments = {id(p) for account in before.values() for p in account.payments}
+    payments_before = [p for account in before.values() for p in account.payments]
+    known_payments = {id(p) for p in payments_before}
     if changed_payments := [
         p for account in ordered for p in account.payments if id(p) not in known_payments
     ]:
         await connection.execute(save_payments, PAYMENT.arrays(changed_payments))
-    known_operations = {
-        id(o) for account in before.values() for p in account.payments for o in p.operations
-    }
+    known_operations = {id(o) for p in payments_before for o in p.operations}
     if changed_operations := [
         (p.id, o) for p in changed_payments for o in p.operations if id(o) not in known_operations
     ]:

@@ -126,7 +126,7 @@ class Faults:
         match fault.kind:
             case Kind.DELETE_STREAM:
                 return _counted(await self._events.delete_stream(target), "events lost")
-            case Kind.FORGET:
+            case Kind.DELETE_CONSUMER:
                 return _counted(
                     await self._events.delete_consumer(target, self._chance), "events come again"
                 )

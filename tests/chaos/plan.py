@@ -37,7 +37,7 @@ class Kind(StrEnum):
     WIPE = "wipe"  # the broker has lost its whole store
     ROLL_BACK = "roll_back"  # the broker has an older copy of its store
     DELETE_STREAM = "delete_stream"
-    FORGET = "forget"  # a consumer is deleted: all its events come again
+    DELETE_CONSUMER = "delete_consumer"  # all its events come again
     SHUFFLE = "shuffle"  # events are published again, in any order
     STEAL = "steal"  # a consumer's events are taken, and given back later in any order
 
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 # The targets of each kind, and its length in seconds.
 OF_PROCESSES: Final = (Kind.KILL, Kind.FREEZE, Kind.RESTART)
 OF_CONNECTIONS: Final = (Kind.CUT, Kind.ROB, Kind.DELAY, Kind.HOLD, Kind.STRAND)
-OF_STREAMS: Final = (Kind.DELETE_STREAM, Kind.FORGET, Kind.SHUFFLE, Kind.STEAL)
+OF_STREAMS: Final = (Kind.DELETE_STREAM, Kind.DELETE_CONSUMER, Kind.SHUFFLE, Kind.STEAL)
 LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
     Kind.KILL: (0.1, 3.0),
     Kind.FREEZE: (0.5, 8.0),
@@ -58,7 +58,7 @@ LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
     Kind.WIPE: (0.1, 2.0),
     Kind.ROLL_BACK: (2.0, 6.0),
     Kind.DELETE_STREAM: (0.0, 0.0),
-    Kind.FORGET: (0.0, 0.0),
+    Kind.DELETE_CONSUMER: (0.0, 0.0),
     Kind.SHUFFLE: (0.0, 0.0),
     Kind.STEAL: (2.0, 8.0),
 }

@@ -4,7 +4,7 @@ over dictionaries.
 Each replaces the module `store` of the service's operations; the SQL has its tests on PostgreSQL.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -218,30 +218,20 @@ class Accounts:
         return self.accounts.get(order_id)
 
     async def find_payment(self, _: None, payment_id: UUID) -> Payment | None:
-        return next(
-            (
-                p
-                for account in self.accounts.values()
-                for p in account.payments
-                if p.id == payment_id
-            ),
-            None,
-        )
+        return next((p for p in self._payments() if p.id == payment_id), None)
 
     async def due_operations(self, _: None, limit: int) -> list[tuple[UUID, UUID, int]]:
         now = self._clock()
-        open_ = [
-            (p.order_id, o)
-            for account in self.accounts.values()
-            for p in account.payments
-            for o in p.operations
-            if o.next_lookup_time
-        ]
         return [
-            (order_id, o.id, o.lookups)
-            for order_id, o in open_
+            (p.order_id, o.id, o.lookups)
+            for p in self._payments()
+            for o in p.operations
             if o.next_lookup_time and o.next_lookup_time <= now
         ]
+
+    def _payments(self) -> Iterator[Payment]:
+        for account in self.accounts.values():
+            yield from account.payments
 
 
 class Fulfillments:

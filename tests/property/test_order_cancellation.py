@@ -22,7 +22,7 @@ from order_svc.lifecycle import MOVES, FulfillmentState, ReturnKind, ShipmentOut
 from order_svc.model.events import ItemsCancelled, StatusChanged
 from order_svc.model.records import Allocation, Line, Order
 from tests.property.test_order_prices import checkouts
-from tests.unit.fulfillment.samples import KEY
+from tests.unit.fulfillment.samples import KEY, fulfillment_in
 from tests.unit.order.samples import (
     NOW,
     cancel,

@@ -241,8 +241,7 @@ def live(world: World) -> list[Reservation]:
     return [
         r
         for each in world.order_reservations.values()
-        for attempt in (1, 2)
-        for r in each.of_attempt(attempt)
+        for r in (*each.of_attempt(1), *each.of_attempt(2))
     ]
 
 

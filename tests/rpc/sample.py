@@ -60,7 +60,7 @@ class Sample:
         self.behave, self.calls = behave, 0
 
     def hang(self) -> asyncio.Event:
-        """From now on each call waits until it is cancelled, which the event tells; calls are
+        """From now on each call waits until it is cancelled, which sets the event; calls are
         counted anew.
         """
         cancelled = asyncio.Event()

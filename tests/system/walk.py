@@ -159,8 +159,8 @@ class Shop:
 async def open_shop(stack: Stack) -> AsyncIterator[Shop]:
     """A shop over the stack, with its staff at work."""
     addresses = {f"{name}_address": address for name, address in stack.addresses.items()}
-    # pydantic makes the secret
-    async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]
+    settings = Settings(**addresses, nats_url=stack.nats_url)  # type: ignore[arg-type]
+    async with connected(settings) as services:
         broker = await connect(stack.nats_url, name="system-test")
         people = World(services)
         working = asyncio.create_task(people.run(broker))

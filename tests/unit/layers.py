@@ -137,7 +137,6 @@ def faults(path: PurePath, source: str) -> list[str]:
     tree = ast.parse(source)
     found = [
         *_import_faults(path, tree),
-        *_size_faults(path, tree, source),
         *_habit_faults(path, tree),
     ]
     return [f"{path}:{line}: {what}" for line, what in sorted(found)]
@@ -264,7 +263,7 @@ def _impurities(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{module} is pure, and calls {_called(node)}()"
 
 
-# --- sizes and habits
+# --- habits
 
 
 def _failures() -> frozenset[str]:
@@ -279,25 +278,6 @@ FAILURES = _failures()
 REASONS = frozenset(
     name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name
 )
-
-
-LINES_MAX, TEST_LINES_MAX, BODY_LINES_MAX = 400, 500, 50
-
-
-def _size_faults(path: PurePath, tree: ast.Module, source: str) -> Iterator[tuple[int, str]]:
-    """Yields a module that has too many lines, and each function whose body does.
-
-    A body begins after the docstring.
-    """
-    lines_max = TEST_LINES_MAX if path.parts[0] == "tests" else LINES_MAX
-    if (lines := len(source.splitlines())) > lines_max:
-        yield lines_max, f"the module has {lines} lines, and may have {lines_max}"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[1] if ast.get_docstring(node) and node.body[1:] else node.body[0]
-            lines = (node.end_lineno or 0) - first.lineno + 1
-            if lines > BODY_LINES_MAX:
-                yield node.lineno, f"{node.name} has {lines} lines, and may have {BODY_LINES_MAX}"
 
 
 def _habit_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -21,10 +21,6 @@ ROOT = pictures.ROOT
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 DECISION_LINES_MAX = 25
 README_LINES_MAX = 200
-COLUMNS_MAX = 100
-# Pages whose own text has no longer line. Outputs of programs and drawn tables may have some.
-NARROW = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/tutorial.md", "docs/sandbox.md")
-OUTPUT = re.compile(r"^```text\n.*?^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +143,6 @@ def test_decisions_are_short_and_numbered() -> None:
 def test_readme_is_short() -> None:
     """README.md is short; other pages have the details."""
     assert len((ROOT / "README.md").read_text().splitlines()) < README_LINES_MAX
-
-
-@pytest.mark.parametrize("name", NARROW)
-def test_lines_are_narrow(name: str) -> None:
-    """No line of the page has more than 100 columns, except outputs and drawings."""
-    text = OUTPUT.sub("", pictures.MARK.sub("", (ROOT / name).read_text()))
-    assert [line for line in text.splitlines() if len(line) > COLUMNS_MAX] == []
 
 
 def test_tutorial_defaults_are_the_ports_of_make_run() -> None:

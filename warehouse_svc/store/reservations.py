@@ -1,7 +1,7 @@
 """The reservations of orders, with their lines."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from operator import eq, ge, lt
@@ -181,13 +181,19 @@ async def _save_order_lines(
         {"order_id": id, "line_number": line.number, "sku": line.sku}
         | {name: getattr(line, name) for name in SHIPPED_COUNTS}
         for id, each in sorted(new.items())
-        if _has_shipped(each.reservations)
-        for was in [old[id].lines if id in old else {}]
-        for line in each.lines.values()
-        if line.shipped and line != was.get(line.number)
+        for line in _changed_lines(old.get(id), each)
     ]
     if rows:
         await connection.execute(save_order_lines, row_arrays(rows))
+
+
+def _changed_lines(old: OrderReservations | None, new: OrderReservations) -> Iterator[OrderLine]:
+    """Yields the order's lines of shipped units that have changed."""
+    if _has_shipped(new.reservations):
+        before = old.lines if old else {}
+        for line in new.lines.values():
+            if line.shipped and line != before.get(line.number):
+                yield line
 
 
 async def find_reservations(

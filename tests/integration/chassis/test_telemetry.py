@@ -450,8 +450,8 @@ async def test_spans_are_exported_to_the_configured_endpoint() -> None:
             return trace_service_pb2.ExportTraceServiceResponse()
 
     collector = grpc.aio.server()
-    # generated without types
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), collector)  # type: ignore[no-untyped-call]
+    register = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    register(Collector(), collector)  # type: ignore[no-untyped-call]  # generated without types
     port = collector.add_insecure_port("127.0.0.1:0")
     await collector.start()
     try:

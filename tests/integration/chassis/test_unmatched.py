@@ -154,7 +154,7 @@ async def test_operators_list_and_adopt_events(sample: Sample, eventually: Event
     assert await listed(1) == [expected[0], expected[2]]
 
 
-async def forget_rows(engine: AsyncEngine) -> None:
+async def delete_rows(engine: AsyncEngine) -> None:
     """Deletes all rows and positions, as in a restored database."""
     async with engine.begin() as connection:
         await connection.execute(delete(outbox))
@@ -181,7 +181,7 @@ async def test_adopt_continues_after_the_last_call(
     async with running(relay(database, broker)):
         await placed(database, 10)
         await eventually(lambda: none_waits(engine))
-    await forget_rows(engine)
+    await delete_rows(engine)
     events = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
     first = adopt_command()
     assert await events.adopt(first) == Adopted(stored=4, unreadable=0, after=4)
@@ -228,7 +228,7 @@ async def test_adopt_with_broken_header_skips_the_event(
     names = {"ce-id": str(uuid4()), "Nats-Msg-Id": str(uuid4())}
     headers = (message.headers or {}) | names | {header: value}
     await sample.context.broker.publish(message.subject or "", b"", headers, stream="ORDERS")
-    await forget_rows(sample.engine)
+    await delete_rows(sample.engine)
     request = api.AdoptEventsRequest(request_id=str(uuid4()))
     answer = await ask(sample.outbox.AdoptEvents, request)
     assert (answer.adopted_count, answer.unreadable_count, answer.more) == (2, 1, False)
@@ -253,7 +253,7 @@ async def test_gauge_with_more_unknown_than_kept_stays_up(
     async with running(relay(database, broker)):
         await placed(database, 5)
         await eventually(lambda: none_waits(engine))
-    await forget_rows(engine)
+    await delete_rows(engine)
     events = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
     async with running(relay(database, broker)):
         await eventually(lambda: unknown_events() == 2)

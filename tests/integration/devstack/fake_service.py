@@ -42,8 +42,9 @@ async def serve(*, deaf: bool) -> None:
 
 def main(name: str, *action: str) -> None:
     """Runs the command line's action, or the fault."""
-    # tests read its log
-    print(f"{name} {' '.join(action) or 'serves'} with {os.environ['NATS_URL']}", flush=True)  # noqa: T201
+    print(  # noqa: T201  # tests read its log
+        f"{name} {' '.join(action) or 'serves'} with {os.environ['NATS_URL']}", flush=True
+    )
     faults = dict(each.split(":") for each in os.environ.get("FAULT", "").split(",") if each)
     fault = faults.get(name)
     if action == ("migrate",):

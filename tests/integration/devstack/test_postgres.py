@@ -87,7 +87,7 @@ def test_commit_is_written_to_disk_by_default(folder: Path) -> None:
 def test_server_runs_for_an_ordinary_user(folder: Path) -> None:
     """An ordinary user gets servers of their own that keep their data.
 
-    Where root runs the tests, that user is `nobody`, and runs a copy, because the folder of the
+    Where root runs the tests, that account has no privileges, and runs a copy: the folder of the
     project may be closed to other users.
     """
     account = room_for(folder / "data").account
@@ -120,8 +120,8 @@ def python_for(account: Account | None) -> str:
             if Child([candidate, "-V"], log=Path(scratch) / "log", account=account).wait() == 0:
                 return candidate
     pytest.skip(
-        f"{sys.executable} is in a private folder, and the system has no {name}: `nobody` cannot"
-        " run Python here"
+        f"{sys.executable} is in a private folder, and the system has no {name}: the ordinary"
+        " user cannot run Python here"
     )
 
 

@@ -130,7 +130,7 @@ async def rows(engine: AsyncEngine, statement: Select[Any] | str) -> Sequence[An
         )
 
 
-async def published_events(engine: AsyncEngine) -> list[Message]:
+async def published_events(engine: AsyncEngine) -> list[Any]:
     """Returns the events in the outbox, in their order."""
     kinds = {
         kind.full_name: kind

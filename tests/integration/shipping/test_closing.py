@@ -127,7 +127,7 @@ async def test_closings_requests_and_reports_in_any_order(
             (S(each.status), each.HasField("recall_time"))
             for each in await _shipments(shipping, events.order_id)
         ] == _ends_after(steps)
-        every = [event.shipment for event in await published_events(engine)]  # type: ignore[attr-defined]
+        every = [event.shipment for event in await published_events(engine)]
         mine = [each for each in every if each.order_id == events.order_id]
         assert [each.version for each in mine] == list(range(2, 2 + len(mine)))
 

@@ -55,8 +55,7 @@ async def test_bought_label_is_published(
     assert not shipment.HasField("deliver_time")
     assert carrier.calls == {key_of(shipment): 1}
     [event] = await published_events(engine)
-    # every event has one
-    assert (event.DESCRIPTOR.name, event.shipment) == ("ShipmentCreated", shipment)  # type: ignore[attr-defined]
+    assert (event.DESCRIPTOR.name, event.shipment) == ("ShipmentCreated", shipment)
     steps = await rows(
         engine,
         "select version, old::text, new::text, reason, actor, cause from history order by version",

@@ -82,8 +82,7 @@ async def test_shipment_of_a_killed_process_is_finished(
         answer = await ask(shipping.CreateShipment, request)
         assert answer.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
         [event] = await world.published_events()
-        # every event has a shipment
-        assert event.shipment == answer.shipment  # type: ignore[attr-defined]
+        assert event.shipment == answer.shipment
 
 
 @pytest.mark.parametrize("point", ["shipping.order_closed", "shipping.recall_answered"])
@@ -124,9 +123,8 @@ async def test_recall_of_a_killed_process_is_finished(
         "ShipmentStatusChanged",
         "ShipmentStatusChanged",
     ]
-    # every event has a shipment
-    assert [event.shipment.version for event in events] == [2, 3, 4]  # type: ignore[attr-defined]
-    assert events[-1].shipment == shipment  # type: ignore[attr-defined]  # the same
+    assert [event.shipment.version for event in events] == [2, 3, 4]
+    assert events[-1].shipment == shipment  # the same
 
 
 async def bought(shipping: Shipping, request: api.CreateShipmentRequest) -> bool:

@@ -31,4 +31,4 @@ async def test_events_of_a_shipment_have_gapless_sequences(
     ]
     assert found == {UUID(each.shipment_id): names for each in several}
     first = next(iter(await published_events(engine)))
-    assert first.shipment.version == 2  # type: ignore[attr-defined]
+    assert first.shipment.version == 2

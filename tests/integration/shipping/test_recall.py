@@ -67,10 +67,10 @@ async def test_recall_before_the_first_scan_voids_the_label(
     assert voided.tracking_number == shipment.tracking_number
     assert carrier.recalls == {shipment.tracking_number: 1}
     _, recalled, void = await published_events(engine)
-    assert (recalled.old_status, recalled.new_status) == (shipment.status, shipment.status)  # type: ignore[attr-defined]
-    assert (recalled.shipment.version, recalled.shipment.recall_time) == (3, voided.recall_time)  # type: ignore[attr-defined]
-    assert void.shipment == voided  # type: ignore[attr-defined]
-    assert (void.old_status, void.new_status) == (shipment.status, voided.status)  # type: ignore[attr-defined]
+    assert (recalled.old_status, recalled.new_status) == (shipment.status, shipment.status)
+    assert (recalled.shipment.version, recalled.shipment.recall_time) == (3, voided.recall_time)
+    assert void.shipment == voided
+    assert (void.old_status, void.new_status) == (shipment.status, voided.status)
     assert [tuple(step) for step in await rows(engine, STEPS)][2:] == [
         ("created", "created", "RECALLED", "staff"),
         ("created", "voided", "RECALLED", "sandbox"),
@@ -90,7 +90,7 @@ async def test_recall_before_the_first_scan_voids_the_label(
     assert reports_after_void() == counted + 1
     assert await reported(shipping, shipment, "returned_to_sender", 9) == contradicted
     assert reports_after_void() == counted + 2
-    assert (await published_events(engine))[-1].shipment == contradicted  # type: ignore[attr-defined]
+    assert (await published_events(engine))[-1].shipment == contradicted
 
 
 @pytest.mark.parametrize("end", ["returned_to_sender", "delivered", "lost"])

@@ -52,7 +52,7 @@ async def test_label_and_shipment_have_the_same_parcels(
         await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))
     ).shipment == bought
     [event] = await published_events(engine)
-    assert event.shipment == bought  # type: ignore[attr-defined]  # every event has one
+    assert event.shipment == bought
     label = await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment_id))
     assert "parcel 1 of 1" in PdfReader(io.BytesIO(label.content)).pages[0].extract_text()
     assert (await ask(shipping.CreateShipment, old)).shipment == bought

@@ -89,8 +89,7 @@ async def test_a_fulfilment_is_shipped_and_delivered(
         *["ShipmentStatusChanged"] * 3,
         "DeliveryConfirmed",
     ]
-    # every event has a shipment
-    assert [event.shipment.version for event in events] == [2, 3, 4, 5, 5]  # type: ignore[attr-defined]
+    assert [event.shipment.version for event in events] == [2, 3, 4, 5, 5]
 
 
 async def test_call_during_the_event_buys_one_label(
@@ -116,7 +115,6 @@ async def test_call_during_the_event_buys_one_label(
 
     await eventually(all_published, timeout_s=30)
     await nothing_waits(world, eventually)
-    # every event has one
     published: list[Any] = await world.published_events()
     shipped = sorted(event.shipment.fulfillment_id for event in published)
     assert shipped == sorted(request.fulfillment_id for request in requests)

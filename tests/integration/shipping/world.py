@@ -77,8 +77,8 @@ class World:
     """
 
     def __init__(self, broker: Broker, order_address: str) -> None:
-        # the other methods are not called
-        self.broker, self.order_address, self.known = broker, order_address, FakeOrders()  # type: ignore[abstract]
+        self.broker, self.order_address = broker, order_address
+        self.known = FakeOrders()  # type: ignore[abstract]  # the other methods are not called
         self._orders = AsyncExitStack()
 
     async def open_orders(self) -> None:
@@ -105,7 +105,7 @@ class World:
                 subject, event.SerializeToString(), headers, stream=stream_of(subject)
             )
 
-    async def published_events(self) -> list[Message]:
+    async def published_events(self) -> list[Any]:
         """Returns the events of the service's stream, in its order."""
         last = (await self.broker.streams.stream_info("SHIPMENTS")).state.last_seq
         messages = [

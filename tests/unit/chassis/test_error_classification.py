@@ -29,7 +29,7 @@ CASES = {
 
 def wrapped(error: psycopg.Error) -> exc.DBAPIError:
     # as one of psycopg's errors
-    return exc.DBAPIError.instance("select 1", {}, error, psycopg.Error)  # type: ignore[return-value]
+    return exc.DBAPIError.instance("select", {}, error, psycopg.Error)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("state", "error_class"), CASES.items())

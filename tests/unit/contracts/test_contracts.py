@@ -68,6 +68,12 @@ def test_every_method_and_service_has_a_read_comment() -> None:
     )
 
 
+def code_files() -> Iterator[Path]:
+    """Yields the files of the services and the chassis."""
+    for house in HOUSES:
+        yield from (rules.ROOT / house).rglob("*.py")
+
+
 def raised(source: str) -> set[str]:
     """Returns the reasons in the code's string constants, without comments and docstrings."""
     texts = {
@@ -82,12 +88,7 @@ def test_every_reason_is_raised_by_the_code() -> None:
     """Each value of ErrorReason is raised by a service or the chassis: clients handle no unused
     reason.
     """
-    raised_reasons = {
-        reason
-        for house in HOUSES
-        for path in (rules.ROOT / house).rglob("*.py")
-        for reason in raised(path.read_text())
-    }
+    raised_reasons = {reason for path in code_files() for reason in raised(path.read_text())}
     assert raised_reasons == REASONS
     assert raised('"""ORDER_NOT_FOUND, and no more."""\nraise Refused("ORDER_CLOSED")') == {
         "ORDER_CLOSED"
@@ -125,14 +126,13 @@ def beyond_the_catalogue(source: str) -> Iterator[str]:
     kinds = (ast.FunctionDef, ast.ClassDef)
     defined = {node.name: node for node in ast.walk(tree) if isinstance(node, kinds)}
     # The arguments that a maker passes on are checked at its callers.
-    passed_on = {
-        keyword
+    calls = [
+        node
         for name in MAKERS.keys() & defined
         for node in ast.walk(defined[name])
         if isinstance(node, ast.Call)
-        for keyword in node.keywords
-        if keyword.arg is None
-    }
+    ]
+    passed_on = {keyword for call in calls for keyword in call.keywords if keyword.arg is None}
     for called, node in failures(tree):
         name, reason = MAKERS.get(called, (called, None))
         if reason is None and node.args and isinstance(node.args[0], ast.Constant):
@@ -176,7 +176,8 @@ def keys_of(value: ast.expr, defined: Mapping[str, ast.AST]) -> set[str]:
     """
     name = value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else ""
     nodes = ast.walk(defined[name]) if name in defined else ()
-    keys = [key for node in nodes if isinstance(node, ast.Dict) for key in node.keys if key]
+    mappings = [node for node in nodes if isinstance(node, ast.Dict)]
+    keys = [key for mapping in mappings for key in mapping.keys if key]
     texts = [re.sub(r"\{.*?\}", "1", ast.unparse(key).removeprefix("f")) for key in keys]
     return {str(ast.literal_eval(text)) for text in texts}
 
@@ -195,8 +196,7 @@ def test_code_raises_reasons_as_the_catalogue_states() -> None:
     """A raised reason has the status code and the metadata of its option."""
     found = [
         f"{path.relative_to(rules.ROOT)}: {fault}"
-        for house in HOUSES
-        for path in (rules.ROOT / house).rglob("*.py")
+        for path in code_files()
         for fault in beyond_the_catalogue(path.read_text())
     ]
     assert found == []
@@ -245,9 +245,7 @@ def test_metadata_beyond_the_catalogue_is_noticed(source: str, faults: list[str]
 
 def test_catalogue_names_only_metadata_that_code_gives() -> None:
     """The code gives each key of an option at least once, as an argument or in a mapping."""
-    code = "".join(
-        path.read_text() for house in HOUSES for path in (rules.ROOT / house).rglob("*.py")
-    )
+    code = "".join(path.read_text() for path in code_files())
     named = {key for described in CATALOGUE.values() for key in described.metadata}
     numbered = {key for key in named if key.endswith("_1")}  # of a series: sku_1, sku_2 ...
     assert [
@@ -321,12 +319,8 @@ def test_every_exception_is_needed() -> None:
     assert [name for name in rules.WITHOUT_VERSION if "expected_version" in changing[name]] == []
     decision = (rules.ROOT / "docs/decisions/0023-methods-that-state-a-version.md").read_text()
     assert [name for name in rules.WITHOUT_VERSION if name not in decision] == []
-    fields = {
-        field.full_name
-        for file in rules.files()
-        for message in rules.messages(file)
-        for field in message.fields
-    }
+    messages = [message for file in rules.files() for message in rules.messages(file)]
+    fields = {field.full_name for message in messages for field in message.fields}
     assert set(rules.UNSET_IN_EVENTS) <= fields
 
 

@@ -240,10 +240,9 @@ def units(order: OrderFulfillments) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-def published(*decisions: object) -> list[tuple[str, int, str]]:
+def published(*decisions: Any) -> list[tuple[str, int, str]]:
     """Returns for every domain event its kind, the fulfilment's version, and the reason."""
-    # Decisions, of any record
-    events = [event for decision in decisions for event in decision.events]  # type: ignore[attr-defined]
+    events = [event for decision in decisions for event in decision.events]
     return [
         (
             "status" if isinstance(event, StatusChanged) else "lines",

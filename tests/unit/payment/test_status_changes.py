@@ -86,9 +86,9 @@ def test_each_end_of_a_payment_is_published(
         decide(account(payment(Status.CAPTURED)), settle(Succeeded("ref-1")), LATER),
     ],
 )
-def test_requests_refunds_and_repeats_change_no_status(decided: object) -> None:
+def test_requests_refunds_and_repeats_change_no_status(decided: Any) -> None:
     """The start of a payment, a request to a processor, and a repeated report publish no change."""
-    assert not [event for event in decided.events if isinstance(event, PaymentStatusChanged)]  # type: ignore[attr-defined]
+    assert not [event for event in decided.events if isinstance(event, PaymentStatusChanged)]
 
 
 def test_declined_try_is_published_with_its_code_and_amounts() -> None:

@@ -385,8 +385,11 @@ def test_settled_refund_becomes_an_event(outcome: Outcome, cause: Cause) -> None
 
 def test_status_of_a_newer_contract_is_unknown() -> None:
     """The contract permits new values; an order with one is not charged."""
-    # a value of a newer contract
-    event = OrderStatusChanged(order_id=str(ORDER), new_status=99, total_amount=POUNDS)  # type: ignore[arg-type]
+    event = OrderStatusChanged(
+        order_id=str(ORDER),
+        new_status=99,  # type: ignore[arg-type]  # a value of a newer contract
+        total_amount=POUNDS,
+    )
     assert events_in.order_of_event(event).status == OrderStatus.UNKNOWN
 
 

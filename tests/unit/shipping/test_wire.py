@@ -88,8 +88,10 @@ def test_only_ready_fulfilment_requests_shipment(status: int) -> None:
     """Ready has the packages to ship, in order; every other status, an unknown one included, has no
     command here.
     """
-    # also an unknown one
-    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
+    event = FulfillmentStatusChanged(
+        fulfillment=FULFILLED,
+        new_status=status,  # type: ignore[arg-type]  # also an unknown one
+    )
     ready = of_event(shipment_request(), FULFILLMENT, "fulfillment")
     assert events_in.ready_fulfillment(event, EVENT) == (ready if status == READY else None)
 
@@ -121,7 +123,7 @@ def test_only_cancelled_or_failed_order_is_closed(status: int) -> None:
         order_id=str(ORDER),
         attempt=2,
         order_version=7,
-        new_status=status,  # type: ignore[arg-type]  # also one that we do not know
+        new_status=status,  # type: ignore[arg-type]  # also one without a name
     )
     names = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_FAILED: "failed"}
     envelope = events_in.close_order(event, EVENT)
@@ -135,8 +137,10 @@ def test_only_cancelled_or_failed_order_is_closed(status: int) -> None:
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_only_cancelled_fulfilment_is_closed(status: int) -> None:
     """Cancelled closes it; every other status, an unknown one included, has no command here."""
-    # also an unknown one
-    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
+    event = FulfillmentStatusChanged(
+        fulfillment=FULFILLED,
+        new_status=status,  # type: ignore[arg-type]  # also an unknown one
+    )
     event.fulfillment.version = 4
     envelope = of_event(CloseFulfillment(version=4), FULFILLMENT, "fulfillment")
     assert events_in.close_fulfillment(event, EVENT) == (
