@@ -15,7 +15,7 @@ class Status(StrEnum):
     PENDING = "pending"  # created, stock reserved, awaiting payment
     CONFIRMED = "confirmed"  # paid, stock committed or commit pending
     PROCESSING = "processing"  # being planned, picked, packed, inspected
-    SHIPPED = "shipped"  # every parcel is with its carrier, or was before a label was withdrawn
+    SHIPPED = "shipped"  # every parcel has a label, or had one that was withdrawn
     DELIVERED = "delivered"  # received by the customer
     CANCELLED = "cancelled"  # ended before delivery
     REFUNDED = "refunded"  # all captured money went back after delivery

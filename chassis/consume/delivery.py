@@ -32,7 +32,7 @@ class Delivery(Generic[M]):
     key           the idempotency key, `<consumer>:<event_id>`
     request_hash  chassis.consume.failed_event_records.digest_of: one event id with another type is
                   another body
-    time          when the event was published
+    time          when the event was stored in its outbox; without that, when the stream got it
     """
 
     event_id: UUID

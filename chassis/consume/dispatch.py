@@ -84,7 +84,9 @@ class Dispatcher:
             "inbox_handled_total", "Events by their outcome", "consumer", "event", "outcome"
         )
         self._age = telemetry.histogram(
-            "inbox_event_age_seconds", "From an event's publication to its effect", "event"
+            "inbox_event_age_seconds",
+            "From an event's storage in its outbox to its effect",
+            "event",
         )
 
     async def dispatch_stored(self, events: Sequence[ConsumerEvent]) -> Mapping[Name, Outcome[Any]]:

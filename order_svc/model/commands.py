@@ -151,7 +151,7 @@ class ApplyFulfillmentStatus(AttemptReport):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyShipment(AttemptReport):
-    """A fulfilment's goods are with the carrier, or delivered (`deliver_time`).
+    """A fulfilment's goods have a label, or are delivered (`deliver_time`).
 
     `fulfillment_version`: the version of the fulfilment whose parcels these are; 0: unknown.
     """

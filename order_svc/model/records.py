@@ -173,8 +173,8 @@ class WarehouseFulfillment:
 
     @property
     def has_shipped(self) -> bool:
-        """Whether its goods are with a carrier, or were. False where the fulfilment is cancelled:
-        no goods go with its label.
+        """Whether its goods have a label or are with a carrier, or were. False where the fulfilment
+        is cancelled: no goods go with its label.
         """
         if self.state is FulfillmentState.CANCELLED:
             return False

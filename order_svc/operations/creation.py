@@ -24,7 +24,8 @@ from order_svc.peers import Warehouse
 from order_svc.store.orders import holder_of_reference, order_of_checkout
 
 # The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
-# A constant, so that the reserve request of a repeat has the same hash.
+# A constant, so that the reserve request of a second try has the same hash. (The warehouse leaves
+# the order_id, which is new at each try, out of the hash.)
 RESERVATION_TTL = PAYMENT_WINDOW + timedelta(minutes=5)
 
 

@@ -36,8 +36,8 @@ class _OrderStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderStat
     ORDER_STATUS_PROCESSING: _OrderStatus.ValueType  # 3
     """Being planned, picked, packed or inspected. Goes to shipped or cancelled."""
     ORDER_STATUS_SHIPPED: _OrderStatus.ValueType  # 4
-    """Every parcel is with its carrier; a label may be withdrawn later. Goes to delivered, or to
-    cancelled by a recall.
+    """Every parcel has a label or is with its carrier; a label may be withdrawn later. Goes to
+    delivered, or to cancelled by a recall.
     """
     ORDER_STATUS_DELIVERED: _OrderStatus.ValueType  # 5
     """Received by the customer. Goes to refunded."""
@@ -62,8 +62,8 @@ ORDER_STATUS_CONFIRMED: OrderStatus.ValueType  # 2
 ORDER_STATUS_PROCESSING: OrderStatus.ValueType  # 3
 """Being planned, picked, packed or inspected. Goes to shipped or cancelled."""
 ORDER_STATUS_SHIPPED: OrderStatus.ValueType  # 4
-"""Every parcel is with its carrier; a label may be withdrawn later. Goes to delivered, or to
-cancelled by a recall.
+"""Every parcel has a label or is with its carrier; a label may be withdrawn later. Goes to
+delivered, or to cancelled by a recall.
 """
 ORDER_STATUS_DELIVERED: OrderStatus.ValueType  # 5
 """Received by the customer. Goes to refunded."""
@@ -249,9 +249,9 @@ class _FulfillmentProgressEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_F
     FULFILLMENT_PROGRESS_UNFULFILLED: _FulfillmentProgress.ValueType  # 1
     """Nothing has left a warehouse."""
     FULFILLMENT_PROGRESS_PARTIALLY_SHIPPED: _FulfillmentProgress.ValueType  # 2
-    """Some parcels are with the carrier."""
+    """Some parcels have a label or are with the carrier."""
     FULFILLMENT_PROGRESS_SHIPPED: _FulfillmentProgress.ValueType  # 3
-    """All parcels are with the carrier, none is delivered."""
+    """All parcels have a label or are with the carrier, none is delivered."""
     FULFILLMENT_PROGRESS_PARTIALLY_DELIVERED: _FulfillmentProgress.ValueType  # 4
     """Some parcels are delivered."""
     FULFILLMENT_PROGRESS_DELIVERED: _FulfillmentProgress.ValueType  # 5
@@ -267,9 +267,9 @@ FULFILLMENT_PROGRESS_UNSPECIFIED: FulfillmentProgress.ValueType  # 0
 FULFILLMENT_PROGRESS_UNFULFILLED: FulfillmentProgress.ValueType  # 1
 """Nothing has left a warehouse."""
 FULFILLMENT_PROGRESS_PARTIALLY_SHIPPED: FulfillmentProgress.ValueType  # 2
-"""Some parcels are with the carrier."""
+"""Some parcels have a label or are with the carrier."""
 FULFILLMENT_PROGRESS_SHIPPED: FulfillmentProgress.ValueType  # 3
-"""All parcels are with the carrier, none is delivered."""
+"""All parcels have a label or are with the carrier, none is delivered."""
 FULFILLMENT_PROGRESS_PARTIALLY_DELIVERED: FulfillmentProgress.ValueType  # 4
 """Some parcels are delivered."""
 FULFILLMENT_PROGRESS_DELIVERED: FulfillmentProgress.ValueType  # 5
