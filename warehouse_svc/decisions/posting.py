@@ -225,7 +225,10 @@ class StockPosting:
                 order_id=self._order.order_id,
                 closed_attempt=closed,
                 version=self._order.version + 1,
-                reservations=tuple(map(self._updated, self._reservations.values())),
+                # in their stored order: those of several commands may have the same millisecond
+                reservations=tuple(
+                    self._updated(each) for _, each in sorted(self._reservations.items())
+                ),
                 returned=self._returned,
             )
             self._add_reservation_events(order_reservations)
