@@ -236,6 +236,8 @@ class Order(OrderTerms):
     fulfillments: tuple[WarehouseFulfillment, ...] = ()
     returns: tuple[Return, ...] = ()
     late_events: tuple[LateEvent, ...] = ()
+    # of earlier attempts, only of an order that is being tried again: nothing reads them later
+    earlier_fulfillments: tuple[WarehouseFulfillment, ...] = ()
     # only of an order that is being placed: it is stored apart, and find_recipient alone loads it
     recipient: Recipient | None = None
 

@@ -43,7 +43,14 @@ from order_svc.tables import (
 ORDER = RecordRows(
     Order,
     orders.c,
-    loaded=["lines", "fulfillments", "returns", "late_events", "recipient"],
+    loaded=[
+        "lines",
+        "fulfillments",
+        "earlier_fulfillments",
+        "returns",
+        "late_events",
+        "recipient",
+    ],
     derived=["payment", "progress", "stock", "return_progress", "has_returns"],
 )
 LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
@@ -187,7 +194,7 @@ async def save_orders(
     if fulfillments := [
         FULFILLMENT.row(fulfillment, order_id=o.id)
         for o in sorted(after.values(), key=attrgetter("id"))
-        for fulfillment in o.fulfillments
+        for fulfillment in (*o.earlier_fulfillments, *o.fulfillments)
     ]:
         await connection.execute(save_fulfillments, row_arrays(fulfillments))
     if steps := [row for row in rows if isinstance(row, Transition)]:
