@@ -11,12 +11,14 @@ class Workspace(Generic[R]):
     """The locked records of a set of commands, by id.
 
     `names` has further ids by which commands name a record, each with the record's own id: the id
-    that a command proposed for a record which exists under its natural key, or the id of a part.
+    that a command proposed for a record which exists under its natural key, or the id of a part. A
+    subclass may add names as the commands make records.
     `before` has the records as they were loaded.
     """
 
     def __init__(self, records: Mapping[UUID, R], names: Mapping[UUID, UUID] | None = None) -> None:
-        self.before, self._records, self._names = records, dict(records), names or {}
+        self.before, self._records = records, dict(records)
+        self._names = {} if names is None else names
 
     def get(self, target: UUID) -> R | None:
         """Returns the target's record as the commands so far have left it."""

@@ -94,6 +94,7 @@ def retry(order: Order, command: RetryOrder, context: Context) -> Decided:
         expire_time=context.time + PAYMENT_WINDOW,
         lines=allocated(order.lines, command.allocations),
         fulfillments=(),
+        earlier_fulfillments=(*order.earlier_fulfillments, *order.fulfillments),
     )
     return advance(retried, (Status.PENDING,), Reason.ORDER_RETRIED, context)
 

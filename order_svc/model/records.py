@@ -52,9 +52,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Some units of a line that cost the same: `amount` is price − discount + tax of each, in
-    minor units.
-    """
+    """Some units of a line that cost the same: `amount` minor units each, with discount and tax."""
 
     quantity: int
     amount: int
@@ -236,6 +234,8 @@ class Order(OrderTerms):
     fulfillments: tuple[WarehouseFulfillment, ...] = ()
     returns: tuple[Return, ...] = ()
     late_events: tuple[LateEvent, ...] = ()
+    # of earlier attempts, only of an order that is being tried again: nothing reads them later
+    earlier_fulfillments: tuple[WarehouseFulfillment, ...] = ()
     # only of an order that is being placed: it is stored apart, and find_recipient alone loads it
     recipient: Recipient | None = None
 

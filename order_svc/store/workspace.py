@@ -43,7 +43,14 @@ from order_svc.tables import (
 ORDER = RecordRows(
     Order,
     orders.c,
-    loaded=["lines", "fulfillments", "returns", "late_events", "recipient"],
+    loaded=[
+        "lines",
+        "fulfillments",
+        "earlier_fulfillments",
+        "returns",
+        "late_events",
+        "recipient",
+    ],
     derived=["payment", "progress", "stock", "return_progress", "has_returns"],
 )
 LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
@@ -112,28 +119,51 @@ drop_allocations = delete(allocations).where(is_any_of(allocations.c.order_id))
 save_fulfillments = upsert_rows(warehouse_fulfillments)
 
 
+class OrderWorkspace(Workspace[Order]):
+    """The orders of a set of commands.
+
+    `placing` has the targets of the set's checkouts, by checkout key. Once one of them is an order,
+    loaded or placed in the set, the others name that order too.
+    """
+
+    def __init__(self, orders: Sequence[Order], placing: Mapping[str, Collection[UUID]]) -> None:
+        self._placing, self._placed = placing, dict[UUID, UUID]()
+        super().__init__({order.id: order for order in orders}, self._placed)
+        for order in orders:
+            self._name(order)
+
+    def put(self, target: UUID, record: Order) -> None:
+        super().put(target, record)
+        self._name(record)
+
+    def _name(self, order: Order) -> None:
+        others = set(self._placing.get(order.checkout_key, ())) - {order.id}
+        self._placed.update(dict.fromkeys(others, order.id))
+
+
+def placing_targets(envelopes: Sequence[Envelope[Any]]) -> dict[str, set[UUID]]:
+    """Returns the targets of the checkouts among the commands, by checkout key."""
+    placing: defaultdict[str, set[UUID]] = defaultdict(set)
+    for each in envelopes:
+        if isinstance(each.command, PlaceOrder):
+            placing[each.command.checkout_key].add(each.target)
+    return dict(placing)
+
+
 async def lock_orders(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
-) -> Workspace[Order]:
-    """Loads and locks the orders that are targets.
-
-    Where a checkout is an order already, the target of its command also names that order.
+) -> OrderWorkspace:
+    """Loads and locks the orders that are targets, and those that a checkout of the set is
+    already.
     """
     parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
-    placing = {
-        each.command.checkout_key: each.target
-        for each in envelopes
-        if isinstance(each.command, PlaceOrder)
-    }
+    placing = placing_targets(envelopes)
     if placing:
         parameters |= column_arrays(checkout_key=placing)
     found = await _load_orders(connection, lock_by_checkout if placing else lock_by_id, parameters)
-    return Workspace(
-        {o.id: o for o in found},
-        {placing[o.checkout_key]: o.id for o in found if o.checkout_key in placing},
-    )
+    return OrderWorkspace(found, placing)
 
 
 async def save_orders(
@@ -157,7 +187,7 @@ async def save_orders(
     if fulfillments := [
         FULFILLMENT.row(fulfillment, order_id=o.id)
         for o in sorted(after.values(), key=attrgetter("id"))
-        for fulfillment in o.fulfillments
+        for fulfillment in (*o.earlier_fulfillments, *o.fulfillments)
     ]:
         await connection.execute(save_fulfillments, row_arrays(fulfillments))
     if steps := [row for row in rows if isinstance(row, Transition)]:

@@ -16,9 +16,9 @@ from chassis.write.workspace import Workspace
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from fulfillment_svc.model.records import Fulfillment, FulfillmentKey, OrderFulfillments
 from order_svc.lifecycle import Status as OrderStatus
-from order_svc.model.commands import PlaceOrder
 from order_svc.model.records import Order, Recipient
 from order_svc.model.returns import Return
+from order_svc.store.workspace import OrderWorkspace, placing_targets
 from payment_svc.model.records import Account, Payment
 from shipping_svc.lifecycle import TERMINAL as SHIPMENT_ENDS
 from shipping_svc.lifecycle import Status as ShipmentStatus
@@ -60,15 +60,10 @@ class Orders:
 
     async def lock_orders(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> Workspace[Order]:
-        by_checkout = {order.checkout_key: order.id for order in self.orders.values()}
-        names = {
-            each.target: by_checkout[each.command.checkout_key]
-            for each in envelopes
-            if isinstance(each.command, PlaceOrder) and each.command.checkout_key in by_checkout
-        }
-        ids = {*repeats, *(each.target for each in envelopes), *names.values()}
-        return Workspace({id: self.orders[id] for id in ids if id in self.orders}, names)
+    ) -> OrderWorkspace:
+        ids, placing = {*repeats, *(each.target for each in envelopes)}, placing_targets(envelopes)
+        found = [o for o in self.orders.values() if o.id in ids or o.checkout_key in placing]
+        return OrderWorkspace(found, placing)
 
     async def save_orders(
         self,

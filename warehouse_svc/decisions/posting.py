@@ -104,7 +104,9 @@ class StockPosting:
 
     def move(self, place: Place, kind: MovementKind, quantity: int, source_id: UUID) -> None:
         """Moves units that belong to no order. An adjustment's quantity may be below zero."""
-        self._post(place, kind, quantity, source_id, None, None, abs(quantity))
+        units = abs(quantity)
+        self._add_posted(source_id, None, None, kind, units)
+        self._post(place, kind, quantity, source_id, None, None, units)
 
     def move_units(
         self, reservation: Reservation, number: int, kind: MovementKind, quantity: int
@@ -161,12 +163,9 @@ class StockPosting:
         self, place: Place, number: int, kind: MovementKind, quantity: int, source_id: UUID
     ) -> None:
         """Moves units of an order's line that are outside its reservations."""
-        cumulative = self.posted(source_id, number, kind) + quantity
-        self._posted[source_id] = {
-            **self._posted.get(source_id, {}),
-            (self._order.order_id, number, kind): cumulative,
-        }
-        self._post(place, kind, quantity, source_id, self._order.order_id, number, cumulative)
+        order_id = self._order.order_id
+        cumulative = self._add_posted(source_id, order_id, number, kind, quantity)
+        self._post(place, kind, quantity, source_id, order_id, number, cumulative)
 
     def posted(self, source_id: UUID, number: int, kind: MovementKind) -> int:
         """Returns the number of units of the order's line in the ledger for the source."""
@@ -229,7 +228,10 @@ class StockPosting:
                 order_id=self._order.order_id,
                 closed_attempt=closed,
                 version=self._order.version + 1,
-                reservations=tuple(map(self._updated, self._reservations.values())),
+                # in their stored order: those of several commands may have the same millisecond
+                reservations=tuple(
+                    self._updated(each) for _, each in sorted(self._reservations.items())
+                ),
                 returned=self._returned,
             )
             self._add_reservation_events(order_reservations)
@@ -238,6 +240,22 @@ class StockPosting:
             self._movements,
             self._events,
         )
+
+    def _add_posted(
+        self,
+        source_id: UUID,
+        order_id: UUID | None,
+        number: int | None,
+        kind: MovementKind,
+        units: int,
+    ) -> int:
+        """Adds units to those in the ledger for the source: later commands of the set read them.
+        Returns the number of units then.
+        """
+        of_source = dict(self._posted.get(source_id, {}))
+        of_source[order_id, number, kind] = of_source.get((order_id, number, kind), 0) + units
+        self._posted[source_id] = of_source
+        return of_source[order_id, number, kind]
 
     def _lines_of(self, reservation: Reservation) -> dict[int, ReservationLine]:
         return self._lines.setdefault(

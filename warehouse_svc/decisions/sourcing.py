@@ -42,10 +42,13 @@ def source(
     first in the order of their names, with `preferred` ones before all others. It splits a line
     only where no chosen warehouse has all its units.
     """
+    asked = demand(lines)
+    # other commands of the set may have locked other SKUs, in other warehouses
+    candidates = [name for name, units in sellable.items() if asked.keys() & units.keys()]
     chosen = fewest(
-        demand(lines),
+        asked,
         sellable,
-        sorted(sellable, key=lambda warehouse: (warehouse not in preferred, warehouse)),
+        sorted(candidates, key=lambda warehouse: (warehouse not in preferred, warehouse)),
     )
     remaining = {warehouse: Counter(sellable[warehouse]) for warehouse in chosen}
     served: dict[str, list[WantedLine]] = {warehouse: [] for warehouse in chosen}

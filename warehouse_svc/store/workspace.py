@@ -2,7 +2,7 @@
 save.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,14 @@ from warehouse_svc.model.commands import (
     ReplaceSpoiled,
     ReserveStock,
 )
-from warehouse_svc.model.records import Movement, OrderReservations, OrderStock, Place, level_id
+from warehouse_svc.model.records import (
+    Movement,
+    OrderReservations,
+    OrderStock,
+    Place,
+    Reservation,
+    level_id,
+)
 from warehouse_svc.store.reservations import lock_reservations, save_reservations
 from warehouse_svc.store.stock import LEVEL, lock_levels, posted_units, save_movements
 
@@ -110,12 +117,13 @@ def _places_and_skus(
     """Returns the ids of the stock levels that the commands may move, and the SKUs that they may
     need from any warehouse.
 
-    A set locks all stock levels that it moves: a reservation that changes within the set was in a
-    status of MOVABLE_STATUSES for the command that changed it. No set both expires reservations and
-    confirms them, because the expiry worker writes its own sets.
+    A set locks all stock levels that it moves, in any order of its commands. A reservation that a
+    command changes was in a status of MOVABLE_STATUSES for that command or for an earlier one, or
+    an earlier one made it of SKUs that are locked in all warehouses.
     """
     places: set[Place] = set()
     skus: set[str] = set()
+    expiring = {each.target for each in envelopes if isinstance(each.command, ExpireReservations)}
     for each in envelopes:
         command = each.command
         of_order = by_order[each.target].reservations if each.target in by_order else ()
@@ -147,14 +155,26 @@ def _places_and_skus(
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)
             case ConfirmReservations() | RenewReservations():
-                # An active reservation past its expire_time still has its units reserved.
-                expired = [
-                    r
-                    for r in of_order
-                    if r.attempt == command.attempt and r.status is Status.EXPIRED
-                ]
-                skus.update(line.sku for r in expired for line in r.lines)
+                skus.update(_replaceable_skus(command, of_order, each.target in expiring))
     return column_arrays(id=map(level_id, places), sku=skus)
+
+
+def _replaceable_skus(
+    command: ConfirmReservations | RenewReservations,
+    of_order: Sequence[Reservation],
+    expiring: bool,
+) -> Iterator[str]:
+    """Yields the SKUs of the attempt's reservations that the command may replace from any
+    warehouse: those that have expired, and active ones that may expire before it in the set.
+
+    A renewal replaces an active reservation past its expire_time itself. A confirmation commits
+    its units, which are still reserved.
+    """
+    expires = expiring or isinstance(command, RenewReservations)
+    statuses = {Status.EXPIRED, Status.ACTIVE} if expires else {Status.EXPIRED}
+    for reservation in of_order:
+        if reservation.attempt == command.attempt and reservation.status in statuses:
+            yield from (line.sku for line in reservation.lines)
 
 
 async def save_stock(

@@ -67,6 +67,18 @@ def test_sourcing_prefers_the_former_warehouse() -> None:
     assert sourced((("tea", 2),), {"a": {"tea": 2}, "b": {"tea": 1}}, ("b",)) == {"a": [(1, 2)]}
 
 
+def test_sourcing_ignores_warehouses_without_the_skus() -> None:
+    """Warehouses whose stock levels another command of the set has locked change no choice. With
+    them the exact search would be too long, and another one would choose york.
+    """
+    sellable = {"leeds": {"tea": 2}, "london": {"tea": 2}, "york": {"tea": 3}}
+    others = {f"w{n:04}": {"cup": 1} for n in range(1000)}
+    assert EXACT_STEPS_MAX < 1003 * 1002
+    served = {"leeds": [(1, 2)], "london": [(1, 2)]}
+    assert sourced((("tea", 4),), sellable) == served
+    assert sourced((("tea", 4),), sellable | others) == served
+
+
 def test_shortages_are_summed_over_lines_and_warehouses() -> None:
     """Each short SKU is named once, in the order of the lines, with all requested and all sellable
     units; unknown SKUs have none.
