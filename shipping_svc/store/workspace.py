@@ -1,5 +1,6 @@
 """Whole shipments, for a write: their lock and load for a set of commands, and their save."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from operator import attrgetter
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.write.rows import column_arrays, row_arrays
 from chassis.write.workspace import Workspace
-from shipping_svc.lifecycle import Status
+from shipping_svc.lifecycle import LIVE, Status
 from shipping_svc.model.commands import CreateShipment, RecordLabel, RecordReport
 from shipping_svc.model.records import (
     BoughtLabel,
@@ -118,12 +119,18 @@ async def save_shipments(
         for id, s in after.items()
         if id in before and before[id].status is Status.PENDING is not s.status
     ]
+    # The ended ones first: their fulfilment and their tracking number may have another one now.
+    for several in (
+        [s for s in changed if s.status not in LIVE],
+        [s for s in changed if s.status in LIVE],
+    ):
+        if several:
+            await connection.execute(update_shipments, SHIPMENT.arrays(several, MUTABLE_COLUMNS))
     if created:
         await connection.execute(insert_shipments, SHIPMENT.arrays(created))
-        tries = [{"shipment_id": s.id, "tries": 1, "try_time": s.create_time} for s in created]
+    if pending := [s for s in created if s.status is Status.PENDING]:
+        tries = [{"shipment_id": s.id, "tries": 1, "try_time": s.create_time} for s in pending]
         await connection.execute(insert_tries, row_arrays(tries))
-    if changed:
-        await connection.execute(update_shipments, SHIPMENT.arrays(changed, MUTABLE_COLUMNS))
     await _save_parcels(
         connection, created, [s for s in changed if s.parcels != before[s.id].parcels]
     )
@@ -164,8 +171,24 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
         )
     if reported := [row for row in rows if isinstance(row, TrackingEvent)]:
         await connection.execute(insert_tracking, TRACKING_EVENT.arrays(reported, TRACKING_COLUMNS))
-    if opened := [row for row in rows if isinstance(row, RecallOpened)]:
-        last = {(row.shipment_id, row.purchase): recall_row(row) for row in opened}
-        await connection.execute(upsert_recalls, row_arrays(list(last.values())))
-    if closed := [row for row in rows if isinstance(row, RecallClosed)]:
-        await connection.execute(delete_recalls, row_arrays([asdict(row) for row in closed]))
+    for several in _recalls_in_order(rows):
+        if opened := [row for row in several if isinstance(row, RecallOpened)]:
+            await connection.execute(upsert_recalls, row_arrays(list(map(recall_row, opened))))
+        if closed := [row for row in several if isinstance(row, RecallClosed)]:
+            await connection.execute(delete_recalls, row_arrays(list(map(asdict, closed))))
+
+
+def _recalls_in_order(rows: Sequence[Row]) -> list[list[RecallOpened | RecallClosed]]:
+    """Returns the rows of recalls in lists that are stored one after the other.
+
+    A list has one row of a recall at most: a set may close a recall and open it again.
+    """
+    lists: list[list[RecallOpened | RecallClosed]] = []
+    stored = Counter[tuple[UUID, int]]()
+    for row in rows:
+        if isinstance(row, RecallOpened | RecallClosed):
+            place = stored[row.shipment_id, row.purchase]
+            stored[row.shipment_id, row.purchase] += 1
+            lists += [[]] if place == len(lists) else []
+            lists[place].append(row)
+    return lists
