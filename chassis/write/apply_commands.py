@@ -4,7 +4,7 @@ nothing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from chassis.values.decision import Decision, Done, Outcome
@@ -46,13 +46,14 @@ def apply_commands(
     """Decides one command after the other over the workspace, which ends as the commands leave it.
 
     A refused command does not affect the others, and neither does one whose decision raises an
-    unexpected error.
+    unexpected error. The first command is decided at `now`, each further one a microsecond after
+    the one before: so times have the order of the decisions, as if each command were written alone.
     """
     applied: Applied[R, H] = Applied()
-    for envelope in envelopes:
+    for place, envelope in enumerate(envelopes):
         known = workspace.get(envelope.target)
         try:
-            decision = decide(known, envelope, now)
+            decision = decide(known, envelope, now + timedelta(microseconds=place))
         except Failure as failure:
             failure.target = envelope.target
             applied.outcomes[envelope.key] = failure

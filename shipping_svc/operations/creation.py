@@ -120,13 +120,12 @@ class CreationOperations:
         async with self.database.read() as connection:
             versions = await find_fulfillments(connection, fulfillment_ids)
             closed = await find_closed(connection, order_ids, fulfillment_ids)
-        ids: dict[UUID, UUID] = {}
         outcomes = await write_by_key(
             self.writer,
             [
                 creation(
                     each,
-                    ids.setdefault(each.command.fulfillment_id, uuid7()),
+                    uuid7(),
                     versions,
                     self.labels.calls.carrier.name,
                 )

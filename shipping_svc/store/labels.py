@@ -1,31 +1,21 @@
 """Labels, and the shipments whose label is still to be bought."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.write.rows import column_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import insert_rows, is_any_of
 from shipping_svc.lifecycle import LIVE, Status
-from shipping_svc.model.records import Label, Shipment
+from shipping_svc.model.records import Label
 from shipping_svc.store.tries import start_due_tries
 from shipping_svc.tables import label_tries, labels, shipments
 
-requested_numbers = unnest_rows(shipments.c.carrier, shipments.c.tracking_number)
-read_number_holders = (
-    select(shipments.c.carrier, shipments.c.tracking_number, shipments.c.id)
-    .join(
-        requested_numbers,
-        and_(
-            shipments.c.carrier == requested_numbers.c.carrier,
-            shipments.c.tracking_number == requested_numbers.c.tracking_number,
-        ),
-    )
-    .where(shipments.c.status.in_(LIVE))
-)
+read_number_holders = select(
+    shipments.c.carrier, shipments.c.tracking_number, shipments.c.id
+).where(is_any_of(shipments.c.tracking_number), shipments.c.status.in_(LIVE))
 read_label = (
     select(shipments.c.tracking_number, labels.c.content, labels.c.content_type)
     .join_from(shipments, labels)
@@ -68,22 +58,9 @@ async def count_pending_labels(connection: AsyncConnection) -> tuple[int, float]
     return count, float(oldest_s or 0)
 
 
-async def load_number_holders(
-    connection: AsyncConnection, found: dict[UUID, Shipment], sold: Sequence[tuple[UUID, str]]
-) -> None:
-    """Sets `tracking_number_holders` of the shipments.
-
-    They are other live shipments of the carrier with a tracking number that was sold for these.
-    """
-    parameters = column_arrays(
-        carrier=[found[target].carrier for target, _ in sold],
-        tracking_number=[number for _, number in sold],
-    )
-    live = {
-        (row.carrier, row.tracking_number): row.id
-        for row in await connection.execute(read_number_holders, parameters)
-    }
-    for target, number in sold:
-        holder = live.get((found[target].carrier, number))
-        if holder not in (None, target):
-            found[target] = replace(found[target], tracking_number_holders={number: holder})
+async def find_number_holders(
+    connection: AsyncConnection, numbers: Collection[str]
+) -> dict[tuple[str, str], UUID]:
+    """Returns the live shipments with these tracking numbers, by carrier and number."""
+    rows = await connection.execute(read_number_holders, column_arrays(tracking_number=numbers))
+    return {(row.carrier, row.tracking_number): row.id for row in rows}

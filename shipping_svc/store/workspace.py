@@ -1,7 +1,11 @@
-"""Whole shipments, for a write: their lock and load for a set of commands, and their save."""
+"""Whole shipments, for a write: their workspace, lock and load for a set of commands, and their
+save.
+"""
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -11,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.write.rows import column_arrays, row_arrays
 from chassis.write.workspace import Workspace
-from shipping_svc.lifecycle import Status
+from shipping_svc.lifecycle import LIVE, Status
 from shipping_svc.model.commands import CreateShipment, RecordLabel, RecordReport
 from shipping_svc.model.records import (
     BoughtLabel,
@@ -19,14 +23,15 @@ from shipping_svc.model.records import (
     RecallOpened,
     Row,
     Shipment,
+    ShipmentRequest,
     TrackingEvent,
     Transition,
 )
 from shipping_svc.store.labels import (
     delete_label_tries,
+    find_number_holders,
     insert_labels,
     insert_tries,
-    load_number_holders,
 )
 from shipping_svc.store.recalls import delete_recalls, recall_row, upsert_recalls
 from shipping_svc.store.reports import (
@@ -51,22 +56,81 @@ from shipping_svc.store.shipments import (
 )
 
 
+class ShipmentWorkspace(Workspace[Shipment]):
+    """The shipments of a set, by id, and their natural keys as the commands so far have left them.
+
+    A fulfilment has one shipment at a time, and a tracking number one live shipment of a carrier.
+    `requests` has the request of each CreateShipment, by the id that it proposes: this id names the
+    latest shipment of the fulfilment, unless the request needs another one. `sold` has the tracking
+    numbers that were sold for each target, and `holders` the live shipments with these numbers, by
+    carrier and number.
+    """
+
+    def __init__(
+        self,
+        shipments: Mapping[UUID, Shipment],
+        *,
+        requests: Mapping[UUID, ShipmentRequest],
+        sold: Mapping[UUID, Collection[str]],
+        holders: Mapping[tuple[str, str], UUID],
+    ) -> None:
+        super().__init__(shipments)
+        self._requests, self._sold, self._holders = requests, sold, dict(holders)
+        by_age = sorted(shipments.values(), key=attrgetter("create_time", "id"))
+        self._latest = {shipment.fulfillment_id: shipment.id for shipment in by_age}
+
+    def get(self, target: UUID) -> Shipment | None:
+        """Returns the target's shipment, with the other holders of the numbers sold for it."""
+        shipment = super().get(self._named(target))
+        if shipment is None or target not in self._sold:
+            return shipment
+        found = {n: self._holders.get((shipment.carrier, n)) for n in self._sold[target]}
+        others = {n: holder for n, holder in found.items() if holder and holder != shipment.id}
+        return replace(shipment, tracking_number_holders=others) if others else shipment
+
+    def put(self, target: UUID, record: Shipment) -> None:
+        if super().get(record.id) is None:
+            self._latest[record.fulfillment_id] = record.id
+        super().put(record.id, replace(record, tracking_number_holders={}))
+        if record.tracking_number:
+            number = record.carrier, record.tracking_number
+            if record.status in LIVE:
+                self._holders[number] = record.id
+            elif self._holders.get(number) == record.id:
+                del self._holders[number]
+
+    def get_repeated(self, stored: UUID, proposed: UUID) -> Shipment:
+        """Returns a repeat's shipment: the fulfilment's latest, where the first try found one."""
+        request = self._requests.get(proposed)
+        latest = self._latest.get(request.fulfillment_id) if request else None
+        return super().get_repeated(stored, latest or proposed)
+
+    def _named(self, target: UUID) -> UUID:
+        """Returns the id of the shipment that the target names."""
+        request = self._requests.get(target)
+        if request is None or super().get(target):
+            return target
+        latest = super().get(self._latest.get(request.fulfillment_id, target))
+        return target if latest is None or latest.is_followed_by(request) else latest.id
+
+
 async def lock_shipments(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-) -> Workspace[Shipment]:
+) -> ShipmentWorkspace:
     """Returns the shipments of the commands, and locks them.
 
-    The id that a CreateShipment proposes also names the fulfilment's shipment, unless that command
-    creates the next shipment of the fulfilment.
+    They are the targets, and of the fulfilments of CreateShipment commands all shipments.
     """
     commands = [(each.target, each.command) for each in envelopes]
-    parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
-    requests = [
-        (id, command.request) for id, command in commands if isinstance(command, CreateShipment)
-    ]
+    parameters = column_arrays(id={*repeats, *(target for target, _ in commands)})
+    requests = {
+        target: command.request
+        for target, command in commands
+        if isinstance(command, CreateShipment)
+    }
     if requests:
         parameters |= column_arrays(
-            fulfillment_id=[request.fulfillment_id for _, request in requests]
+            fulfillment_id=[request.fulfillment_id for request in requests.values()]
         )
     found = {
         s.id: s
@@ -75,27 +139,18 @@ async def lock_shipments(
         )
     }
     if reports := [
-        (id, command.report.carrier_event_id)
-        for id, command in commands
+        (target, command.report.carrier_event_id)
+        for target, command in commands
         if isinstance(command, RecordReport)
     ]:
         await load_recorded_reports(connection, found, reports)
-    if sold := [
-        (id, command.label.tracking_number)
-        for id, command in commands
-        if isinstance(command, RecordLabel) and id in found
-    ]:
-        await load_number_holders(connection, found, sold)
-    last = {
-        s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))
-    }
-    existing = [(id, last.get(request.fulfillment_id), request) for id, request in requests]
-    names = {
-        id: shipment.id
-        for id, shipment, request in existing
-        if shipment and not shipment.is_followed_by(request)
-    }
-    return Workspace(found, names)
+    sold = defaultdict[UUID, set[str]](set)
+    for target, command in commands:
+        if isinstance(command, RecordLabel):
+            sold[target].add(command.label.tracking_number)
+    numbers = set(chain.from_iterable(sold.values()))
+    holders = await find_number_holders(connection, numbers) if numbers else {}
+    return ShipmentWorkspace(found, requests=requests, sold=sold, holders=holders)
 
 
 async def save_shipments(
@@ -118,12 +173,18 @@ async def save_shipments(
         for id, s in after.items()
         if id in before and before[id].status is Status.PENDING is not s.status
     ]
+    # The ended ones first: their fulfilment and their tracking number may have another one now.
+    for several in (
+        [s for s in changed if s.status not in LIVE],
+        [s for s in changed if s.status in LIVE],
+    ):
+        if several:
+            await connection.execute(update_shipments, SHIPMENT.arrays(several, MUTABLE_COLUMNS))
     if created:
         await connection.execute(insert_shipments, SHIPMENT.arrays(created))
-        tries = [{"shipment_id": s.id, "tries": 1, "try_time": s.create_time} for s in created]
+    if pending := [s for s in created if s.status is Status.PENDING]:
+        tries = [{"shipment_id": s.id, "tries": 1, "try_time": s.create_time} for s in pending]
         await connection.execute(insert_tries, row_arrays(tries))
-    if changed:
-        await connection.execute(update_shipments, SHIPMENT.arrays(changed, MUTABLE_COLUMNS))
     await _save_parcels(
         connection, created, [s for s in changed if s.parcels != before[s.id].parcels]
     )
@@ -164,8 +225,24 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
         )
     if reported := [row for row in rows if isinstance(row, TrackingEvent)]:
         await connection.execute(insert_tracking, TRACKING_EVENT.arrays(reported, TRACKING_COLUMNS))
-    if opened := [row for row in rows if isinstance(row, RecallOpened)]:
-        last = {(row.shipment_id, row.purchase): recall_row(row) for row in opened}
-        await connection.execute(upsert_recalls, row_arrays(list(last.values())))
-    if closed := [row for row in rows if isinstance(row, RecallClosed)]:
-        await connection.execute(delete_recalls, row_arrays([asdict(row) for row in closed]))
+    for several in _recalls_in_order(rows):
+        if opened := [row for row in several if isinstance(row, RecallOpened)]:
+            await connection.execute(upsert_recalls, row_arrays(list(map(recall_row, opened))))
+        if closed := [row for row in several if isinstance(row, RecallClosed)]:
+            await connection.execute(delete_recalls, row_arrays(list(map(asdict, closed))))
+
+
+def _recalls_in_order(rows: Sequence[Row]) -> list[list[RecallOpened | RecallClosed]]:
+    """Returns the rows of recalls in lists that are stored one after the other.
+
+    A list has one row of a recall at most: a set may close a recall and open it again.
+    """
+    lists: list[list[RecallOpened | RecallClosed]] = []
+    stored = Counter[tuple[UUID, int]]()
+    for row in rows:
+        if isinstance(row, RecallOpened | RecallClosed):
+            place = stored[row.shipment_id, row.purchase]
+            stored[row.shipment_id, row.purchase] += 1
+            lists += [[]] if place == len(lists) else []
+            lists[place].append(row)
+    return lists

@@ -34,6 +34,7 @@ from shipping_svc.model.records import (
     Shipment,
     TrackingEvent,
 )
+from shipping_svc.store.workspace import ShipmentWorkspace
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model.commands import AdjustStock, ReceiveStock
 from warehouse_svc.model.records import (
@@ -293,26 +294,27 @@ class Parcels:
 
     async def lock_shipments(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> Workspace[Shipment]:
-        found = {
-            id: self.shipments[id]
-            for id in {*repeats, *(each.target for each in envelopes)}
-            if id in self.shipments
+    ) -> ShipmentWorkspace:
+        commands = [(each.target, each.command) for each in envelopes]
+        requests = {
+            target: command.request
+            for target, command in commands
+            if isinstance(command, CreateShipment)
         }
-        names: dict[UUID, UUID] = {}
-        last = {s.fulfillment_id: s for s in self.shipments.values()}
-        for target, command in ((each.target, each.command) for each in envelopes):
-            if isinstance(command, CreateShipment):
-                shipment = last.get(command.request.fulfillment_id)
-                if shipment and not shipment.is_followed_by(command.request):
-                    found.setdefault(shipment.id, shipment)
-                    names[target] = shipment.id
+        ids = {*repeats, *(target for target, _ in commands)}
+        fulfillment_ids = {request.fulfillment_id for request in requests.values()}
+        found = {
+            shipment.id: shipment
+            for shipment in self.shipments.values()
+            if shipment.id in ids or shipment.fulfillment_id in fulfillment_ids
+        }
+        for target, command in commands:
             if isinstance(command, RecordReport) and target in found:
                 recorded = frozenset(
                     row.report.carrier_event_id for row in self.reports if row.shipment_id == target
                 )
                 found[target] = replace(found[target], recorded_reports=recorded)
-        return Workspace(found, names)
+        return ShipmentWorkspace(found, requests=requests, sold={}, holders={})
 
     async def save_shipments(
         self, _: None, before: Any, after: Mapping[UUID, Shipment], rows: Sequence[Any]

@@ -23,6 +23,7 @@ from order_svc.lifecycle import (
 )
 from order_svc.model.commands import (
     CommitPending,
+    CommitRefused,
     Committed,
     CreateReturn,
     ExpireOrder,
@@ -34,7 +35,6 @@ from order_svc.model.commands import (
     ReceiveReturn,
     RefundWithoutGoods,
     RetryOrder,
-    CommitRefused,
 )
 from order_svc.model.records import Order
 from order_svc.store.workspace import lock_orders, save_orders

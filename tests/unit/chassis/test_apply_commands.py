@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -60,7 +60,7 @@ def balance(outcome: Outcome[Account]) -> int:
 
 def test_each_command_sees_the_result_of_the_one_before() -> None:
     """Each decision works on the record that the one before left. Each record is saved once, with
-    all history and domain events in order.
+    all history and domain events in order. Each decision is a microsecond after the one before.
     """
     one, two = uuid4(), uuid4()
     workspace = Workspace({one: Account(one, 5)})
@@ -71,7 +71,8 @@ def test_each_command_sees_the_result_of_the_one_before() -> None:
     assert workspace.before == {one: Account(one, 5)}
     assert workspace.after == {one: Account(one, 9), two: Account(two, 2)}
     assert applied.history == ["a", "b", "c"]
-    assert applied.events == [("a", NOW), ("b", NOW), ("c", NOW)]
+    times = [NOW + timedelta(microseconds=place) for place in range(3)]
+    assert applied.events == list(zip("abc", times, strict=True))
     assert applied.undone == []
 
 

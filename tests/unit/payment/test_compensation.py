@@ -11,6 +11,8 @@ import pytest
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
 from chassis.values.money import Money
+from chassis.write.apply_commands import apply_commands
+from chassis.write.workspace import Workspace
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import CLOSED, OPEN, Cause, Kind, Outcome, Status
 from payment_svc.model.answers import AUTHORIZATION_EXPIRED, Answer, Declined, Succeeded
@@ -467,3 +469,19 @@ def test_free_order_is_paid_when_its_last_payment_fails(tried: Status, answer: A
     assert outcome_events(ended) == [PaymentConfirmed(free, ended.history[-1])]
     assert [(c.payment_id, c.new) for c in ended.history][-1] == (free.id, Status.NOT_REQUIRED)
     assert decide(ended.record, ending, LATER).record is ended.record
+
+
+def test_request_before_a_refusal_in_one_set_repays_nothing() -> None:
+    """A refund by request, then the refusal of the automatic refund, in one set: the request repays
+    no refused refund, because it came before. The next version of the order refunds all that it
+    does not cost.
+    """
+    refused = refund_operation(1_000, cause=Cause.ORDER, cause_id="version:2")
+    paid = payment(Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), refused))
+    before = account(paid, version=2, total=Money(3_250, TOTAL.currency))
+    commands = [refund(1, 500), settle(Declined("no"), refused.id), costs(3_000, version=3)]
+    workspace = Workspace({before.order.id: before})
+    applied = apply_commands(workspace, commands, decide, LATER)
+    assert applied.undone == []
+    [after] = workspace.after.values()
+    assert only(after).operations[-1].amount == TOTAL.minor - 3_000
