@@ -108,6 +108,6 @@ async def _buy(services: Services, shoppers: Shoppers, invoice: Invoice, label: 
             await services.ask(services.inventory.ReceiveStock, receipt, wait_s=shoppers.wait_s)
     except Failure as failure:
         return Purchase(
-            outcome=REFUSED, why=f"its stock could not be posted: {reason(failure)}: {failure}"
+            outcome=REFUSED, why=f"its stock could not be received: {reason(failure)}: {failure}"
         )
     return await shoppers.buy(requests.checkout(invoice, label), invoice.key(label))

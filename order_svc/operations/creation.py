@@ -21,7 +21,7 @@ from order_svc.model.records import Order
 from order_svc.operations.reading import ReadOperations
 from order_svc.operations.releasing import StockReleaser
 from order_svc.peers import Warehouse
-from order_svc.store.orders import holder_of_reference, order_of_checkout
+from order_svc.store.workspace import holder_of_reference, order_of_checkout
 
 # The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
 # A constant, so that the reserve request of a second try has the same hash. (The warehouse leaves

@@ -1,5 +1,5 @@
-"""Queries that load no order: ids by checkout or external reference, for a list or for the expiry;
-counts, update times, history, recipients. workspace.py loads orders.
+"""Queries for reads and timers that load no order: ids for a list or for the expiry; counts, update
+times, history, recipients. workspace.py loads orders, and has the queries that precede a write.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,6 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Column,
-    Text,
     bindparam,
     cast,
     extract,
@@ -24,19 +23,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import column_arrays
 from chassis.write.tables import conditions, is_any_of
-from order_svc.lifecycle import CANCELLED_OR_FAILED, Status, StockStatus
+from order_svc.lifecycle import Status, StockStatus
 from order_svc.model.filters import OrderFilter
 from order_svc.model.records import Recipient, Transition
 from order_svc.store.workspace import RECIPIENT, TRANSITION
 from order_svc.tables import history, lines, orders, recipients
 
-read_holder = select(orders.c.id).where(
-    orders.c.unique_external_reference,
-    orders.c.status.not_in(sorted(CANCELLED_OR_FAILED)),
-    orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
-    orders.c.external_reference == bindparam("external_reference"),
-)
-read_by_checkout = select(orders.c.id).where(orders.c.checkout_key == bindparam("checkout_key"))
 microseconds = cast(extract("epoch", orders.c.update_time) * 1_000_000, BigInteger)
 read_update_times = select(orders.c.id, microseconds.label("microseconds")).where(
     is_any_of(orders.c.id)
@@ -68,24 +60,6 @@ choose_expired = (
 )
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 count_commit_pending = select(func.count()).where(orders.c.stock == StockStatus.COMMIT_PENDING)
-
-
-async def order_of_checkout(connection: AsyncConnection, checkout_key: str) -> UUID | None:
-    """Returns the id of the order that a checkout with this key has become, or None."""
-    rows = await connection.execute(read_by_checkout, {"checkout_key": checkout_key})
-    return rows.scalar_one_or_none()
-
-
-async def holder_of_reference(
-    connection: AsyncConnection, customer_id: str | None, external_reference: str
-) -> UUID | None:
-    """Returns the id of the order that has this unique external reference, or None.
-
-    A reference is unique among the orders of one customer; the orders without a customer count as
-    one customer's. A cancelled or failed order gives up its reference.
-    """
-    wanted = {"customer_id": customer_id, "external_reference": external_reference}
-    return (await connection.execute(read_holder, wanted)).scalar_one_or_none()
 
 
 async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:

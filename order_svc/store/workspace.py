@@ -1,5 +1,6 @@
 """Orders: a write locks and loads them here for a set of commands, and saves them after it. A read
-loads them without a lock, whole or with their lines only. orders.py has the other queries.
+loads them without a lock, whole or with their lines only. The queries that precede a write (the
+order of a checkout, the holder of a reference) are here; orders.py has the other ones.
 """
 
 from collections import defaultdict
@@ -8,14 +9,14 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, insert, or_, select
+from sqlalchemy import Select, Text, and_, bindparam, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, update_rows, upsert_rows
 from chassis.write.workspace import Workspace
-from order_svc.lifecycle import TERMINAL, Status
+from order_svc.lifecycle import CANCELLED_OR_FAILED, TERMINAL, Status
 from order_svc.model.commands import PlaceOrder
 from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
@@ -78,6 +79,13 @@ MUTABLE_COLUMNS = (
     "expire_time",
 )
 
+read_holder = select(orders.c.id).where(
+    orders.c.unique_external_reference,
+    orders.c.status.not_in(sorted(CANCELLED_OR_FAILED)),
+    orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
+    orders.c.external_reference == bindparam("external_reference"),
+)
+read_by_checkout = select(orders.c.id).where(orders.c.checkout_key == bindparam("checkout_key"))
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
 lock_by_id = lock.where(is_any_of(orders.c.id))
 lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout_key)))
@@ -298,3 +306,21 @@ async def _load_lines(
         allocated = tuple(allocations_of.get((row.order_id, row.number), ()))
         lines_of[row.order_id].append(LINE.record(row, allocations=allocated))
     return lines_of
+
+
+async def order_of_checkout(connection: AsyncConnection, checkout_key: str) -> UUID | None:
+    """Returns the id of the order that a checkout with this key has become, or None."""
+    rows = await connection.execute(read_by_checkout, {"checkout_key": checkout_key})
+    return rows.scalar_one_or_none()
+
+
+async def holder_of_reference(
+    connection: AsyncConnection, customer_id: str | None, external_reference: str
+) -> UUID | None:
+    """Returns the id of the order that has this unique external reference, or None.
+
+    A reference is unique among the orders of one customer; the orders without a customer count as
+    one customer's. A cancelled or failed order gives up its reference.
+    """
+    wanted = {"customer_id": customer_id, "external_reference": external_reference}
+    return (await connection.execute(read_holder, wanted)).scalar_one_or_none()

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
 
-from chassis.values.decision import Outcome, unwrap
+from chassis.values.decision import Decision, Outcome, unwrap
 from chassis.values.envelope import Envelope
 from chassis.write.apply_commands import apply_commands
 from warehouse_svc.decisions.deciders import decide
@@ -274,7 +274,7 @@ class World:
         workspace = StockWorkspace(
             self.order_reservations, OrderStock(self.levels, posted=self.posted())
         )
-        applied = apply_commands(workspace, commands, decide, self.now)
+        applied = apply_commands(workspace, commands, self._decide, self.now)
         self.levels = dict(workspace.get(UUID(int=0)).levels)
         self.order_reservations |= {
             each.order_reservations.order_id: each.order_reservations
@@ -284,6 +284,12 @@ class World:
         self.ledger += applied.history
         self.events += applied.events
         return [applied.outcomes[c.key] for c in commands]
+
+    def _decide(
+        self, record: OrderStock | None, command: Envelope[Any], _: datetime
+    ) -> Decision[OrderStock, Movement]:
+        """Decides at the world's time, which is the same for a command in any set."""
+        return decide(record, command, self.now)
 
     def do(self, *commands: Envelope[Any]) -> OrderStock:
         """Does the same for commands that must all succeed; returns the last one's record."""
