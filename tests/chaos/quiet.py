@@ -9,7 +9,7 @@ from typing import Final
 from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
 
-from chassis.broker.stream import BROKER_ERRORS
+from chassis.broker.stream import BROKER_ERRORS, DUPLICATE_WINDOW_S
 from chassis.values.errors import Failure
 from omctl.audit.facts import Facts, FactsReader
 from omctl.audit.orders import OPEN_OPERATIONS
@@ -26,12 +26,15 @@ RESTING: Final = frozenset(
     }
 )
 OPERATIONS: Final = "payment operations"
+OUTBOX: Final = "events in the outbox"
 LOOK_S: Final = 1.0
 CALM_S: Final = 3.0  # how long nothing is under way
 # How long nothing has changed while work is under way. Deferred events come again within ten
 # seconds. The intervals of look-ups at a processor without an answer grow, and the run waits for
 # them within its time.
 STILL_S: Final = 25.0
+# An event that the stream has lost waits until the broker no longer takes it for a repeat.
+REPEATS_S: Final = DUPLICATE_WINDOW_S + 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,11 @@ async def quiet(facts_reader: FactsReader, events: Events, *, timeout_s: float) 
             under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
             if (now := (*_versions(facts), under_way)) != before:
                 before, changed = now, time.monotonic()
-        still_max_s = timeout_s if any(OPERATIONS in each for each in under_way) else STILL_S
+        waits = {OPERATIONS: timeout_s, OUTBOX: REPEATS_S}
+        still_max_s = max(
+            (wait_s for each, wait_s in waits.items() if each in "\n".join(under_way)),
+            default=STILL_S,
+        )
         still_s, total_s = time.monotonic() - changed, time.monotonic() - began
         if (not under_way and still_s > CALM_S) or still_s > still_max_s or total_s > timeout_s:
             return Quiet(total_s, under_way)
@@ -81,7 +88,7 @@ def _under_way(facts: Facts) -> Iterator[str]:
             yield f"{deferred} events deferred by {service}"
     for service, outbox in facts.outboxes.items():
         if outbox.waiting_count:
-            yield f"{outbox.waiting_count} events in the outbox of {service}"
+            yield f"{outbox.waiting_count} {OUTBOX} of {service}"
 
 
 def _versions(facts: Facts) -> Iterator[object]:

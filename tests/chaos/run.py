@@ -34,7 +34,7 @@ from tests.chaos.shoppers import Lookout, Shop, Story
 from tests.chaos.staff import Staff
 
 STORY_S: Final = 90.0  # how long a shopper may wait after the last fault
-QUIET_S: Final = 120.0
+QUIET_S: Final = 180.0  # longer than the broker's window for repeats
 SETTLE_S: Final = 2.0
 # Automatic work takes seconds, so that a run waits for it; packages are inspected often.
 ENVIRONMENT: Final = {

@@ -5,41 +5,18 @@ all hold.
 from typing import Any
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
-from omctl.audit.facts import Facts
 from tests.chaos import verdict
 from tests.chaos.scenarios import scenarios
 from tests.chaos.shoppers import Story
+from tests.unit.chaos.facts import facts_with
 
 SCENARIO = next(scenarios(1, 60, 1))
 DELIVERED, CANCELLED = order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_CANCELLED
-
-
-def facts_with(**given: Any) -> Facts:
-    """Returns facts with these values; all others are empty."""
-    lists = (
-        "returns",
-        "levels",
-        "movements",
-        "reservations",
-        "refunds",
-        "fulfillments",
-        "shipments",
-    )
-    nothing: dict[str, Any] = {name: [] for name in lists}
-    rest: dict[str, Any] = {
-        "time": Timestamp().ToDatetime(),
-        "orders": {},
-        "payments": [],
-        "failed": {},
-        "outboxes": {},
-    }
-    return Facts(**(nothing | rest | given))
 
 
 def order(order_id: str = "1", status: Any = DELIVERED) -> order_pb2.Order:
