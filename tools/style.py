@@ -9,6 +9,7 @@
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -42,6 +43,8 @@ def banned_words(root: Path, paths: Sequence[str]) -> Iterator[str]:
         text=True,
         check=False,
     )
+    if checked.returncode not in (os.EX_OK, os.EX_DATAERR):  # it has found nothing, or words
+        raise subprocess.CalledProcessError(checked.returncode, checked.args)
     for line in checked.stdout.splitlines():
         number, _, what = line.partition(": ")
         yield f"{paths[int(number) - 1]}: its name: {what}" if number.isdecimal() else line

@@ -1,5 +1,6 @@
 """The checks of tools/style.py, which `make check` runs, report each broken rule."""
 
+import subprocess
 from pathlib import Path, PurePath
 
 import pytest
@@ -65,3 +66,10 @@ def test_banned_words_in_files_and_names_are_reported(tmp_path: Path) -> None:
             f"y/{word}_x.sh: its name: {word} ==> {hint}",
         ]
     )
+
+
+def test_failed_search_for_words_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A codespell that ends with an error found nothing: the check fails too."""
+    monkeypatch.setattr(style, "WORDS", "tools/no_such_file.txt")
+    with pytest.raises(subprocess.CalledProcessError):
+        list(style.banned_words(style.ROOT, ["README.md"]))
