@@ -79,6 +79,7 @@ class Chain:
     done: list[tuple[OutboxRow, int]]
     repeats: bool = False  # the stream had the first of them already
     refused: tuple[OutboxRow, None, str] | None = None  # the mark of the refused row
+    waiting: OutboxRow | None = None  # the row that waits for the broker's window for repeats
     trouble: Exception | None = None
 
 
@@ -237,6 +238,8 @@ class Relay:
         if not await self._rebuild.is_same_stream():
             return BATCH_MAX
         await self._end_overtaken(connection, [chain for chain in chains if chain.repeats])
+        for chain in chains:
+            self._block_after(chain)
         await self._store(connection, chains)
         if trouble := next((chain.trouble for chain in chains if chain.trouble), None):
             raise trouble
@@ -268,11 +271,10 @@ class Relay:
                 if ack.duplicate and (
                     ack.seq < last or not await self._rebuild.contents.holds(ack.seq, row.event_id)
                 ):
-                    self._wait_for_window(row)
+                    chain.waiting = row
                     break
                 chain.repeats |= ack.duplicate is True and not chain.done
             except (MaxPayloadError, BadSubjectError, BadRequestError) as error:
-                self._block(row, error)
                 chain.refused = row, None, f"{type(error).__name__}: {error}"[:REFUSAL_MAX]
                 break
             except BROKER_ERRORS as error:
@@ -280,7 +282,6 @@ class Relay:
                 break
             chain.done.append((row, ack.seq))
             last = ack.seq
-            self._blocked.pop(row.aggregate, None)
             if time.monotonic() > end:
                 break
         return chain
@@ -298,8 +299,19 @@ class Relay:
         for chain in chains:
             row, seq = chain.done[0]
             if seq < last_marks.get(row.aggregate, 0):
-                self._wait_for_window(row)
-                chain.done = []
+                chain.done, chain.refused, chain.waiting = [], None, row
+
+    def _block_after(self, chain: Chain) -> None:
+        """Ends the block of an aggregate whose events the stream has, and blocks it again where an
+        event waits or is refused. So an event that still waits is not a new wait.
+        """
+        if chain.done:
+            self._blocked.pop(chain.done[0][0].aggregate, None)
+        if chain.waiting:
+            self._wait_for_window(chain.waiting)
+        if chain.refused:
+            row, _, error = chain.refused
+            self._block(row, error)
 
     def _wait_for_window(self, row: OutboxRow) -> None:
         """Blocks an aggregate until the broker's window for repeats has passed. The broker takes
@@ -314,7 +326,7 @@ class Relay:
             )
         self._blocked[row.aggregate] = (time.monotonic() + REPEAT_RETRY_S, REPEAT_RETRY_S)
 
-    def _block(self, row: OutboxRow, error: Exception) -> None:
+    def _block(self, row: OutboxRow, error: str) -> None:
         """Blocks the aggregate of an event that the stream refuses; other aggregates are
         published.
         """
@@ -325,7 +337,7 @@ class Relay:
             "the stream refuses an event: its aggregate's events wait",
             event_id=str(row.event_id),
             type=row.type,
-            error=repr(error),
+            error=error,
         )
 
     async def _store(self, connection: AsyncConnection, chains: Sequence[Chain]) -> None:

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from chassis.broker.stream import Broker
 from chassis.broker.stream import connect as connect_broker
@@ -366,7 +367,8 @@ async def test_repeat_before_an_earlier_event_is_published_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The stream has only an order's second event, and takes it for a repeat. It is published again
-    behind the first, though each round of the relay takes one event.
+    behind the first, though each round of the relay takes one event. The relay tries it several
+    times until then, and logs the wait once.
     """
     monkeypatch.setattr(relaying, "BATCH_MAX", 1)
     [order] = await placed(database)
@@ -375,8 +377,11 @@ async def test_repeat_before_an_earlier_event_is_published_again(
         second = (await connection.execute(select(outbox).where(outbox.c.sequence == 2))).one()
     await ensure_streams(broker)
     await broker.publish(second.subject, second.payload, headers(second, "sample"), stream="ORDERS")
-    async with running(relay(database, broker)):
-        await eventually(lambda: none_waits(engine))
+    with capture_logs() as log:
+        async with running(relay(database, broker)):
+            await eventually(lambda: none_waits(engine))
+    waits = [entry["event_id"] for entry in log if "window for repeats" in entry["event"]]
+    assert waits == [str(second.event_id)]
     async with engine.connect() as connection:
         marks = select(outbox.c.stream_seq).order_by(outbox.c.sequence)
         places = (await connection.execute(marks)).scalars().all()
