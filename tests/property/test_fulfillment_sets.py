@@ -43,7 +43,16 @@ from fulfillment_svc.model.records import (
 )
 from fulfillment_svc.store.workspace import lock_order_fulfillments, save_order_fulfillments
 from fulfillment_svc.wire.events_out import outgoing_event
-from tests.property.set_stories import Commands, Records, Step, Story, stories, write_story
+from tests.property.set_histories import (
+    Commands,
+    History,
+    Records,
+    Step,
+    histories,
+    openings,
+    steps,
+    write_history,
+)
 from tests.property.sets import BothWays, RecordKind, both_ways, examples
 from tests.unit.fulfillment.samples import LINES
 
@@ -214,10 +223,10 @@ FULFILLMENTS = Commands(
 
 
 @settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stories(OPENING, KINDS))
-async def test_a_set_of_fulfilments_equals_its_commands(both: BothWays, story: Story) -> None:
+@given(histories(openings(OPENING), steps(KINDS)))
+async def test_a_set_of_fulfilments_equals_its_commands(both: BothWays, history: History) -> None:
     """Plans, commits, cuts and cancellations of orders, the staff's work, inspections and events of
     shipments, several of one order in a set: outcomes, rows and events are those of the same
     commands one by one.
     """
-    await write_story(both, FULFILLMENTS, story)
+    await write_history(both, FULFILLMENTS, history)

@@ -39,7 +39,7 @@ from order_svc.model.commands import (
 from order_svc.model.records import Order
 from order_svc.store.workspace import lock_orders, save_orders
 from order_svc.wire.events_out import outgoing_event
-from tests.property.set_histories import History, histories
+from tests.property.set_histories import Commands, History, histories, numbered, write_history
 from tests.property.sets import BothWays, RecordKind, both_ways, examples
 from tests.unit.order.samples import (
     NOW,
@@ -300,14 +300,12 @@ async def both(migrated_database: Callable[[str], str]) -> AsyncIterator[BothWay
 
 
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(histories(commands, scenarios, beginning(), NOW))
+@given(histories(st.just(beginning()), commands, scenarios))
 async def test_set_of_order_commands_equals_them(both: BothWays, history: History) -> None:
     """Any commands, repeats and reused keys among them, have the same outcomes, rows and events as
     one set and one by one.
     """
-    await both.clear()
-    for time, envelopes in history:
-        await both.write(ORDERS, envelopes, time)
+    await write_history(both, Commands(kind=ORDERS, make=numbered, start=NOW), history)
 
 
 async def test_checkout_with_three_targets_in_a_set_is_placed_once(both: BothWays) -> None:

@@ -17,7 +17,16 @@ from payment_svc.model.commands import CreatePayment
 from payment_svc.model.records import Operation, Order, Payment
 from payment_svc.store.workspace import lock_accounts, save_accounts
 from payment_svc.wire.events_out import outgoing_event
-from tests.property.set_stories import Commands, Records, Step, Story, stories, write_story
+from tests.property.set_histories import (
+    Commands,
+    History,
+    Records,
+    Step,
+    histories,
+    openings,
+    steps,
+    write_history,
+)
 from tests.property.sets import BothWays, RecordKind, both_ways, examples
 from tests.unit.payment.samples import (
     OrderStatus,
@@ -191,10 +200,10 @@ ACCOUNTS = Commands(
 
 
 @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stories(OPENING, KINDS))
-async def test_a_set_of_accounts_equals_its_commands(both: BothWays, story: Story) -> None:
+@given(histories(openings(OPENING), steps(KINDS)))
+async def test_a_set_of_accounts_equals_its_commands(both: BothWays, history: History) -> None:
     """Orders' events, charges, captures, voids, refunds, returns, answers, lost answers, lookups
     and contradictions, several of one account in a set: outcomes, rows and events are those of the
     same commands one by one.
     """
-    await write_story(both, ACCOUNTS, story)
+    await write_history(both, ACCOUNTS, history)

@@ -45,7 +45,17 @@ from shipping_svc.store.closed import (
 from shipping_svc.store.recalls import find_recalls
 from shipping_svc.store.workspace import lock_shipments, save_shipments
 from shipping_svc.wire.events_out import outgoing_event
-from tests.property.set_stories import NOON, Commands, Records, Step, Story, stories, write_story
+from tests.property.set_histories import (
+    NOON,
+    Commands,
+    History,
+    Records,
+    Step,
+    histories,
+    openings,
+    steps,
+    write_history,
+)
 from tests.property.sets import BothWays, RecordKind, both_ways, examples
 from tests.unit.shipping.samples import (
     NEW_PARCELS,
@@ -226,29 +236,29 @@ FEW = settings(
 
 
 @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stories(OPENING, KINDS))
-async def test_a_set_of_shipments_equals_its_commands(both: BothWays, story: Story) -> None:
+@given(histories(openings(OPENING), steps(KINDS)))
+async def test_a_set_of_shipments_equals_its_commands(both: BothWays, history: History) -> None:
     """Creations by calls and events, labels, refusals, reports, recalls, withdrawals and the
     carrier's answers, several of one fulfilment in a set: outcomes, rows and events are those of
     the same commands one by one.
     """
-    await write_story(both, SHIPMENTS, story)
+    await write_history(both, SHIPMENTS, history)
 
 
 @FEW
-@given(stories(["order"], ["order"]))
-async def test_a_set_of_closed_orders_equals_its_commands(both: BothWays, story: Story) -> None:
+@given(histories(openings(["order"]), steps(["order"])))
+async def test_a_set_of_closed_orders_equals_its_commands(both: BothWays, history: History) -> None:
     """Several closings of one order in a set, at versions in any order."""
-    await write_story(both, CLOSED_ORDERS, story)
+    await write_history(both, CLOSED_ORDERS, history)
 
 
 @FEW
-@given(stories(["fulfilment"], ["fulfilment"]))
+@given(histories(openings(["fulfilment"]), steps(["fulfilment"])))
 async def test_a_set_of_closed_fulfilments_equals_its_commands(
-    both: BothWays, story: Story
+    both: BothWays, history: History
 ) -> None:
     """Several closings of one fulfilment in a set, at versions in any order."""
-    await write_story(both, CLOSED_FULFILLMENTS, story)
+    await write_history(both, CLOSED_FULFILLMENTS, history)
 
 
 async def write(both: BothWays, *envelopes: Envelope[Any]) -> list[Shipment]:
