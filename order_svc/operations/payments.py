@@ -45,7 +45,7 @@ class PaymentOperations:
         self.database, self.writer = database, writer
         self.warehouse, self.releaser = warehouse, releaser
         self._commits = telemetry.counter(
-            "order_stock_confirmations_total",
+            "order_stock_commits_total",
             "Orders whose stock was committed, whose commit is pending, or was refused",
             "answer",
         )

@@ -407,11 +407,11 @@ async def test_failed_payments_release_stock_in_one_call(
 async def test_pending_stock_commits_are_counted(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """The gauge counts orders that wait for their commit; the counter counts confirmations by
+    """The gauge counts orders that wait for their commit; the counter counts commits by
     outcome.
     """
     before = {
-        answer: measured("order_stock_confirmations_total", answer=answer)
+        answer: measured("order_stock_commits_total", answer=answer)
         for answer in ("confirmed", "pending", "refused")
     }
     order = await place(orders, operations, "london")
@@ -424,9 +424,7 @@ async def test_pending_stock_commits_are_counted(
     await operations.payments.count_commit_pending()
     assert REGISTRY.get_sample_value("orders_commit_pending") == 0
     await failed(orders, operations, warehouse)
-    after = {
-        answer: measured("order_stock_confirmations_total", answer=answer) for answer in before
-    }
+    after = {answer: measured("order_stock_commits_total", answer=answer) for answer in before}
     assert {answer: after[answer] - before[answer] for answer in before} == {
         "confirmed": 0,
         "pending": 1,
