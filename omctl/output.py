@@ -79,9 +79,9 @@ async def listing(
         more(bool(request.page_token))
 
 
-def more(left: bool) -> None:
+def more(remaining: bool) -> None:
     """Prints a hint on stderr if --limit cut the list."""
-    if left:
+    if remaining:
         typer.echo("There are more: --limit 0 lists all.", err=True)
 
 

@@ -103,8 +103,8 @@ def replay(
 
     async def work(services: Services, world: World) -> int:
         returns = f" (credits to be returned: {len(ledger.credits)})" if ledger.credits else ""
-        left = f"{len(ledger.left):,} of {ledger.rows:,} rows cannot (listed at the end)"
-        _say(f"{len(ledger.invoices)} invoices can be ordered{returns}; {left}")
+        unused = f"{len(ledger.unused):,} of {ledger.rows:,} rows cannot (listed at the end)"
+        _say(f"{len(ledger.invoices)} invoices can be ordered{returns}; {unused}")
         with metered(console, len(ledger.invoices)) as count:
             done = await replay_invoices(
                 services,

@@ -17,9 +17,9 @@ from simulator.invoices import (
     FEES,
     POSTAGE,
     Invoice,
-    Left,
     Row,
     Unusable,
+    UnusedRow,
     price_of,
     quantity_of,
     time_of,
@@ -64,12 +64,12 @@ class _Bought:
 
     def __init__(self, invoices: Iterable[Invoice]) -> None:
         self._of: defaultdict[str, list[Invoice]] = defaultdict(list)
-        self._left: Counter[tuple[str, int]] = Counter()
+        self._remaining: Counter[tuple[str, int]] = Counter()
         for invoice in invoices:
             if invoice.customer:
                 self._of[invoice.customer].append(invoice)
             for line, good in enumerate(invoice.goods, 1):
-                self._left[invoice.number, line] = good.quantity
+                self._remaining[invoice.number, line] = good.quantity
         for several in self._of.values():
             several.sort(key=lambda invoice: invoice.time, reverse=True)
 
@@ -83,19 +83,19 @@ class _Bought:
         if not list(self._lines(row, time)):
             raise Unusable("no earlier invoice of its customer in the file has it")
         fitting = [
-            (invoice, line, left)
-            for invoice, line, cost, left in self._lines(row, time)
+            (invoice, line, remaining)
+            for invoice, line, cost, remaining in self._lines(row, time)
             if cost == price
         ]
         if not fitting:
             raise Unusable("no earlier invoice of its customer in the file has it at this price")
-        if units > sum(left for *_, left in fitting):
+        if units > sum(remaining for *_, remaining in fitting):
             raise Unusable("more units than its customer's earlier invoices in the file have left")
         taken = []
-        for invoice, line, left in fitting:
-            if here := min(units, left):
+        for invoice, line, remaining in fitting:
+            if here := min(units, remaining):
                 taken.append((invoice, line, here))
-                self._left[invoice.number, line] -= here
+                self._remaining[invoice.number, line] -= here
                 units -= here
         return taken
 
@@ -106,14 +106,14 @@ class _Bought:
         for invoice in self._of[row.buyer]:
             for line, good in enumerate(invoice.goods, 1):
                 if good.sku == row.sku and invoice.time <= time:
-                    yield invoice, line, good.price, self._left[invoice.number, line]
+                    yield invoice, line, good.price, self._remaining[invoice.number, line]
 
 
-def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit], list[Left]]:
+def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit], list[UnusedRow]]:
     """Returns the credits of these invoices, and the rows that match no invoice, each with its
     reason.
     """
-    bought, left = _Bought(invoices), list[Left]()
+    bought, unused = _Bought(invoices), list[UnusedRow]()
     lines: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     counted: Counter[tuple[str, str]] = Counter()
     credited = {invoice.number: invoice for invoice in invoices}
@@ -121,7 +121,7 @@ def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit
         try:
             taken = bought.take(row)
         except Unusable as fault:
-            left.append(Left(row, str(fault)))
+            unused.append(UnusedRow(row, str(fault)))
             continue
         for invoice, line, units in taken:
             lines[row.invoice, invoice.number][line] += units
@@ -135,7 +135,7 @@ def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit
         )
         for (note, number), units in lines.items()
     ]
-    return found, left
+    return found, unused
 
 
 def units_of(row: Row) -> int:

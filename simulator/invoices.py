@@ -77,7 +77,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class UnusedRow:
     """A row that was not used, with its reason."""
 
     row: Row
@@ -150,18 +150,18 @@ class Invoice:
         return uuid5(_NAMESPACE, hashlib.sha256(text.encode()).hexdigest())
 
 
-def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]]:
+def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[UnusedRow]]:
     """Returns the invoice of these rows, or None, and the rows that are not part of it."""
-    left: list[Left] = []
+    unused: list[UnusedRow] = []
     used: list[tuple[Row, Good | Postage | Discount]] = []
     for row in rows:
         try:
             used.append((row, _entry(row)))
         except Unusable as fault:
-            left.append(Left(row, str(fault)))
+            unused.append(UnusedRow(row, str(fault)))
     if _of(used, Discount) > _of(used, Good):
-        left += [
-            Left(row, "a discount of more than the goods cost")
+        unused += [
+            UnusedRow(row, "a discount of more than the goods cost")
             for row, entry in used
             if isinstance(entry, Discount)
         ]
@@ -171,7 +171,7 @@ def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]
         reason = (
             f"an invoice of more than {LINES_MAX} lines" if goods else "an invoice without goods"
         )
-        return None, left + [Left(row, reason) for row, _ in used]
+        return None, unused + [UnusedRow(row, reason) for row, _ in used]
     invoice = Invoice(
         number=number,
         time=min(time_of(row) for row, _ in used),
@@ -183,7 +183,7 @@ def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]
         rows=len(used),
         postage_units=sum(row.units for row, entry in used if isinstance(entry, Postage)),
     )
-    return invoice, left
+    return invoice, unused
 
 
 def _of(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from simulator.credits import Credit, match
-from simulator.invoices import Invoice, Left, Row, invoice_of
+from simulator.invoices import Invoice, Row, UnusedRow, invoice_of
 
 # Columns, by their names in the editions of the data set.
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -41,7 +41,7 @@ class Ledger:
     """The content of a file. Each row is in an invoice or a credit, or left out with its reason."""
 
     invoices: tuple[Invoice, ...]
-    left: tuple[Left, ...]
+    unused: tuple[UnusedRow, ...]
     rows: int
     credits: tuple[Credit, ...] = ()
 
@@ -67,24 +67,24 @@ def parse(text: str) -> Ledger:
     rows = list(_rows(text))
     by_number: dict[str, list[Row]] = {}
     notes: list[Row] = []
-    left: list[Left] = []
+    unused: list[UnusedRow] = []
     for row in rows:
-        if isinstance(row, Left):
-            left.append(row)
+        if isinstance(row, UnusedRow):
+            unused.append(row)
         elif row.invoice[:1] in ("C", "c"):
             notes.append(row)
         else:
             by_number.setdefault(row.invoice, []).append(row)
     invoices: list[Invoice] = []
     for number, of_invoice in by_number.items():
-        invoice, unused = invoice_of(number, of_invoice)
-        left += unused
+        invoice, rest = invoice_of(number, of_invoice)
+        unused += rest
         if invoice:
             invoices.append(invoice)
     credited, unmatched = match(notes, invoices)
     return Ledger(
         invoices=tuple(invoices),
-        left=tuple(sorted([*left, *unmatched], key=lambda entry: entry.row.line)),
+        unused=tuple(sorted([*unused, *unmatched], key=lambda entry: entry.row.line)),
         rows=len(rows),
         credits=tuple(credited),
     )
@@ -130,7 +130,7 @@ class _Columns:
         return len(fields) >= self.width and self.whole(fields)
 
 
-def _rows(text: str) -> Iterator[Row | Left]:
+def _rows(text: str) -> Iterator[Row | UnusedRow]:
     """Yields every row of the file, parsed or left out with its reason. Each line that is not blank
     is in one row. Raises FileFault for the header.
     """
@@ -144,7 +144,7 @@ def _rows(text: str) -> Iterator[Row | Left]:
         place += used
 
 
-def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row | Left | None]:
+def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row | UnusedRow | None]:
     """Returns the number of lines of the row at this place, and the row; None if it is blank.
 
     A field in quotes may continue over LINES_OF_ROW_MAX lines, none of which after the first is a
@@ -169,7 +169,7 @@ def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row 
         blank = not any(field.strip() for field in fields)
         return count, None if blank else columns.row(place + count, fields)
     reason = "a quote that is not closed" if fault == UNCLOSED else fault
-    return 1, Left(Row(line=place + 1, invoice="", sku="", quantity="", price=""), reason)
+    return 1, UnusedRow(Row(line=place + 1, invoice="", sku="", quantity="", price=""), reason)
 
 
 def _columns(header: str) -> _Columns:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from chassis.values.money import Money
-from simulator.invoices import CURRENCY, Left
+from simulator.invoices import CURRENCY, UnusedRow
 from simulator.replay import Replay, Walked
 from simulator.returns import CLOSED, Returned
 
@@ -49,9 +49,9 @@ def _agree(replay: Replay) -> bool:
 
 def lines(replay: Replay) -> Iterator[str]:
     """Yields the whole report."""
-    if replay.ledger.left:
+    if replay.ledger.unused:
         yield "Left out, row by row:"
-        yield from map(left_out, replay.ledger.left)
+        yield from map(unused_row, replay.ledger.unused)
     failed = [walked for walked in replay.walked if not walked.arrived]
     if failed:
         yield "Not delivered:"
@@ -68,12 +68,12 @@ def lines(replay: Replay) -> Iterator[str]:
     yield from summary(replay)
 
 
-def left_out(left: Left) -> str:
+def unused_row(unused: UnusedRow) -> str:
     """Returns the line for a row of the file that is in no order and no return."""
-    row = left.row
+    row = unused.row
     return (
         f"  line {row.line:>6}  {row.invoice:<10} {row.sku:<12} {row.quantity:>7} x {row.price:<8}"
-        f" {left.reason}"
+        f" {unused.reason}"
     )
 
 
@@ -113,10 +113,10 @@ def summary(replay: Replay) -> Iterator[str]:
     in_returns = (
         f", {sum(credit.rows for credit in ledger.credits):,} in returns" if ledger.credits else ""
     )
-    reasons = Counter(left.reason for left in ledger.left)
+    reasons = Counter(unused.reason for unused in ledger.unused)
     why = "".join(f"; {count:,} {reason}" for reason, count in reasons.most_common())
     yield (
-        f"  rows     {ledger.rows:,} in the file: {in_orders}{in_returns}, {len(ledger.left):,}"
+        f"  rows     {ledger.rows:,} in the file: {in_orders}{in_returns}, {len(ledger.unused):,}"
         f" left out{why}"
     )
     postage = sum(invoice.postage_units for invoice in ledger.invoices)

@@ -36,8 +36,8 @@ class Totals:
     refunded: int = 0
 
     def __add__(self, other: "Totals") -> "Totals":
-        left, right = asdict(self), asdict(other)
-        return Totals(**{name: left[name] + right[name] for name in left})
+        own, others = asdict(self), asdict(other)
+        return Totals(**{name: own[name] + others[name] for name in own})
 
 
 async def read_totals(services: Services, order_ids: Sequence[str], concurrency: int) -> Totals:

@@ -34,6 +34,6 @@ def remaining() -> float | None:
     return None if expires is None else max(expires - time.monotonic(), 0.0)
 
 
-def margin(left_s: float) -> float:
-    """Returns how much of `left_s` seconds a call to a peer leaves for the answer."""
-    return min(max(MARGIN_SHARE * left_s, MARGIN_MIN_S), MARGIN_MAX_S)
+def margin(remaining_s: float) -> float:
+    """Returns how much of `remaining_s` seconds a call to a peer leaves for the answer."""
+    return min(max(MARGIN_SHARE * remaining_s, MARGIN_MIN_S), MARGIN_MAX_S)

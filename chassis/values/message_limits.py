@@ -250,7 +250,7 @@ class _Scan:
     def __init__(self, data: bytes, limits: Limits) -> None:
         self.elements = 0
         self.too_large = len(data) > limits.bytes_max
-        self._data, self._limits, self._fields_left = data, limits, limits.fields_max
+        self._data, self._limits, self._fields_remaining = data, limits, limits.fields_max
 
     # One loop over the bytes: a call for each field would take as long as the loop.
     def message(self, at: int, end: int, limits: Limits, path: str) -> int:  # noqa: C901, PLR0912
@@ -262,8 +262,8 @@ class _Scan:
         counts: dict[int, int] = {}
         inner_items: dict[int, int] = {}
         while at < end:
-            self._fields_left -= 1
-            if self._fields_left < 0:
+            self._fields_remaining -= 1
+            if self._fields_remaining < 0:
                 raise _too_many_fields(self._limits.fields_max)
             tag, at = (data[at], at + 1) if data[at] < 0x80 else self._varint(at)
             kind, start = tag & 7, at
@@ -344,12 +344,12 @@ def _too_many_fields(fields_max: int) -> OverLimit:
     return OverLimit("", f"must have at most {fields_max} fields", "request.max_fields")
 
 
-def _too_many(path: str, its: Field) -> OverLimit:
-    if its.pair is None:
-        rule = f"must contain no more than {its.items_max} item(s)"
-        return OverLimit(path + its.name, rule, "repeated.max_items")
-    rule = f"map must be at most {its.items_max} entries"
-    return OverLimit(path + its.name, rule, "map.max_pairs")
+def _too_many(path: str, field: Field) -> OverLimit:
+    if field.pair is None:
+        rule = f"must contain no more than {field.items_max} item(s)"
+        return OverLimit(path + field.name, rule, "repeated.max_items")
+    rule = f"map must be at most {field.items_max} entries"
+    return OverLimit(path + field.name, rule, "map.max_pairs")
 
 
 def _too_long(path: str, field: Field) -> OverLimit:

@@ -85,10 +85,12 @@ class Events:
         )
         subscription = await self.streams.pull_subscribe("", stream=stream, config=config)
         try:
-            left = info.state.messages
-            while left > 0:
-                for message in await subscription.fetch(min(left, READ_MAX), timeout=GIVE_UP_S):
-                    left -= 1
+            remaining = info.state.messages
+            while remaining > 0:
+                for message in await subscription.fetch(
+                    min(remaining, READ_MAX), timeout=GIVE_UP_S
+                ):
+                    remaining -= 1
                     yield message
         finally:
             await subscription.unsubscribe()

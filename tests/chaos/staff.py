@@ -33,7 +33,7 @@ CAME_BACK: Final = frozenset(
 )
 # The parts of a SHELF_SHORTAGE: each SKU's units, and the warehouse.
 MISSING: Final = re.compile(r"([\w-]+): (\d+) shipped, \d+ sellable")
-LEFT: Final = re.compile(r"A parcel left (\S+) after")
+SHIPPED: Final = re.compile(r"A parcel left (\S+) after")
 OPEN_RETURNS: Final = (
     return_pb2.RETURN_STATUS_REQUESTED,
     return_pb2.RETURN_STATUS_APPROVED,
@@ -129,7 +129,7 @@ class Staff:
         The carrier reported a parcel after it had confirmed the void of its label, and the shelf
         has fewer units than the parcel.
         """
-        [warehouse_id] = LEFT.findall(event.error)
+        [warehouse_id] = SHIPPED.findall(event.error)
         received = inventory_service_pb2.ReceiveStockRequest(
             request_id=_id(event.event_id, "ReceiveStock"),
             warehouse_id=warehouse_id,

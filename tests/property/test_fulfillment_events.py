@@ -34,17 +34,17 @@ def delivered(
     """Returns the record after the events. Deferred events come again, until none is left or none
     can be applied.
     """
-    left = list(events)
-    while left:
+    remaining = list(events)
+    while remaining:
         waiting = []
-        for event in left:
+        for event in remaining:
             try:
                 record = decide(record, event, NOW).record
             except Deferred:
                 waiting.append(event)
-        if waiting == left:
+        if waiting == remaining:
             break
-        left = waiting
+        remaining = waiting
     assert record
     return record
 
@@ -89,14 +89,14 @@ def test_void_beside_a_cut_unpacks_in_every_order() -> None:
     """
     late = ["ship", "complete", "gone"]
     for order in set(permutations(["cut", "void", "void and gone", *late])):
-        record, left = order_fulfillments(fulfillment_in(Status.READY)), list[VoidLabel]()
+        record, shipped = order_fulfillments(fulfillment_in(Status.READY)), list[VoidLabel]()
         for name in ("cut", "void", *order, *order):
             event = EVENTS[name](fulfillment_in(Status.READY))
             if isinstance(event.command, ShipmentCommand):
                 event = changed(event, fulfillment_version=7)
             decision = decide(record, event, NOW)
             record = decision.record
-            left += [
+            shipped += [
                 event.shipped_after_void
                 for event in events_of(decision)
                 if isinstance(event, LinesChanged) and event.shipped_after_void
@@ -108,7 +108,7 @@ def test_void_beside_a_cut_unpacks_in_every_order() -> None:
             None,
         )
         assert counts(fulfillment.lines) == ((2, 0, 0, 0), (1, 0, 0, 0), (2, 1, 0, 0))
-        assert left == [
+        assert shipped == [
             VoidLabel(SHIPMENT, {line.line_number: line.quantity for line in LINES}, shipped=True)
         ]
 
@@ -135,10 +135,10 @@ def test_cuts_in_every_order_leave_the_same_units() -> None:
     """Confirmation, two cuts and the pending commit, each twice, in all orders: the same
     units are left, the same cut.
     """
-    left = set()
+    remaining = set()
     for order in permutations(["confirmed, commit pending", "record commit", "cut", "cut a line"]):
         record = delivered(
             None, tuple(EVENTS[name](fulfillment_in(Status.PENDING)) for name in (*order, *order))
         )
-        left |= {(each.status, counts(each.lines)) for each in record.fulfillments}
-    assert left == {(Status.PLANNING, ((1, 1, 0, 0), (0, 1, 0, 0), (2, 1, 0, 0)))}
+        remaining |= {(each.status, counts(each.lines)) for each in record.fulfillments}
+    assert remaining == {(Status.PLANNING, ((1, 1, 0, 0), (0, 1, 0, 0), (2, 1, 0, 0)))}

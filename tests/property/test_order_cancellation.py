@@ -246,19 +246,19 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(
             assert own == []
         order = decided.record
         whole(order)
-        recalled_units_have_left(order)
+        recalled_units_have_shipped(order)
         assert decide(order, command, NOW).record == order if is_event(command) else True
 
 
-def recalled_units_have_left(order: Order) -> None:
+def recalled_units_have_shipped(order: Order) -> None:
     for line in order.lines:
-        left = sum(allocation.shipped or 0 for allocation in line.allocations)
+        shipped = sum(allocation.shipped or 0 for allocation in line.allocations)
         announced = sum(
             order_return.line(line.number).announced
             for order_return in order.returns
             if order_return.kind is ReturnKind.RECALL
         )
-        assert announced <= left
+        assert announced <= shipped
 
 
 def is_event(command: Envelope[Any]) -> bool:

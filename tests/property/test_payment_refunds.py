@@ -231,9 +231,9 @@ class StoryRun:
         """
         self.do(changed(apply_order(0), order=self.story.life[-1]))
         while self.account and (
-            left := [o for p in self.account.payments for o in p.operations if o.outcome in OPEN]
+            pending := [o for p in self.account.payments for o in p.operations if o.outcome in OPEN]
         ):
-            self.do(settle(Succeeded(f"ref-{left[0].id}"), left[0].id))
+            self.do(settle(Succeeded(f"ref-{pending[0].id}"), pending[0].id))
         return self.account
 
 

@@ -62,9 +62,9 @@ counting = st.builds(
 )
 # A parcel has left after its label was void.
 leaving = st.builds(
-    lambda at, picklist, order, attempt, left: changed(
+    lambda at, picklist, order, attempt, shipped: changed(
         report_picklist(at, picklist, order, attempt),
-        shipped_after_void=ShippedAfterVoid(UUID(int=900 + order.int), left),
+        shipped_after_void=ShippedAfterVoid(UUID(int=900 + order.int), shipped),
     ),
     mostly_london,
     picklists,

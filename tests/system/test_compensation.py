@@ -149,5 +149,5 @@ async def test_parcels_that_do_not_arrive_are_refunded(counter: Counter, end: st
     await counter.becomes(order_id, "SHIPPED")
     await counter.carry(order_id, end)
     await counter.becomes(order_id, "CANCELLED")
-    left = (8, 9) if end == "LOST" else (10, 10)
-    await counter.returns_arrive(order_id, available=left, refunded=3 * PENNIES)
+    available = (8, 9) if end == "LOST" else (10, 10)
+    await counter.returns_arrive(order_id, available=available, refunded=3 * PENNIES)

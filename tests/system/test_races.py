@@ -87,16 +87,16 @@ async def test_payment_right_after_a_cut_takes_the_reduced_total(
         cut = order_service_pb2.CancelOrderItemsRequest(
             request_id=new(), order_id=order_id, lines=lines
         )
-        left = (await ask(counter.orders.CancelOrderItems, cut)).order.total_amount
+        remaining = (await ask(counter.orders.CancelOrderItems, cut)).order.total_amount
         if authorized:
             capture = payment_service_pb2.CapturePaymentRequest(
-                request_id=new(), payment_id=authorized.payment_id, expected_amount=left
+                request_id=new(), payment_id=authorized.payment_id, expected_amount=remaining
             )
             payment = (await ask(counter.payments.CapturePayment, capture)).payment
         else:
             payment = await counter.pay(order_id)
-        assert (payment.captured_amount, payment.refunded_amount.units) == (left, 0)
-        assert left == Money(currency_code="GBP", units=5)
+        assert (payment.captured_amount, payment.refunded_amount.units) == (remaining, 0)
+        assert remaining == Money(currency_code="GBP", units=5)
         await counter.becomes(order_id, "CONFIRMED")
         await counter.cancel(order_id)
         await counter.work_until(order_id, ["CANCELLED"])
@@ -331,7 +331,7 @@ async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) 
         each.HasField("contradict_time") for each in await counter.shipments(order_id)
     )
     refused = isinstance(cancelled, Failure)
-    left = (3 if refused else 2) + 3 * contradicted
+    shipped = (3 if refused else 2) + 3 * contradicted
     await counter.returns_arrive(
-        order_id, available=(10 - left, 10), refunded=0 if refused else PENNIES
+        order_id, available=(10 - shipped, 10), refunded=0 if refused else PENNIES
     )

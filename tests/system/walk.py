@@ -94,9 +94,9 @@ class Shop:
             [level] = (
                 await self.services.ask(self.services.inventory.ListStockLevels, request)
             ).stock_levels
-            left = self.received - quantity * len(order_ids)
+            remaining = self.received - quantity * len(order_ids)
             assert (level.available, level.reserved, level.committed, level.damaged) == (
-                left,
+                remaining,
                 0,
                 0,
                 0,

@@ -25,9 +25,11 @@ def one_day() -> None:
     today.
     """
     now = datetime.now(UTC)
-    left_s = 86_400 - (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
-    if left_s < 20:
-        time.sleep(left_s + 0.1)
+    remaining_s = (
+        86_400 - (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
+    )
+    if remaining_s < 20:
+        time.sleep(remaining_s + 0.1)
 
 
 def days_ago(days: int) -> datetime:

@@ -147,8 +147,8 @@ async def test_a_crash_loses_nothing(
     """
     with sample_process(sample_url, nats_url, "orders", "20", crash_at=point) as crashing:
         assert await asyncio.to_thread(crashing.wait, 20) == -signal.SIGKILL
-    left = await waiting(engine)
-    assert left > 0
+    unpublished = await waiting(engine)
+    assert unpublished > 0
     with sample_process(sample_url, nats_url):
         await eventually(lambda: none_waits(engine))
     orders = await count(engine, outbox)

@@ -112,7 +112,7 @@ async def load(
 def reserve(view: View | None, command: Reserve, context: Context) -> Decision[View, int]:
     assert view
     if view.free[command.sku] < command.quantity:
-        raise Refused("INSUFFICIENT_STOCK", left=str(view.free[command.sku]))
+        raise Refused("INSUFFICIENT_STOCK", free=str(view.free[command.sku]))
     free = {**view.free, command.sku: view.free[command.sku] - command.quantity}
     return Decision(View(free, Reservation(context.target, command.sku, command.quantity)))
 
@@ -149,7 +149,7 @@ async def shelf(engine: AsyncEngine) -> AsyncEngine:
     return engine
 
 
-async def left(engine: AsyncEngine) -> list[int | None]:
+async def balances(engine: AsyncEngine) -> list[int | None]:
     async with engine.connect() as connection:
         return list(
             (await connection.execute(select(stock.c.free).order_by(stock.c.sku))).scalars()
@@ -167,7 +167,7 @@ async def test_stock_is_never_sold_twice(database: Database, shelf: AsyncEngine)
     ]
     outcomes = [o for r in await asyncio.gather(*(writer.write(s) for s in sets)) for o in r]
     assert Counter(type(o).__name__ for o in outcomes) == {"Done": 150, "Refused": 90}
-    assert await left(shelf) == [0, 0, 0]
+    assert await balances(shelf) == [0, 0, 0]
     assert retried("race") == before
 
 
@@ -184,8 +184,8 @@ async def test_commands_of_a_set_share_the_stock(database: Database, shelf: Asyn
     first, second, third = await writer.write(commands)
     assert [type(o).__name__ for o in (first, second, third)] == ["Done", "Refused", "Done"]
     assert isinstance(second, Refused)
-    assert second.metadata == {"left": "20"}
+    assert second.metadata == {"free": "20"}
     again, *_ = await writer.write(commands)
     assert isinstance(again, Done)
     assert again.repeat
-    assert await left(shelf) == [0, 50, 50]
+    assert await balances(shelf) == [0, 50, 50]

@@ -67,13 +67,13 @@ def inspection(
     )
 
 
-@pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
+@pytest.mark.parametrize(("others", "remaining"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
 async def test_spoiled_units_are_replaced_by_available_ones(
     operations: Operations,
     engine: AsyncEngine,
     stock: FakeWarehouse,
     others: int,
-    left: tuple[int, ...],
+    remaining: tuple[int, ...],
 ) -> None:
     """The request has the total number of spoiled units. The picking starts again once, with the
     units that are available then.
@@ -83,7 +83,7 @@ async def test_spoiled_units_are_replaced_by_available_ones(
     found = await operations.inspections.inspect(asked)
     assert found.status is Status.PICKING
     assert await operations.inspections.inspect(asked) == found
-    assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
+    assert await units(engine) == {"DOVER": (Status.PICKING, [remaining, (1, 0, 0, 0)])}
     [request] = stock.replacing
     assert [(line.line_number, line.spoiled_quantity) for line in request.lines] == [(1, 1)]
     assert reasons(await published(engine))[-2:] == [
@@ -167,13 +167,13 @@ NEXT: dict[str, Callable[[Fulfillment], Envelope[RecordInspection]]] = {
 
 @pytest.mark.parametrize("posted", [True, False])
 @pytest.mark.parametrize("what", ["repeated", *NEXT])
-@pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
+@pytest.mark.parametrize(("others", "remaining"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
 async def test_next_inspection_completes_an_interrupted_one(
     operations: Operations,
     engine: AsyncEngine,
     stock: FakeWarehouse,
     others: int,
-    left: tuple[int, ...],
+    remaining: tuple[int, ...],
     what: str,
     posted: bool,
 ) -> None:
@@ -196,7 +196,7 @@ async def test_next_inspection_completes_an_interrupted_one(
         == await operations.inspections.inspect(asked)
         == found
     )
-    assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
+    assert await units(engine) == {"DOVER": (Status.PICKING, [remaining, (1, 0, 0, 0)])}
     assert (stock.spoiled, stock.replacing[0]) == ({1: 1}, stock.replacing[-1])
     again = await worked(operations, found, Status.PACKED)
     assert await operations.inspections.inspect(asked) == again
@@ -302,7 +302,7 @@ async def test_change_during_the_warehouse_call_loses_no_unit(
     Where a unit is cut at that moment, it is the spoiled one.
     """
     fulfillment = await packed(operations, stock)
-    happens, left = MEANWHILE[what]
+    happens, remaining = MEANWHILE[what]
 
     async def once() -> None:
         stock.meanwhile = None
@@ -310,9 +310,9 @@ async def test_change_during_the_warehouse_call_loses_no_unit(
 
     stock.meanwhile = once
     await operations.inspections.inspect(inspection(fulfillment))
-    assert await units(engine) == left
+    assert await units(engine) == remaining
     last = (await published(engine))[-1].fulfillment.picklist
     assert [
         (line.quantity, line.cut_quantity, line.short_quantity, line.spoiled_quantity)
         for line in last
-    ] == left["DOVER"][1]
+    ] == remaining["DOVER"][1]

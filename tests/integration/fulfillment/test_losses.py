@@ -58,11 +58,11 @@ async def test_cuts_in_any_order_leave_the_same_tables(
     for name in (*names, *names):
         [outcome] = await operations.orders.apply_order_events([EVENTS[name](order_id)])
         assert isinstance(outcome, Done)
-    left: Units = {
+    expected: Units = {
         "DOVER": (Status.PLANNING, [(2, 1, 0, 0), (1, 0, 0, 0)]),
         "LEEDS": (Status.CANCELLED, [(0, 2, 0, 0)]),
     }
-    assert await units(engine) == left
+    assert await units(engine) == expected
     last = {each.fulfillment.warehouse_id: each.fulfillment for each in await published(engine)}
     assert {
         at: [(line.quantity, line.cut_quantity) for line in fulfillment.picklist]
@@ -73,7 +73,7 @@ async def test_cuts_in_any_order_leave_the_same_tables(
     }
     other = uuid4()
     await operations.orders.apply_order_events([EVENTS[name](other) for name in names])
-    assert await units(engine) == left
+    assert await units(engine) == expected
 
 
 @pytest.mark.parametrize("names", list(permutations(EVENTS)), ids="-".join)
@@ -175,8 +175,8 @@ async def test_label_bought_during_a_cut_waits_for_its_void(
     late = replace(
         changed(shipped(fulfillment.id), fulfillment_version=fulfillment.version), key="late"
     )
-    left = replace(changed(voided(fulfillment.id), shipped=True), key="gone")
-    for outcome in await operations.writer.write([late, left, replace(left, key="gone again")]):
+    gone = replace(changed(voided(fulfillment.id), shipped=True), key="gone")
+    for outcome in await operations.writer.write([late, gone, replace(gone, key="gone again")]):
         assert isinstance(outcome, Done)
     after = await operations.reading.get_fulfillment(fulfillment.id)
     assert (after.status, after.void_labels) == (

@@ -233,8 +233,8 @@ async def test_commit_stays_pending_while_warehouse_is_down(
 
     await eventually(asked)
     async with engine.connect() as connection:
-        left = await find_commit_pending(connection, UUID(int=0), 10)
-    assert {each.key.order_id for each in left} == set(orders[:2])
+        pending = await find_commit_pending(connection, UUID(int=0), 10)
+    assert {each.key.order_id for each in pending} == set(orders[:2])
     assert max(len(call) for call in stock.asked) <= 2  # the batch of this test's operations
     assert measured("fulfillments_commit_pending", answer="refused") == 1
     assert measured("fulfillments_commit_pending", answer="deferred") == 1

@@ -188,12 +188,12 @@ async def test_failure_events_in_any_order_leave_the_same_tables(
     """
     warehouse.allocated_warehouses = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
-    left, right = (
+    full, short_path = (
         [*PATH, WORK.FULFILLMENT_STATUS_SHIPPED],
         [*PATH[:3], WORK.FULFILLMENT_STATUS_SHIPPED],
     )
-    london = [with_units(event, {1: 1}) for event in working(order, "london", left)]
-    paris = [with_units(event, {2: 2}) for event in working(order, "paris", right)]
+    london = [with_units(event, {1: 1}) for event in working(order, "london", full)]
+    paris = [with_units(event, {2: 2}) for event in working(order, "paris", short_path)]
     short = fewer_lines(paris[0], 4, {2: 1}, "SHORT_PICK")
     paris[3].fulfillment.version, paris[3].fulfillment.picklist[0].quantity = 5, 1
     created, _ = shipped_and_delivered(order, "london")

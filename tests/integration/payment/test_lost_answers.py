@@ -245,14 +245,14 @@ async def test_crash_between_request_and_outcome_loses_nothing(
         raise Crash
 
     crashing = replica(Line(sandbox, crash))
-    repeated, left = create_payment(await world.order()), create_payment(await world.order())
-    for request in (repeated, left):
+    repeated, unrepeated = create_payment(await world.order()), create_payment(await world.order())
+    for request in (repeated, unrepeated):
         with pytest.raises(Crash):
             await world.pay(request, crashing)
     assert (await world.pay(repeated)).status is Status.CAPTURED
     for _ in range(LOOKUPS_BEFORE_ABANDONING):
         await settle(world)
-    payment = await the_payment(world, left.order_id)
+    payment = await the_payment(world, unrepeated.order_id)
     assert payment.status is (Status.CAPTURED if answered else Status.DECLINED)
     assert await world.ledger.charged() == {"charge": 4250 * (2 if answered else 1)}
     assert len(await world.ledger.events()) == (2 if answered else 1)

@@ -73,9 +73,9 @@ async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]
     await world.operations.settlement.settle_due()
     charged, given = await world.ledger.charged(), await world.ledger.refunded_and_voided()
     payment = await world.payment(order)
-    left = charged["charge"] + charged["capture"] - given["refund"]
-    assert left == payment.captured - payment.refunded
-    return left, [
+    remaining = charged["charge"] + charged["capture"] - given["refund"]
+    assert remaining == payment.captured - payment.refunded
+    return remaining, [
         o.amount for o in payment.operations if o.kind is Kind.REFUND and o.cause is Cause.ORDER
     ]
 

@@ -72,11 +72,11 @@ def items_cancelled(
     order.
     """
     items = {number: OrderLine(line_number=number, sku="tea", quantity=9) for number in remaining}
-    left = dict(remaining)
+    unallocated = dict(remaining)
     for reservation in reservations:
         for line in reservation.lines:
-            units = min(left[line.number], line.quantity)
-            left[line.number] -= units
+            units = min(unallocated[line.number], line.quantity)
+            unallocated[line.number] -= units
             items[line.number].allocations.add(
                 warehouse_id=reservation.warehouse_id,
                 reservation_id=str(reservation.id),

@@ -69,10 +69,10 @@ async def request_of(clients: Clients, operations: Operations, method: str) -> A
     if method in COMMITTED:
         await ask(clients.reservations.ConfirmReservation, confirm(order_id))
     if method in SHIPPED:
-        left = fulfillment_status_changed(
+        shipped = fulfillment_status_changed(
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
-        await consumers.handlers(operations.writer)[type(left)]([delivery(left)])
+        await consumers.handlers(operations.writer)[type(shipped)]([delivery(shipped)])
     back = {
         "warehouse_id": "london",
         "source_id": str(uuid4()),
@@ -241,12 +241,12 @@ async def test_event_of_a_peer_is_recorded_with_its_service(
     cancelled = delivery(
         order_status_changed(UUID(first), order_pb2.ORDER_STATUS_PENDING, CANCELLED)
     )
-    left = delivery(
+    shipped = delivery(
         fulfillment_status_changed(UUID(second), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 1})
     )
     await consumers.handlers(operations.writer)[type(cancelled.message)]([cancelled])
-    await consumers.handlers(operations.writer)[type(left.message)]([left])
-    for event, actor in ((cancelled, "order"), (left, "fulfillment")):
+    await consumers.handlers(operations.writer)[type(shipped.message)]([shipped])
+    for event, actor in ((cancelled, "order"), (shipped, "fulfillment")):
         rows = await ledger(clients, str(event.event_id))
         assert rows
         assert {(row.actor, row.HasField("claimed_actor")) for row in rows} == {(actor, False)}

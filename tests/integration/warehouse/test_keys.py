@@ -44,12 +44,12 @@ async def sent(clients: Clients, operations: Operations) -> str:
     """Returns an order whose two units of tea have left London."""
     order_id = await reserved_order(clients)
     await ask(clients.reservations.ConfirmReservation, confirm(order_id))
-    left: Any = delivery(
+    shipped: Any = delivery(
         fulfillment_status_changed(
             UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
         )
     )
-    await consumers.handlers(operations.writer)[FulfillmentStatusChanged]([left])
+    await consumers.handlers(operations.writer)[FulfillmentStatusChanged]([shipped])
     return order_id
 
 

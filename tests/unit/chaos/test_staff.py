@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from chassis.values.errors import Refused
-from tests.chaos.staff import LEFT, MISSING
+from tests.chaos.staff import MISSING, SHIPPED
 from tests.unit.warehouse.world import adjust, changed, confirm, report_picklist, reserve, stocked
 from warehouse_svc.model.commands import ShippedAfterVoid
 
@@ -19,12 +19,14 @@ def test_shelf_shortage_names_stock_to_receive() -> None:
     # the label is void: all units are back on the shelf
     world.do(report_picklist("london", {1: 0}))
     world.do(adjust("london", "green-tea", -2))
-    left = ShippedAfterVoid(SHIPMENT, {1: 3})
-    [refused] = world.try_all(changed(report_picklist("london", {1: 0}), shipped_after_void=left))
+    shipped = ShippedAfterVoid(SHIPMENT, {1: 3})
+    [refused] = world.try_all(
+        changed(report_picklist("london", {1: 0}), shipped_after_void=shipped)
+    )
     assert isinstance(refused, Refused)
     assert refused.reason == "SHELF_SHORTAGE"
-    assert LEFT.findall(refused.message) == ["london"]
+    assert SHIPPED.findall(refused.message) == ["london"]
     assert MISSING.findall(refused.message) == [("green-tea", "3")]
     world.do(adjust("london", "green-tea", 3))
-    world.do(changed(report_picklist("london", {1: 0}), shipped_after_void=left))
+    world.do(changed(report_picklist("london", {1: 0}), shipped_after_void=shipped))
     assert world.balances("london", "green-tea") == (1, 0, 0, 0)

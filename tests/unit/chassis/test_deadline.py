@@ -32,8 +32,8 @@ async def test_budget_is_the_time_that_remains() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_s", "kept_s"), [(0.2, 0.05), (1, 0.05), (5, 0.25), (10, 0.5), (20, 1), (3600, 1)]
+    ("remaining_s", "kept_s"), [(0.2, 0.05), (1, 0.05), (5, 0.25), (10, 0.5), (20, 1), (3600, 1)]
 )
-def test_margin_grows_with_the_deadline(left_s: float, kept_s: float) -> None:
+def test_margin_grows_with_the_deadline(remaining_s: float, kept_s: float) -> None:
     """The margin is a twentieth of the remaining time, from 50 ms to a second."""
-    assert deadline.margin(left_s) == pytest.approx(kept_s)
+    assert deadline.margin(remaining_s) == pytest.approx(kept_s)

@@ -41,7 +41,7 @@ from tests.unit.fulfillment.samples import (
 )
 
 COMMIT_PENDING = replace(fulfillment_in(Status.PLANNING), stock_committed=False)
-LEFT = (Status.SHIPPED, Status.COMPLETED)
+CARRIED = (Status.SHIPPED, Status.COMPLETED)
 D3, L2 = (picking_line(1, "mug", 3),), (picking_line(1, "mug", 2),)
 
 
@@ -75,7 +75,7 @@ def test_close_attempt_cancels_unshipped_fulfilment(status: Status) -> None:
         record, [decision] = done(decision.record, [withdrawal_confirmed(label_void=True)])
         here = replace(here, version=here.version + 1)
         assert record.void_labels == (VoidLabel(SHIPMENT, {1: 2, 2: 1, 4: 3}),)
-    if status in (*LEFT, Status.CANCELLED):
+    if status in (*CARRIED, Status.CANCELLED):
         assert (record, published(decision)) == (here, [])
     else:
         assert (record.status, record.packages) == (Status.CANCELLED, ())

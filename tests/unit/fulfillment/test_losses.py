@@ -30,7 +30,7 @@ from tests.unit.fulfillment.samples import (
 )
 
 RULE = InspectionRule.SKU
-LEFT = (Status.SHIPPED, Status.COMPLETED)
+CARRIED = (Status.SHIPPED, Status.COMPLETED)
 
 
 def published(events: object) -> list[tuple[str, int, Status, str]]:
@@ -285,7 +285,7 @@ def test_replacement_in_every_status_is_applied(status: Status, units: int) -> N
     answer = failed(
         {4: 1}, ReplacedLine(line_number=4, units=units, committed=units - 1, spoiled=1)
     )
-    if status in LEFT:
+    if status in CARRIED:
         with pytest.raises(Refused) as caught:
             decide_one(here, answer, NOW)
         assert caught.value.reason == "ILLEGAL_TRANSITION"
@@ -341,7 +341,7 @@ def test_cancel_fulfillment_from_every_status(status: Status) -> None:
     """
     here = fulfillment_in(status)
     asked = envelope(CancelFulfillment, note="the hall is flooded")
-    if status in (*LEFT, Status.CANCELLED):
+    if status in (*CARRIED, Status.CANCELLED):
         with pytest.raises(Refused) as caught:
             decide_one(here, asked, NOW)
         assert (caught.value.reason, caught.value.metadata["status"]) == (

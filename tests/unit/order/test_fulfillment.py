@@ -349,8 +349,8 @@ def test_cut_units_that_shipped_are_recalled() -> None:
     """Three lamps left, and two were wanted: one comes back as a recall without a refund, once."""
     order = at(Status.PROCESSING)
     cut = after(order, cancel_items(order, {1: 1}))
-    left = works_on(cut, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
-    shipped = after(cut, left, changed(left, version=6, state=FulfillmentState.COMPLETED))
+    leaving = works_on(cut, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
+    shipped = after(cut, leaving, changed(leaving, version=6, state=FulfillmentState.COMPLETED))
     assert units(shipped) == [(1, 2, [("london", 2, 3)]), (0, 2, [("london", 2, 2)])]
     assert recalled(shipped) == [{1: 1}]
     assert [order_return.refund for order_return in shipped.returns] == [0]
@@ -361,8 +361,8 @@ def test_shipped_goods_of_a_cancelled_order_are_recalled() -> None:
     A label alone ships none.
     """
     order = at(Status.PROCESSING)
-    left = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
-    envelopes: list[Envelope[Any]] = [cancel(order), left, ship(order, "london")]
+    leaving = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
+    envelopes: list[Envelope[Any]] = [cancel(order), leaving, ship(order, "london")]
     for several in permutations(envelopes):
         cancelled = after(order, *several)
         assert (cancelled.status, recalled(cancelled), cancelled.stock) == (

@@ -54,7 +54,7 @@ def test_refund_is_stored_as_requested_first(minor: int | None, wanted: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("before", "minor", "left"),
+    ("before", "minor", "remaining"),
     [
         (paid(), 4_251, "42.50 GBP"),
         (paid(refunded=4_000), 251, "2.50 GBP"),
@@ -65,7 +65,7 @@ def test_refund_is_stored_as_requested_first(minor: int | None, wanted: int) -> 
     ],
 )
 def test_pending_refund_counts_towards_the_captured_amount(
-    before: Account, minor: int | None, left: str
+    before: Account, minor: int | None, remaining: str
 ) -> None:
     """Refunded and pending together never exceed the captured amount. A refusal has the remaining
     amount.
@@ -74,7 +74,7 @@ def test_pending_refund_counts_towards_the_captured_amount(
     assert (type(failure), failure.reason, failure.metadata["refundable"]) == (
         Refused,
         "REFUND_EXCEEDS_CAPTURE",
-        left,
+        remaining,
     )
 
 

@@ -59,7 +59,7 @@ def test_credit_returns_units_of_the_customer_invoices(
     ledger = book(*rows)
     # tuples of one record
     assert sorted(returned_lines(ledger.credits)) == sorted(expected)  # type: ignore[type-var]
-    assert ledger.left == ()
+    assert ledger.unused == ()
     assert sum(each.rows for each in ledger.credits) == len(rows)
 
 
@@ -73,10 +73,10 @@ def test_second_credit_returns_no_unit_again() -> None:
         credit(invoice="C11", quantity="-2"),
     )
     assert sum(each.units for each in ledger.credits) == 10
-    assert [left.reason for left in ledger.left] == [
+    assert [unused.reason for unused in ledger.unused] == [
         "more units than its customer's earlier invoices in the file have left"
     ]
-    assert [left.row.invoice for left in ledger.left] == ["C10"]
+    assert [unused.row.invoice for unused in ledger.unused] == ["C10"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_second_credit_returns_no_unit_again() -> None:
 def test_row_without_a_match_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
     """A row without a match is listed by its line, and takes no units from the other rows."""
     ledger = book(credit(**changes), credit(invoice="C10", quantity="-10"))
-    assert [(left.row.line, left.reason) for left in ledger.left] == [(9, reason)]
+    assert [(unused.row.line, unused.reason) for unused in ledger.unused] == [(9, reason)]
     assert sum(each.units for each in ledger.credits) == 10
 
 

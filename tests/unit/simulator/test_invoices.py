@@ -131,7 +131,7 @@ def test_unusable_row_is_left_with_its_reason(changes: dict[str, str], reason: s
     invoice is ordered.
     """
     ledger = book(row(), row(**changes), row(sku="22139"))
-    assert [(left.row.line, left.reason) for left in ledger.left] == [(3, reason)]
+    assert [(unused.row.line, unused.reason) for unused in ledger.unused] == [(3, reason)]
     assert [invoice.rows for invoice in ledger.invoices] == [2]
     assert ledger.rows == 3
 
@@ -147,12 +147,12 @@ def test_unusable_invoice_is_left_with_all_its_rows(rows: list[str], reason: str
     """If an invoice becomes no order, each of its rows is listed."""
     ledger = book(*rows)
     assert ledger.invoices == ()
-    assert {left.reason for left in ledger.left} == {reason}
-    assert len(ledger.left) == ledger.rows == len(rows)
+    assert {unused.reason for unused in ledger.unused} == {reason}
+    assert len(ledger.unused) == ledger.rows == len(rows)
 
 
 def test_orders_returns_and_left_rows_add_up_to_the_file() -> None:
-    """Orders, returns and left rows add up to the file, in rows and in money."""
+    """Orders, returns and unused rows add up to the file, in rows and in money."""
     ledger = book(
         row(),
         row(sku="POST", price="18"),
@@ -162,11 +162,11 @@ def test_orders_returns_and_left_rows_add_up_to_the_file() -> None:
     )
     [credit] = ledger.credits
     assert (
-        sum(invoice.rows for invoice in ledger.invoices) + credit.rows + len(ledger.left)
+        sum(invoice.rows for invoice in ledger.invoices) + credit.rows + len(ledger.unused)
         == ledger.rows
         == 5
     )
-    amounts = [left.row.units * Decimal(left.row.price) for left in ledger.left]
+    amounts = [unused.row.units * Decimal(unused.row.price) for unused in ledger.unused]
     assert sum(amounts, Decimal()) == Decimal("0.63") - Decimal("2.55")
     assert credit.amount == 1530
 
@@ -203,8 +203,8 @@ def test_columns_are_found_by_name() -> None:
 
 
 def test_quoted_fields_and_empty_lines() -> None:
-    """A description with a comma or a line break stays in its row. A left row is listed by the line
-    on which it ends.
+    """A description with a comma or a line break stays in its row. An unused row is listed by the
+    line on which it ends.
     """
     ledger = book(
         row(description='"HEART, WHITE"'),
@@ -214,13 +214,13 @@ def test_quoted_fields_and_empty_lines() -> None:
         row(sku="B2"),
     )
     assert [invoice.rows for invoice in ledger.invoices] == [2]
-    assert [left.row.line for left in ledger.left] == [5]
+    assert [unused.row.line for unused in ledger.unused] == [5]
     assert ledger.rows == 3
 
 
-def test_row_that_ends_early_is_left() -> None:
+def test_row_that_ends_early_is_unused() -> None:
     """Missing fields count as empty, and the reason names them."""
-    assert [left.reason for left in book("536365,85123A,HEART,6").left] == [
+    assert [unused.reason for unused in book("536365,85123A,HEART,6").unused] == [
         "a price that is no number"
     ]
 
@@ -275,7 +275,7 @@ def test_unclosed_quote_costs_its_own_row_alone() -> None:
         ]
         rows[6] = row(invoice="7", description='"HEART')
         ledger = book(*rows)
-        assert [(left.row.line, left.reason) for left in ledger.left] == [
+        assert [(unused.row.line, unused.reason) for unused in ledger.unused] == [
             (8, "a quote that is not closed")
         ]
         assert (len(ledger.invoices), ledger.rows) == (19, 20)
@@ -288,7 +288,7 @@ def test_quote_closed_by_another_row_costs_one_row(between: int) -> None:
     """
     opened, closed = row(invoice="1", description='"HEART'), row(description='HEART"')
     ledger = book(opened, *[row()] * between, closed)
-    assert [(left.row.line, left.reason) for left in ledger.left] == [
+    assert [(unused.row.line, unused.reason) for unused in ledger.unused] == [
         (2, "a quote that is not closed")
     ]
     assert [invoice.rows for invoice in ledger.invoices] == [between + 1]
@@ -297,7 +297,7 @@ def test_quote_closed_by_another_row_costs_one_row(between: int) -> None:
 
 def test_header_alone_is_a_file_without_rows() -> None:
     """No row is ordered, and none is left out."""
-    assert book() == book("", "") == Ledger(invoices=(), left=(), rows=0)
+    assert book() == book("", "") == Ledger(invoices=(), unused=(), rows=0)
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -329,16 +329,18 @@ def test_unprintable_character_costs_its_own_row_alone(column: str, character: s
     ordered.
     """
     ledger = book(row(), row(**{column: f"5{character}6"}), row(sku="B2"))
-    assert [(left.row.line, left.reason) for left in ledger.left] == [
+    assert [(unused.row.line, unused.reason) for unused in ledger.unused] == [
         (3, "a character that is not to be printed")
     ]
     assert [invoice.rows for invoice in ledger.invoices] == [2]
 
 
-def test_row_with_too_many_fields_is_left() -> None:
+def test_row_with_too_many_fields_is_unused() -> None:
     """A comma outside quotes moves all later fields. Empty fields at the end are permitted."""
     ledger = book(row(description="HEART, WHITE"), row() + ",,")
-    assert [(left.row.line, left.reason) for left in ledger.left] == [(2, "more than 8 fields")]
+    assert [(unused.row.line, unused.reason) for unused in ledger.unused] == [
+        (2, "more than 8 fields")
+    ]
     assert [invoice.rows for invoice in ledger.invoices] == [1]
 
 
@@ -378,7 +380,7 @@ def is_blank(fields: list[str] | None) -> bool:
 )
 @example(lines=["\u2028"], header=HEADER)
 def test_every_row_is_accounted_for_in_any_file(lines: list[str], header: str) -> None:
-    """Each row is in an order, in a return, or left with its reason. A line is at most one row; a
+    """Each row is in an order, in a return, or unused with its reason. A line is at most one row; a
     line that is a row alone is one, and lines between two such are one at least, unless all of
     them are blank. Without quotes each line is a row, unless all its fields are blank.
     """
@@ -387,8 +389,8 @@ def test_every_row_is_accounted_for_in_any_file(lines: list[str], header: str) -
         sum(invoice.rows for invoice in ledger.invoices),
         sum(credit.rows for credit in ledger.credits),
     )
-    assert ordered + returned + len(ledger.left) == ledger.rows
-    assert all(left.reason for left in ledger.left)
+    assert ordered + returned + len(ledger.unused) == ledger.rows
+    assert all(unused.reason for unused in ledger.unused)
     written = "\n".join(lines).replace("\r", "\n").split("\n")
     fields = [fields_of(line, ";" if ";" in header else ",") for line in written]
     runs = [(alone, list(run)) for alone, run in groupby(fields, is_row_alone)]

@@ -36,11 +36,11 @@ FREE = Invoice(
     goods=(Good("22139", 56, 0),),
     rows=1,
 )
-LEFT = parse(
+UNUSED = parse(
     "InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\nC536379,D,-1,01-12-10"
     " 9:41,27.5,14527,UK\n"
-).left
-LEDGER = Ledger(invoices=(INVOICE, FREE), left=LEFT, rows=7)
+).unused
+LEDGER = Ledger(invoices=(INVOICE, FREE), unused=UNUSED, rows=7)
 
 
 async def run(
@@ -150,7 +150,7 @@ async def test_stuck_order_is_reported_with_its_step() -> None:
     """
     shop = Shop()
     shop.unconfirmed = True
-    done, _ = await run(shop, Ledger(invoices=(INVOICE,), left=(), rows=5), wait_s=0.2)
+    done, _ = await run(shop, Ledger(invoices=(INVOICE,), unused=(), rows=5), wait_s=0.2)
     [walked] = done.walked
     assert walked.purchase.outcome == STUCK
     assert "paid, and the order has not consumed the event" in walked.purchase.why
@@ -218,7 +218,7 @@ async def test_undelivered_order_is_reported_with_its_reason(
         f": {status.lower()} {placed.order_number} ({placed.order_id}): PAYMENT_EXPIRED"
     )
 
-    [walked] = (await run(shop, Ledger(invoices=(INVOICE,), left=(), rows=5)))[0].walked
+    [walked] = (await run(shop, Ledger(invoices=(INVOICE,), unused=(), rows=5)))[0].walked
     assert (
         report.not_delivered(walked)
         == f"{reported} (since an earlier replay; --again LABEL orders anew)"
@@ -255,7 +255,7 @@ def replayed(*outcomes: str, totals: Totals | None = None) -> Replay:
         for number, outcome in enumerate(outcomes)
     )
     ledger = Ledger(
-        invoices=tuple(each.invoice for each in walked), left=LEFT, rows=5 * len(outcomes) + 1
+        invoices=tuple(each.invoice for each in walked), unused=UNUSED, rows=5 * len(outcomes) + 1
     )
     count = len(outcomes)
     return Replay(
@@ -273,7 +273,7 @@ def replayed(*outcomes: str, totals: Totals | None = None) -> Replay:
 
 
 def test_report_lists_rows_orders_units_and_money() -> None:
-    """The report lists the left rows, then orders, rows, units and money, beside the services'
+    """The report lists the unused rows, then orders, rows, units and money, beside the services'
     figures.
     """
     done = replayed("delivered", "delivered")
@@ -337,7 +337,7 @@ CREDITS = (
     Credit(note="C2", invoice=PLAIN, lines=((1, 1),), rows=1),
     Credit(note="C3", invoice=FREE, lines=((1, 56),), rows=1),
 )
-CREDITED = Ledger(invoices=(PLAIN, FREE), left=(), rows=10, credits=CREDITS)
+CREDITED = Ledger(invoices=(PLAIN, FREE), unused=(), rows=10, credits=CREDITS)
 
 
 async def test_credited_units_are_returned_and_refunded() -> None:
@@ -367,7 +367,7 @@ async def test_second_replay_returns_nothing_again() -> None:
     """
     invoice = replace(PLAIN, postage=0)
     credit = Credit(note="C1", invoice=invoice, lines=((1, 6), (2, 2), (3, 1)), rows=1)
-    whole = Ledger(invoices=(invoice,), left=(), rows=4, credits=(credit,))
+    whole = Ledger(invoices=(invoice,), unused=(), rows=4, credits=(credit,))
     shop = Shop()
     first, _ = await run(shop, whole)
     assert report.complete(first)
@@ -389,7 +389,7 @@ async def test_discount_is_not_given_twice() -> None:
         shop,
         Ledger(
             invoices=(INVOICE,),
-            left=(),
+            unused=(),
             rows=6,
             credits=(Credit(note="C1", invoice=INVOICE, lines=((1, 1),), rows=1),),
         ),
@@ -423,7 +423,7 @@ async def test_open_and_refused_returns_are_reported() -> None:
     """
     shop = Shop()
     shop.failures["CreateReturn"] = [Refused("RETURN_EXCEEDS_DELIVERED", "too many")]
-    done, _ = await run(shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:2]))
+    done, _ = await run(shop, Ledger(invoices=(PLAIN,), unused=(), rows=6, credits=CREDITS[:2]))
     assert "  credit note C1 of invoice 1: refused: RETURN_EXCEEDS_DELIVERED: too many" in list(
         report.lines(done)
     )
@@ -433,14 +433,14 @@ async def test_open_and_refused_returns_are_reported() -> None:
     shop = Shop()
     shop.unrefunded = True
     done, _ = await run(
-        shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:1]), wait_s=0.5
+        shop, Ledger(invoices=(PLAIN,), unused=(), rows=6, credits=CREDITS[:1]), wait_s=0.5
     )
     [stuck] = [each for walked in done.walked for each in walked.returned]
     assert (stuck.outcome, "the return is inspected" in stuck.why) == ("stuck", True)
 
     shop = Shop()
     shop.failures["CreateOrder"] = [Refused("INSUFFICIENT_STOCK")]
-    done, _ = await run(shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:1]))
+    done, _ = await run(shop, Ledger(invoices=(PLAIN,), unused=(), rows=6, credits=CREDITS[:1]))
     assert "  credit note C1 of invoice 1: refused: its order did not arrive" in list(
         report.lines(done)
     )

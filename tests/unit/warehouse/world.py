@@ -223,13 +223,13 @@ def allocate(
     """Returns the order's allocation of these units by line, from the reservations in their
     order.
     """
-    left, allocated = dict(remaining), {}
+    unallocated, allocated = dict(remaining), {}
     for reservation in reservations:
         for line in reservation.lines:
             allocated[reservation.id, line.number] = units = min(
-                left.get(line.number, 0), line.quantity
+                unallocated.get(line.number, 0), line.quantity
             )
-            left[line.number] = left.get(line.number, 0) - units
+            unallocated[line.number] = unallocated.get(line.number, 0) - units
     return envelope(
         ApplyAllocations,
         target=order,

@@ -15,31 +15,31 @@ from tests.rpc.sample import Sample, contract, serving
 from tests.support import caller_deadline
 
 
-async def _left(sample: Sample) -> list[float]:
+async def _remaining(sample: Sample) -> list[float]:
     """Returns the list to which the peer's handlers append their remaining time, one entry a
     call.
     """
-    left: list[float] = []
+    seconds: list[float] = []
 
     async def behave() -> str:
-        left.append(deadline.remaining() or -1)
+        seconds.append(deadline.remaining() or -1)
         return ""
 
     sample.behave = behave
-    return left
+    return seconds
 
 
 async def test_every_call_has_a_deadline(sample: Sample, sample_stub: Any) -> None:
     """A call without a given time has 10 s and a stream an hour; with one it has that time."""
-    left = await _left(sample)
+    remaining = await _remaining(sample)
     await ask(sample_stub.GetThing, get_thing())
     await sample_stub.GetThing(get_thing())
     await ask(sample_stub.GetThing, get_thing(), timeout_s=3)
     async for _ in sample_stub.WatchThing(watch_thing()):
         pass
-    unsaid, bare, said, stream = left
+    unsaid, bare, said, stream = remaining
     # gRPC rounds up on the way
-    assert (5 < unsaid < 10.2, 5 < bare < 10.2, 0 < said < 3.1) == (True, True, True), left
+    assert (5 < unsaid < 10.2, 5 < bare < 10.2, 0 < said < 3.1) == (True, True, True), remaining
     assert 3500 < stream < 3700
 
 
@@ -47,14 +47,14 @@ async def test_call_has_less_time_than_its_caller(sample: Sample, sample_stub: A
     """In a call with 9 s left, an outgoing call has a margin less than that for any longer timeout;
     a shorter timeout stays.
     """
-    left = await _left(sample)
+    remaining = await _remaining(sample)
     with caller_deadline(9):
         await ask(sample_stub.GetThing, get_thing())
         await ask(sample_stub.GetThing, get_thing(), timeout_s=60)
         async for _ in sample_stub.WatchThing(watch_thing()):
             pass
         await ask(sample_stub.GetThing, get_thing(), timeout_s=3)
-    *bounded, short = left
+    *bounded, short = remaining
     assert [3 < seconds < 8.98 for seconds in bounded] == [True] * 3
     assert 0 < short < 3.1
 
@@ -64,7 +64,7 @@ async def test_deadline_is_handed_down_through_a_service(sample: Sample, sample_
     deadline crosses a real server.
     """
     inner = Sample()
-    left = await _left(inner)
+    remaining = await _remaining(inner)
     async with serving(inner) as behind, connect(f"127.0.0.1:{behind.port}") as channel:
         peer = contract()[1].SampleServiceStub(channel)
 
@@ -73,7 +73,7 @@ async def test_deadline_is_handed_down_through_a_service(sample: Sample, sample_
 
         sample.behave = behave
         await ask(sample_stub.GetThing, get_thing(), timeout_s=9)
-    assert 0 < left[0] < 8.98
+    assert 0 < remaining[0] < 8.98
 
 
 async def test_call_without_time_is_not_made(sample: Sample, sample_stub: Any) -> None:
@@ -95,7 +95,7 @@ async def test_confirmations_have_five_seconds(
         f"{service}/BatchConfirmReservations": 5.0,
     }
     monkeypatch.setattr(client, "TIMEOUTS_S", {"/sample.v1.SampleService/GetThing": 7.0})
-    left = await _left(sample)
+    remaining = await _remaining(sample)
     async with serving(sample) as server, connect(f"127.0.0.1:{server.port}") as channel:
         await ask(contract()[1].SampleServiceStub(channel).GetThing, get_thing(), timeout_s=60)
-    assert 0 < left[0] < 7.1
+    assert 0 < remaining[0] < 7.1

@@ -34,22 +34,22 @@ async def test_handler_reads_the_callers_deadline(sample: Sample, stub: Any) -> 
     """A handler reads the remaining time of its caller's deadline, in a stream as well; without a
     deadline it reads a default.
     """
-    left: list[float | None] = []
+    remaining: list[float | None] = []
 
     async def behave() -> str:
-        left.append(deadline.remaining())
+        remaining.append(deadline.remaining())
         return ""
 
     sample.behave = behave
     await unary(stub)
     await stream(stub)
     await stub.GetThing(contract()[0].GetThingRequest(thing_id="1"))
-    assert left[0] is not None
-    assert 4 < left[0] <= 5.1  # gRPC rounds it up on the way
-    assert left[1] is not None
-    assert 4 < left[1] <= 5.1  # gRPC rounds it up on the way
-    assert left[2] is not None
-    assert 29 < left[2] <= 30
+    assert remaining[0] is not None
+    assert 4 < remaining[0] <= 5.1  # gRPC rounds it up on the way
+    assert remaining[1] is not None
+    assert 4 < remaining[1] <= 5.1  # gRPC rounds it up on the way
+    assert remaining[2] is not None
+    assert 29 < remaining[2] <= 30
 
 
 async def test_call_without_a_deadline_ends_at_the_servers_limit(
