@@ -1,7 +1,7 @@
 """The statuses of a shipment: tables, and pure functions over them.
 
 1. A status changes only along MOVES. Carriers skip scans, so a parcel may be delivered without an
-  earlier report: MOVES has the jumps too, and the history has no step in between.
+  earlier report: MOVES has the jumps too, and the history has no transition in between.
 2. Reports arrive in any order. A shipment has the status of the furthest report, so their order
   changes nothing. Of several final statuses (lost, then delivered) the first recorded one stays.
 3. A recall is not a status: the carrier answers whether the label is void, or reports where the

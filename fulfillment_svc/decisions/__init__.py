@@ -9,5 +9,5 @@ picking.py      scans, and the closing of the picklist
 packing.py      packages
 inspections.py  inspections, and spoiled units
 shipping.py     a shipment and its delivery; the cancellation by the staff
-steps.py        a step and its events, and the refusals
+transitions.py  transitions and their events, and the refusals
 """

@@ -11,7 +11,7 @@ from fulfillment_svc.decisions.orders import (
     is_commit_pending,
     mark_never_started,
 )
-from fulfillment_svc.decisions.steps import Decided, advance, append_each
+from fulfillment_svc.decisions.transitions import Decided, advance, append_each
 from fulfillment_svc.lifecycle import Reason, Status
 from fulfillment_svc.model.commands import RecordCommit
 from fulfillment_svc.model.records import OrderFulfillments

@@ -13,7 +13,7 @@ from fulfillment_svc.decisions.orders import close_attempt, confirm_withdrawal, 
 from fulfillment_svc.decisions.packing import pack, start_packing
 from fulfillment_svc.decisions.picking import complete_picking, scan_items, start_picking
 from fulfillment_svc.decisions.shipping import cancel_fulfillment, complete, ship
-from fulfillment_svc.decisions.steps import (
+from fulfillment_svc.decisions.transitions import (
     Decided,
     DecidedOne,
     append_each,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Refused, Violation
-from fulfillment_svc.decisions.steps import (
+from fulfillment_svc.decisions.transitions import (
     DecidedOne,
     advance,
     lines_changed,

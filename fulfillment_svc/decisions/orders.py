@@ -16,7 +16,7 @@ from fulfillment_svc.decisions.shipping import (
     is_withdrawn,
     record_shipped_after_void,
 )
-from fulfillment_svc.decisions.steps import (
+from fulfillment_svc.decisions.transitions import (
     Decided,
     DecidedOne,
     advance,

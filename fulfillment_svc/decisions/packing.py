@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, advance, next_status
+from fulfillment_svc.decisions.transitions import DecidedOne, advance, next_status
 from fulfillment_svc.lifecycle import Reason, Status, Trigger
 from fulfillment_svc.model.commands import Pack, StartPacking
 from fulfillment_svc.model.records import Fulfillment, Line, Package

@@ -6,7 +6,7 @@ from dataclasses import replace
 from chassis.values.envelope import Context
 from chassis.values.errors import Invalid, Refused, Violation
 from chassis.values.versions import JUMP_MAX
-from fulfillment_svc.decisions.steps import (
+from fulfillment_svc.decisions.transitions import (
     DecidedOne,
     advance,
     lines_changed,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred
-from fulfillment_svc.decisions.steps import (
+from fulfillment_svc.decisions.transitions import (
     DecidedOne,
     advance,
     lines_changed,
@@ -84,8 +84,8 @@ def apply_shipment_status(
         if carried == fulfillment:
             return Decision(fulfillment)
         return Decision(next_version(carried, context))
-    steps = [(status, REASONS[status]) for status in path]
-    return advance(replace(carried, withdraw_reason=None), steps, context)
+    moves = [(status, REASONS[status]) for status in path]
+    return advance(replace(carried, withdraw_reason=None), moves, context)
 
 
 def is_withdrawn(fulfillment: Fulfillment, command: ShipmentCommand) -> bool:

@@ -6,7 +6,7 @@ from chassis.values.decision import Done, unwrap
 from chassis.values.envelope import Envelope
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from fulfillment_svc.decisions.steps import require_version
+from fulfillment_svc.decisions.transitions import require_version
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model.commands import RecordInspection, RecordSpoiled
 from fulfillment_svc.model.records import Fulfillment, OrderFulfillments, SpoiledLine

@@ -46,4 +46,4 @@ class ReadOperations:
         await self.get_fulfillment(fulfillment_id)
         async with self.database.read() as connection:
             rows = await list_history(connection, fulfillment_id, after, page.size + 1)
-        return page.cut(rows, lambda step: (step.version,))
+        return page.cut(rows, lambda transition: (transition.version,))

@@ -146,7 +146,7 @@ async def save_fulfillments(
     connection: AsyncConnection,
     before: Mapping[UUID, Fulfillment],
     after: Mapping[UUID, Fulfillment],
-    steps: Sequence[Transition],
+    transitions: Sequence[Transition],
 ) -> None:
     """Stores the fulfilments that changed, under the locks of their orders."""
     created = sorted(
@@ -171,5 +171,5 @@ async def save_fulfillments(
         await save_void_labels(
             connection, [new for old, new in changed if old.void_labels != new.void_labels]
         )
-    if steps:
-        await connection.execute(insert_history, TRANSITION.arrays(steps))
+    if transitions:
+        await connection.execute(insert_history, TRANSITION.arrays(transitions))

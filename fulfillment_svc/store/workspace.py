@@ -70,7 +70,7 @@ async def save_order_fulfillments(
     connection: AsyncConnection,
     before: Mapping[UUID, OrderFulfillments],
     after: Mapping[UUID, OrderFulfillments],
-    steps: Sequence[Transition],
+    transitions: Sequence[Transition],
 ) -> None:
     """Stores what changed; new orders by their ids, or two concurrent writes may deadlock."""
     now = {order.order_id: order for order in after.values()}
@@ -82,4 +82,4 @@ async def save_order_fulfillments(
         for each in order.fulfillments
         if each is not was.get(each.id)
     }
-    await save_fulfillments(connection, was, changed, steps)
+    await save_fulfillments(connection, was, changed, transitions)

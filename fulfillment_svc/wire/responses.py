@@ -33,18 +33,18 @@ def fulfillment(
     )
 
 
-def transition(step: Transition) -> fulfillment_pb2.FulfillmentTransition:
+def transition(row: Transition) -> fulfillment_pb2.FulfillmentTransition:
     return fulfillment_pb2.FulfillmentTransition(
-        fulfillment_id=str(step.fulfillment_id),
-        fulfillment_version=step.version,
-        old_status=STATUS[step.old] if step.old else NO_STATUS,
-        new_status=STATUS[step.new],
-        reason=step.reason,
-        actor=step.actor,
-        claimed_actor=step.claimed_actor,
-        cause_id=step.cause,
-        note=step.note,
-        occur_time=timestamp(step.time),
+        fulfillment_id=str(row.fulfillment_id),
+        fulfillment_version=row.version,
+        old_status=STATUS[row.old] if row.old else NO_STATUS,
+        new_status=STATUS[row.new],
+        reason=row.reason,
+        actor=row.actor,
+        claimed_actor=row.claimed_actor,
+        cause_id=row.cause,
+        note=row.note,
+        occur_time=timestamp(row.time),
     )
 
 

@@ -9,5 +9,5 @@ returns.py       units on their way back
 inspections.py   returned units get their results and their refund amounts
 recalls.py       units that left a warehouse for what is cancelled
 refunds.py       money that went back
-steps.py         a step with its history and its event, cancelled units and allocations
+transitions.py   transitions with their events, cancelled units and allocations
 """

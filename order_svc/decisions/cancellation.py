@@ -3,7 +3,7 @@
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Refused, Violation
-from order_svc.decisions.steps import (
+from order_svc.decisions.transitions import (
     Decided,
     cancel_order,
     cancel_units,

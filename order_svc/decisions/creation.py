@@ -7,7 +7,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Invalid, Violation, illegal
 from chassis.values.money import UNITS_MAX, minor_digits
-from order_svc.decisions.steps import Decided, advance, allocated, check_version
+from order_svc.decisions.transitions import Decided, advance, allocated, check_version
 from order_svc.lifecycle import MOVES, Commit, PaymentOutcome, Reason, Status
 from order_svc.model.checkout import Checkout, order_number, priced_lines
 from order_svc.model.commands import PlaceOrder, RetryOrder

@@ -16,7 +16,7 @@ from order_svc.decisions.payments import apply_reservation, cancel_unpaid, confi
 from order_svc.decisions.recalls import with_recalls
 from order_svc.decisions.refunds import apply_refund
 from order_svc.decisions.returns import create, move, receive
-from order_svc.decisions.steps import OrderDecider, for_existing_order
+from order_svc.decisions.transitions import OrderDecider, for_existing_order
 from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,

@@ -11,7 +11,7 @@ from chassis.values.envelope import Context
 from chassis.values.errors import Deferred
 from chassis.values.versions import check_jump
 from order_svc.decisions.refunds import with_refunded_status
-from order_svc.decisions.steps import (
+from order_svc.decisions.transitions import (
     Decided,
     advance,
     cancel_units,
@@ -256,9 +256,9 @@ def apply_update(
     """Returns the order with one updated fulfilment, and with these lines.
 
     First the units that the lines lack are cancelled (for the first reason); then the order takes
-    each step of the path to the status that follows from all its fulfilments (for the second). An
-    order that has ended takes no step and has no event; it stores the shipped units, and a refunded
-    one the remaining units.
+    each transition of the path to the status that follows from all its fulfilments (for the
+    second). An order that has ended has no transition and no event; it stores the shipped
+    units, and a refunded one the remaining units.
     """
     fulfillments = tuple(
         updated if fulfillment.warehouse_id == updated.warehouse_id else fulfillment

@@ -12,7 +12,7 @@ from order_svc.decisions.returns import (
     new_return,
     return_of,
 )
-from order_svc.decisions.steps import Decided, check_version
+from order_svc.decisions.transitions import Decided, check_version
 from order_svc.lifecycle import Disposition, ReturnKind, ReturnReason, ReturnStatus
 from order_svc.model.commands import InspectReturn, RefundWithoutGoods
 from order_svc.model.records import Order
@@ -131,8 +131,8 @@ def _line_without_goods(
 
 
 def _inspection_steps(order_return: Return, reason: str) -> list[tuple[ReturnStatus, str]]:
-    """Returns the step to inspected; and to closed where there is nothing to refund, because no
-    event of a refund will come.
+    """Returns the transition to inspected; and to closed where there is nothing to refund, because
+    no event of a refund will come.
     """
     inspected = (ReturnStatus.INSPECTED, reason)
     if order_return.refund:

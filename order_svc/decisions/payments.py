@@ -6,7 +6,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
-from order_svc.decisions.steps import (
+from order_svc.decisions.transitions import (
     Decided,
     advance,
     allocated,

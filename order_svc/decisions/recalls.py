@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from order_svc.decisions.returns import advance_return, new_return, return_of
-from order_svc.decisions.steps import Decided, OrderDecider, chain
+from order_svc.decisions.transitions import Decided, OrderDecider, chain
 from order_svc.lifecycle import ReturnKind, ReturnReason, ReturnStatus, ShipmentOutcome, Status
 from order_svc.model.records import Order, WarehouseFulfillment
 from order_svc.model.returns import Return, ReturnLine

@@ -6,7 +6,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused
 from order_svc.decisions.returns import advance_return, return_of
-from order_svc.decisions.steps import Decided, advance, chain
+from order_svc.decisions.transitions import Decided, advance, chain
 from order_svc.lifecycle import Reason, ReturnReason, ReturnStatus, Status
 from order_svc.model.commands import ApplyRefund
 from order_svc.model.records import Order

@@ -11,7 +11,7 @@ from uuid import UUID
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Violation, illegal
-from order_svc.decisions.steps import Decided, check_version
+from order_svc.decisions.transitions import Decided, check_version
 from order_svc.lifecycle import (
     RETURN_MOVES,
     SHIPPED_STATES,
@@ -23,7 +23,7 @@ from order_svc.lifecycle import (
 from order_svc.model.commands import CreateReturn, MoveReturn, ReceiveReturn, ReturnRequest
 from order_svc.model.events import ReturnChanged
 from order_svc.model.records import Order
-from order_svc.model.returns import Return, ReturnLine, ReturnStep
+from order_svc.model.returns import Return, ReturnLine, ReturnTransition
 
 
 def create(order: Order, command: CreateReturn, context: Context) -> Decided:
@@ -45,7 +45,7 @@ def create(order: Order, command: CreateReturn, context: Context) -> Decided:
 
 
 def move(order: Order, command: MoveReturn, context: Context) -> Decided:
-    """The return takes one step that concerns all its units."""
+    """The return makes one transition that concerns all its units."""
     order_return = checked_return(order, command, command.to)
     return advance_return(order, order_return, [(command.to, command.reason)], context)
 
@@ -220,7 +220,7 @@ def new_return(
         currency=order.currency,
         attempt=order.attempt,
         kind=kind,
-        status=ReturnStatus.REQUESTED,  # until its first step
+        status=ReturnStatus.REQUESTED,  # until its first transition
         status_reason="",
         reason=reason,
         warehouse_id=None,
@@ -238,10 +238,10 @@ def advance_return(
     path: Sequence[tuple[ReturnStatus, str]],
     context: Context,
 ) -> Decided:
-    """Returns the order with the return after these steps: one version, one row of history and one
-    event for each.
+    """Returns the order with the return after these transitions: one version, one row of history
+    and one event for each.
     """
-    history: list[ReturnStep] = []
+    history: list[ReturnTransition] = []
     events = []
     for status, reason in path:
         old = order_return.status if order_return.version else None
@@ -252,7 +252,7 @@ def advance_return(
             version=order_return.version + 1,
             update_time=context.time,
         )
-        step = ReturnStep(
+        transition = ReturnTransition(
             return_id=order_return.id,
             version=order_return.version,
             old=old,
@@ -264,8 +264,8 @@ def advance_return(
             claimed_actor=context.claimed_actor,
             note=context.note,
         )
-        history.append(step)
-        events.append(ReturnChanged(order_return, step))
+        history.append(transition)
+        events.append(ReturnChanged(order_return, transition))
     others = tuple(other for other in order.returns if other.id != order_return.id)
     return Decision(
         replace(order, returns=(*others, order_return), update_time=context.time), history, events

@@ -3,28 +3,28 @@
 from dataclasses import dataclass
 
 from order_svc.model.records import Order, Transition
-from order_svc.model.returns import Return, ReturnStep
+from order_svc.model.returns import Return, ReturnTransition
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The order changed its status: the step, and the order after it."""
+    """The order changed its status: the transition, and the order after it."""
 
     order: Order
-    step: Transition
+    transition: Transition
 
 
 @dataclass(frozen=True, slots=True)
 class ItemsCancelled:
-    """Units were cancelled: the row of history, and the order after it."""
+    """Units were cancelled: the transition, and the order after it."""
 
     order: Order
-    step: Transition
+    transition: Transition
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnChanged:
-    """A return has a new version: the step, and the return after it."""
+    """A return has a new version: the transition, and the return after it."""
 
     order_return: Return
-    step: ReturnStep
+    transition: ReturnTransition

@@ -9,10 +9,10 @@ S = TypeVar("S", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step(Generic[S]):
-    """A row of a record's history: its version and status after the step.
+class StatusTransition(Generic[S]):
+    """A row of a record's history: its version and status after the change.
 
-    `cause` is what led to the step:
+    `cause` is what led to the transition:
 
     event                  its id
     call of OrderService   its request_id

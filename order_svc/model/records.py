@@ -30,8 +30,8 @@ from order_svc.lifecycle import (
     progress_of,
     status_of,
 )
-from order_svc.model.history import Step
-from order_svc.model.returns import Return, ReturnStep
+from order_svc.model.history import StatusTransition
+from order_svc.model.returns import Return, ReturnTransition
 
 LATE_EVENTS_SHOWN = 100
 
@@ -382,8 +382,8 @@ class Order(OrderTerms):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transition(Step[Status]):
-    """A row of history: a step of an order's life, or (`old` is `new`) units of it that were
+class Transition(StatusTransition[Status]):
+    """A row of history: a change of an order's life, or (`old` is `new`) units of it that were
     cancelled.
     """
 
@@ -392,7 +392,7 @@ class Transition(Step[Status]):
 
 
 # The rows that a decision adds. No row changes later.
-Row = Transition | LateEvent | ReturnStep
+Row = Transition | LateEvent | ReturnTransition
 
 
 # Where the units of each line come from, by line number: as the warehouse answers.

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chassis.values.money import Money
 from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, ReturnKind, ReturnStatus
-from order_svc.model.history import Step
+from order_svc.model.history import StatusTransition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnStep(Step[ReturnStatus]):
+class ReturnTransition(StatusTransition[ReturnStatus]):
     """A row of a return's history."""
 
     return_id: UUID

@@ -72,7 +72,7 @@ class ReadOperations:
             rows = await list_history(
                 connection, order_id, page.after[0] if page.after else 0, page.size + 1
             )
-        return page.cut(rows, lambda step: (step.version,))
+        return page.cut(rows, lambda transition: (transition.version,))
 
     async def get_recipient(self, order_id: UUID) -> Recipient:
         async with self.database.read() as connection:
@@ -84,8 +84,8 @@ class ReadOperations:
     async def watch_order(
         self, order_id: UUID, after: int | None
     ) -> AsyncGenerator[tuple[Order | Transition | datetime, int], None]:
-        """Yields the order (where `after` is None), then each step after that version, and the time
-        as a heartbeat; each with the version. It ends once the order is closed, see
+        """Yields the order (where `after` is None), then each transition after that version, and
+        the time as a heartbeat; each with the version. It ends once the order is closed, see
         order_svc.lifecycle.closed.
         """
         async with self.watches.changes(order_id) as changed:
@@ -101,14 +101,14 @@ class ReadOperations:
             while True:
                 changed.clear()
                 async with self.database.read() as connection:
-                    steps = await list_history(connection, order_id, version, HISTORY_BATCH)
-                for step in steps:
-                    version, status = step.version, step.new
-                    yield step, version
-                if len(steps) == HISTORY_BATCH:
+                    transitions = await list_history(connection, order_id, version, HISTORY_BATCH)
+                for transition in transitions:
+                    version, status = transition.version, transition.new
+                    yield transition, version
+                if len(transitions) == HISTORY_BATCH:
                     continue  # there may be more
                 if status in TERMINAL and (await self.get_orders([order_id]))[0].closed:
-                    return  # all its steps are sent: an order that has ended gets no more
+                    return  # all its transitions are sent: an order that has ended gets no more
                 try:
                     async with asyncio.timeout(self.heartbeat_s):
                         await changed.wait()

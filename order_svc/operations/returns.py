@@ -52,7 +52,7 @@ class ReturnOperations:
         after = page.after[0] if page.after else 0
         async with self.database.read() as connection:
             rows = await list_return_history(connection, return_id, after, page.size + 1)
-        return page.cut(rows, lambda step: (step.version,))
+        return page.cut(rows, lambda transition: (transition.version,))
 
     async def list_returns(self, wanted: ReturnFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:

@@ -103,7 +103,7 @@ async def count_lines_of(connection: AsyncConnection, ids: Collection[UUID]) -> 
 async def list_history(
     connection: AsyncConnection, order_id: UUID, after: int, most: int
 ) -> list[Transition]:
-    """The order's steps that came after that version, oldest first."""
+    """The order's transitions that came after that version, oldest first."""
     rows = await connection.execute(
         read_history, {"order_id": order_id, "after": after, "most": most}
     )

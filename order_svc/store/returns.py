@@ -26,12 +26,12 @@ from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import conditions, insert_rows, is_any_of, upsert_rows
 from order_svc.model.filters import ReturnFilter
 from order_svc.model.records import Order
-from order_svc.model.returns import Return, ReturnLine, ReturnStep
+from order_svc.model.returns import Return, ReturnLine, ReturnTransition
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
 RETURN = RecordRows(Return, returns.c, loaded=["order_number", "currency", "lines"])
 LINE = RecordRows(ReturnLine, return_lines.c, keys=["return_id", "order_id"], loaded=["sku"])
-STEP = RecordRows(ReturnStep, return_history.c)
+TRANSITION = RecordRows(ReturnTransition, return_history.c)
 
 read = select(returns, orders.c.number.label("order_number"), orders.c.currency).join(
     orders, orders.c.id == returns.c.order_id
@@ -51,7 +51,7 @@ read_lines = (
     .where(is_any_of(return_lines.c.return_id))
     .order_by(return_lines.c.return_id, return_lines.c.number)
 )
-insert_steps = insert_rows(*return_history.c)
+insert_transitions = insert_rows(*return_history.c)
 save_returns = upsert_rows(returns)
 save_lines = upsert_rows(return_lines)
 read_steps = (
@@ -81,7 +81,7 @@ async def save_returns_of(
     connection: AsyncConnection,
     before: Mapping[UUID, Order],
     after: Mapping[UUID, Order],
-    steps: Sequence[ReturnStep],
+    transitions: Sequence[ReturnTransition],
 ) -> None:
     """Stores the returns that changed with their orders, and their history."""
     known = {
@@ -103,7 +103,7 @@ async def save_returns_of(
         for line in order_return.lines
     ]
     await connection.execute(save_lines, row_arrays(rows))
-    await connection.execute(insert_steps, STEP.arrays(steps))
+    await connection.execute(insert_transitions, TRANSITION.arrays(transitions))
 
 
 async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID | None:
@@ -147,12 +147,12 @@ async def list_returns(
 
 async def list_return_history(
     connection: AsyncConnection, return_id: UUID, after: int, most: int
-) -> list[ReturnStep]:
-    """The return's steps that came after that version, oldest first."""
+) -> list[ReturnTransition]:
+    """The return's transitions that came after that version, oldest first."""
     rows = await connection.execute(
         read_steps, {"return_id": return_id, "after": after, "most": most}
     )
-    return [STEP.record(row) for row in rows]
+    return [TRANSITION.record(row) for row in rows]
 
 
 async def _load_returns(

@@ -29,7 +29,7 @@ from order_svc.model.records import (
     Transition,
     WarehouseFulfillment,
 )
-from order_svc.model.returns import ReturnStep
+from order_svc.model.returns import ReturnTransition
 from order_svc.store.returns import returns_of, save_returns_of
 from order_svc.tables import (
     allocations,
@@ -198,12 +198,12 @@ async def save_orders(
         for fulfillment in (*o.earlier_fulfillments, *o.fulfillments)
     ]:
         await connection.execute(save_fulfillments, row_arrays(fulfillments))
-    if steps := [row for row in rows if isinstance(row, Transition)]:
-        await connection.execute(insert_history, TRANSITION.arrays(steps))
+    if transitions := [row for row in rows if isinstance(row, Transition)]:
+        await connection.execute(insert_history, TRANSITION.arrays(transitions))
     if late := [row for row in rows if isinstance(row, LateEvent)]:
         await connection.execute(new_late, LATE.arrays(late))
-    if return_steps := [row for row in rows if isinstance(row, ReturnStep)]:
-        await save_returns_of(connection, before, after, return_steps)
+    if return_transitions := [row for row in rows if isinstance(row, ReturnTransition)]:
+        await save_returns_of(connection, before, after, return_transitions)
 
 
 async def _insert_orders(connection: AsyncConnection, created: Sequence[Order]) -> None:

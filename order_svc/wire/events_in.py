@@ -85,7 +85,7 @@ def apply_fulfillment(
     | fulfillment_events_pb2.FulfillmentLinesChanged,
     source: EventSource,
 ) -> Envelope[ApplyFulfillmentStatus]:
-    """Returns the command with the status that the fulfilment had at the event's step."""
+    """Returns the command with the status that the fulfilment had at the event's transition."""
     fulfillment = event.fulfillment
     command = ApplyFulfillmentStatus(
         attempt=fulfillment.attempt,

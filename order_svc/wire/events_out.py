@@ -31,39 +31,39 @@ def outgoing_event(domain_event: StatusChanged | ItemsCancelled | ReturnChanged)
 
 
 def _items_cancelled(domain_event: ItemsCancelled) -> order_events_pb2.OrderItemsCancelled:
-    order, step = domain_event.order, domain_event.step
+    order, transition = domain_event.order, domain_event.transition
     return order_events_pb2.OrderItemsCancelled(
         order_id=str(order.id),
         order_number=order.number,
-        attempt=step.attempt,
-        status=STATUS[step.new],
-        reason=step.reason,
+        attempt=transition.attempt,
+        status=STATUS[transition.new],
+        reason=transition.reason,
         total_amount=to_message(order.money(order.total)),
-        order_version=step.version,
-        occur_time=timestamp(step.time),
+        order_version=transition.version,
+        occur_time=timestamp(transition.time),
         items=[_event_line(order, line) for line in order.lines],
-        actor=step.actor,
-        claimed_actor=step.claimed_actor,
-        cause_id=step.cause,
+        actor=transition.actor,
+        claimed_actor=transition.claimed_actor,
+        cause_id=transition.cause,
     )
 
 
 def _status_changed(domain_event: StatusChanged) -> order_events_pb2.OrderStatusChanged:
-    order, step = domain_event.order, domain_event.step
+    order, transition = domain_event.order, domain_event.transition
     return order_events_pb2.OrderStatusChanged(
         order_id=str(order.id),
         order_number=order.number,
-        attempt=step.attempt,
-        old_status=STATUS[step.old] if step.old else order_pb2.ORDER_STATUS_UNSPECIFIED,
-        new_status=STATUS[step.new],
-        reason=step.reason,
+        attempt=transition.attempt,
+        old_status=STATUS[transition.old] if transition.old else order_pb2.ORDER_STATUS_UNSPECIFIED,
+        new_status=STATUS[transition.new],
+        reason=transition.reason,
         total_amount=to_message(order.money(order.total)),
-        order_version=step.version,
-        occur_time=timestamp(step.time),
+        order_version=transition.version,
+        occur_time=timestamp(transition.time),
         items=[_event_line(order, line) for line in order.lines],
-        actor=step.actor,
-        claimed_actor=step.claimed_actor,
-        cause_id=step.cause,
+        actor=transition.actor,
+        claimed_actor=transition.claimed_actor,
+        cause_id=transition.cause,
         stock_status=STOCK[order.stock],
         payment_status=PAYMENT[order.payment],
         expire_time=timestamp_or_none(order.expire_time),

@@ -109,7 +109,7 @@ def retry_order(
 
 def requested(context: RequestContext, target: UUID, cause: str, command: C) -> Envelope[C]:
     """Returns the envelope of a call. This service is the actor; the caller's claimed actor comes
-    from the context. See order_svc.model.history.Step for the cause.
+    from the context. See order_svc.model.history.StatusTransition for the cause.
     """
     return Envelope.of_request(context, command, target=target, actor="order", cause=cause)
 

@@ -54,18 +54,18 @@ def order(record: Order, view: View.ValueType = VIEW_FULL) -> order_pb2.Order:
     )
 
 
-def transition(step: Transition) -> order_pb2.OrderTransition:
+def transition(row: Transition) -> order_pb2.OrderTransition:
     return order_pb2.OrderTransition(
-        order_id=str(step.order_id),
-        order_version=step.version,
-        old_status=STATUS[step.old] if step.old else order_pb2.ORDER_STATUS_UNSPECIFIED,
-        new_status=STATUS[step.new],
-        reason=step.reason,
-        actor=step.actor,
-        cause_id=step.cause,
-        occur_time=timestamp(step.time),
-        claimed_actor=step.claimed_actor,
-        note=step.note,
+        order_id=str(row.order_id),
+        order_version=row.version,
+        old_status=STATUS[row.old] if row.old else order_pb2.ORDER_STATUS_UNSPECIFIED,
+        new_status=STATUS[row.new],
+        reason=row.reason,
+        actor=row.actor,
+        cause_id=row.cause,
+        occur_time=timestamp(row.time),
+        claimed_actor=row.claimed_actor,
+        note=row.note,
     )
 
 
@@ -85,8 +85,8 @@ def recipient(record: Recipient) -> order_pb2.Recipient:
 def watch_response(
     order_id: UUID, update: Order | Transition | datetime, version: int
 ) -> order_service_pb2.WatchOrderResponse:
-    """Returns a message of a watch: the order, a step, or (of a time) a heartbeat. `version` is the
-    order's after it.
+    """Returns a message of a watch: the order, a transition, or (of a time) a heartbeat. `version`
+    is the order's after it.
     """
     response = order_service_pb2.WatchOrderResponse(resume_token=resume_token(order_id, version))
     match update:

@@ -23,7 +23,7 @@ from order_svc.model.commands import (
 )
 from order_svc.model.events import ReturnChanged
 from order_svc.model.filters import ReturnFilter
-from order_svc.model.returns import Return, ReturnLine, ReturnStep
+from order_svc.model.returns import Return, ReturnLine, ReturnTransition
 from order_svc.wire.requests import requested
 
 STATUS = enum_values(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)
@@ -168,39 +168,39 @@ def order_return(record: Return, view: View.ValueType = VIEW_FULL) -> return_pb2
 
 def return_changed(domain_event: ReturnChanged) -> order_events_pb2.ReturnStatusChanged:
     """Returns the published event of one version of a return."""
-    step = domain_event.step
+    row = domain_event.transition
     return order_events_pb2.ReturnStatusChanged(
         order_return=order_return(domain_event.order_return),
-        old_status=STATUS[step.old] if step.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
-        new_status=STATUS[step.new],
-        occur_time=timestamp(step.time),
-        reason=step.reason,
-        actor=step.actor,
-        claimed_actor=step.claimed_actor,
-        cause_id=_cause_id(step),
+        old_status=STATUS[row.old] if row.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
+        new_status=STATUS[row.new],
+        occur_time=timestamp(row.time),
+        reason=row.reason,
+        actor=row.actor,
+        claimed_actor=row.claimed_actor,
+        cause_id=_cause_id(row),
     )
 
 
-def return_transition(step: ReturnStep) -> return_pb2.ReturnTransition:
+def return_transition(row: ReturnTransition) -> return_pb2.ReturnTransition:
     return return_pb2.ReturnTransition(
-        return_id=str(step.return_id),
-        return_version=step.version,
-        old_status=STATUS[step.old] if step.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
-        new_status=STATUS[step.new],
-        reason=step.reason,
-        actor=step.actor,
-        claimed_actor=step.claimed_actor,
-        cause_id=_cause_id(step),
-        note=step.note,
-        occur_time=timestamp(step.time),
+        return_id=str(row.return_id),
+        return_version=row.version,
+        old_status=STATUS[row.old] if row.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
+        new_status=STATUS[row.new],
+        reason=row.reason,
+        actor=row.actor,
+        claimed_actor=row.claimed_actor,
+        cause_id=_cause_id(row),
+        note=row.note,
+        occur_time=timestamp(row.time),
     )
 
 
-def _cause_id(step: ReturnStep) -> str:
+def _cause_id(row: ReturnTransition) -> str:
     """Returns the event's id, or the request_id at the end of a call's key (see
     chassis/values/request_context.py).
     """
-    return step.cause.rpartition(":")[2] if step.cause.startswith("/") else step.cause
+    return row.cause.rpartition(":")[2] if row.cause.startswith("/") else row.cause
 
 
 def _line(line: ReturnLine) -> return_pb2.ReturnLine:

@@ -8,5 +8,5 @@ settlement.py      answers of processors, unknown outcomes and their lookups
 contradictions.py  an answer of a processor that contradicts an earlier one
 compensation.py    automatic refunds and voids, after every command
 events.py          domain events, of the rows of history
-steps.py           how records change
+transitions.py     how records change
 """

@@ -13,7 +13,7 @@ the processor has declined an automatic refund, a refund by request repays it, u
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from payment_svc.decisions.steps import Decided, automatic_operation, change_payment
+from payment_svc.decisions.transitions import Decided, automatic_operation, change_payment
 from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
 from payment_svc.model.records import Account, Operation, Payment
 

@@ -8,7 +8,7 @@ from uuid import uuid5
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import NotFound
-from payment_svc.decisions.steps import Decided, change_payment, with_record
+from payment_svc.decisions.transitions import Decided, change_payment, with_record
 from payment_svc.lifecycle import Outcome, Reason
 from payment_svc.model.answers import Declined, Pending, Succeeded
 from payment_svc.model.commands import ResolveContradiction, Settle

@@ -14,7 +14,7 @@ from payment_svc.decisions.orders import apply_order_version
 from payment_svc.decisions.payments import capture, create, void
 from payment_svc.decisions.refunds import refund_by_request, refund_return
 from payment_svc.decisions.settlement import record_unknown_outcome, retry_lookup, settle
-from payment_svc.decisions.steps import Decided
+from payment_svc.decisions.transitions import Decided
 from payment_svc.model.commands import (
     ApplyOrderVersion,
     CapturePayment,

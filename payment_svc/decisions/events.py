@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from payment_svc.decisions.steps import Decided
+from payment_svc.decisions.transitions import Decided
 from payment_svc.lifecycle import PUBLISHED_STATUSES, Reason
 from payment_svc.model.events import (
     DomainEvent,

@@ -5,7 +5,7 @@ from uuid import UUID
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.versions import check_jump
-from payment_svc.decisions.steps import Decided, change_payment, new_payment
+from payment_svc.decisions.transitions import Decided, change_payment, new_payment
 from payment_svc.lifecycle import ORDER_PENDING, Reason, Status
 from payment_svc.model.commands import ApplyOrderVersion
 from payment_svc.model.records import Account, Order

@@ -4,7 +4,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Exists, NotFound, Refused
 from payment_svc.decisions.orders import not_required_payment, with_newer_order
-from payment_svc.decisions.steps import (
+from payment_svc.decisions.transitions import (
     Decided,
     change_payment,
     illegal_transition,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, NotFound, Refused, illegal
-from payment_svc.decisions.steps import (
+from payment_svc.decisions.transitions import (
     Decided,
     automatic_operation,
     change_payment,

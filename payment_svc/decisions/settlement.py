@@ -6,7 +6,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from payment_svc.decisions.contradictions import store_contradiction
 from payment_svc.decisions.orders import add_not_required_payment
-from payment_svc.decisions.steps import (
+from payment_svc.decisions.transitions import (
     Decided,
     change_payment,
     with_record,

@@ -55,8 +55,8 @@ def refund_return(
     event: order_events_pb2.ReturnStatusChanged,
     source: EventSource,
 ) -> Envelope[RefundReturn] | None:
-    """Returns the command that refunds an inspected return; None for another step of a return, and
-    where its units are worth nothing.
+    """Returns the command that refunds an inspected return; None for another transition of a
+    return, and where its units are worth nothing.
     """
     order_return = event.order_return
     if event.new_status != return_pb2.RETURN_STATUS_INSPECTED:

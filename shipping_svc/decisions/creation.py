@@ -6,7 +6,7 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Exists
 from chassis.values.versions import check_jump
-from shipping_svc.decisions.steps import (
+from shipping_svc.decisions.transitions import (
     ShipmentDecision,
     next_version,
     recall_unknown_sale,

@@ -16,7 +16,7 @@ from shipping_svc.decisions.recalls import (
     withdraw_shipment,
 )
 from shipping_svc.decisions.reports import record_report
-from shipping_svc.decisions.steps import ShipmentDecision
+from shipping_svc.decisions.transitions import ShipmentDecision
 from shipping_svc.model.commands import (
     CancelShipment,
     CloseFulfillment,

@@ -2,7 +2,7 @@
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from shipping_svc.decisions.steps import ShipmentDecision, fail_shipment, next_status
+from shipping_svc.decisions.transitions import ShipmentDecision, fail_shipment, next_status
 from shipping_svc.lifecycle import Reason, Status
 from shipping_svc.model.commands import FailLabel, RecordLabel
 from shipping_svc.model.events import Created, StatusChanged

@@ -6,7 +6,12 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Stale, illegal
 from chassis.values.versions import check_jump
-from shipping_svc.decisions.steps import ShipmentDecision, fail_shipment, next_status, next_version
+from shipping_svc.decisions.transitions import (
+    ShipmentDecision,
+    fail_shipment,
+    next_status,
+    next_version,
+)
 from shipping_svc.lifecycle import TERMINAL, Reason, Status
 from shipping_svc.model.commands import (
     CancelShipment,

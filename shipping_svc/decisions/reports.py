@@ -4,7 +4,12 @@ from dataclasses import replace
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from shipping_svc.decisions.steps import ShipmentDecision, cannot_become, next_status, next_version
+from shipping_svc.decisions.transitions import (
+    ShipmentDecision,
+    cannot_become,
+    next_status,
+    next_version,
+)
 from shipping_svc.lifecycle import REPORTABLE, TERMINAL, Reason, Status, is_further
 from shipping_svc.model.commands import RecordReport
 from shipping_svc.model.events import Delivered, DomainEvent, StatusChanged

@@ -7,10 +7,10 @@ from shipping_svc.model.records import Shipment, Transition
 
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
-    """A shipment has changed; `step` is its row of history."""
+    """A shipment has changed; `transition` is its row of history."""
 
     shipment: Shipment
-    step: Transition
+    transition: Transition
 
 
 @dataclass(frozen=True, slots=True)

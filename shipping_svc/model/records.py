@@ -167,7 +167,7 @@ class ClosedFulfillment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A row of history: one step of a shipment.
+    """A row of history: one change of a shipment.
 
     `cause` is the causing event's id, the call's request_id, or the carrier's own id.
     `claimed_actor` and `note` are those of the request that led to it; else None.

@@ -72,7 +72,7 @@ class ReadOperations:
         await self.get_shipment(shipment_id)
         async with self.database.read() as connection:
             rows = await list_history(connection, shipment_id, page)
-        return page.cut(rows, lambda step: (step.version,))
+        return page.cut(rows, lambda transition: (transition.version,))
 
     async def watch_shipment(
         self, shipment_id: UUID, after: int

@@ -212,8 +212,8 @@ async def _save_parcels(
 
 async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     """Stores the decisions' rows: history, labels, reports and recalls."""
-    if steps := [row for row in rows if isinstance(row, Transition)]:
-        await connection.execute(insert_history, TRANSITION.arrays(steps))
+    if transitions := [row for row in rows if isinstance(row, Transition)]:
+        await connection.execute(insert_history, TRANSITION.arrays(transitions))
     if bought := [row for row in rows if isinstance(row, BoughtLabel)]:
         await connection.execute(
             insert_labels,

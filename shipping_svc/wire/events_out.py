@@ -22,22 +22,26 @@ def outgoing_event(domain_event: Created | StatusChanged | Delivered) -> Outgoin
 
 
 def _message(domain_event: Created | StatusChanged | Delivered) -> Message:
-    """Returns the message without the note of the step, which only the history has."""
-    record, step = domain_event.shipment, domain_event.step
+    """Returns the message without the note of the transition, which only the history has."""
+    record, transition = domain_event.shipment, domain_event.transition
     common: dict[str, Any] = {
         "shipment": shipment(record),
         "occur_time": timestamp(record.update_time),
-        "reason": step.reason,
-        "actor": step.actor,
-        "claimed_actor": step.claimed_actor,
-        "cause_id": step.cause,
+        "reason": transition.reason,
+        "actor": transition.actor,
+        "claimed_actor": transition.claimed_actor,
+        "cause_id": transition.cause,
     }
     match domain_event:
         case Created():
             return shipping_events_pb2.ShipmentCreated(**common)
         case StatusChanged():
-            old = STATUS[step.old] if step.old else shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED
-            common |= {"old_status": old, "new_status": STATUS[step.new]}
+            old = (
+                STATUS[transition.old]
+                if transition.old
+                else shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED
+            )
+            common |= {"old_status": old, "new_status": STATUS[transition.new]}
             return shipping_events_pb2.ShipmentStatusChanged(**common)
         case Delivered():
             deliver_time = timestamp_or_none(record.deliver_time)

@@ -62,18 +62,18 @@ def tracking_event(record: TrackingEvent, carrier: str) -> shipping_pb2.Tracking
     )
 
 
-def transition(step: Transition) -> shipping_pb2.ShipmentTransition:
+def transition(row: Transition) -> shipping_pb2.ShipmentTransition:
     return shipping_pb2.ShipmentTransition(
-        shipment_id=str(step.shipment_id),
-        shipment_version=step.version,
-        old_status=STATUS[step.old] if step.old else shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED,
-        new_status=STATUS[step.new],
-        reason=step.reason,
-        actor=step.actor,
-        cause_id=step.cause,
-        occur_time=timestamp(step.time),
-        claimed_actor=step.claimed_actor,
-        note=step.note,
+        shipment_id=str(row.shipment_id),
+        shipment_version=row.version,
+        old_status=STATUS[row.old] if row.old else shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED,
+        new_status=STATUS[row.new],
+        reason=row.reason,
+        actor=row.actor,
+        cause_id=row.cause,
+        occur_time=timestamp(row.time),
+        claimed_actor=row.claimed_actor,
+        note=row.note,
     )
 
 

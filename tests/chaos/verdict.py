@@ -112,7 +112,9 @@ async def histories(facts: Facts, calls: Calls) -> list[Difference]:
         )
         try:
             async with turns:
-                steps = (await calls.ask(calls.orders.ListOrderTransitions, request)).transitions
+                transitions = (
+                    await calls.ask(calls.orders.ListOrderTransitions, request)
+                ).transitions
         except (Failure, GaveUp) as error:
             return [
                 _broken(
@@ -121,7 +123,7 @@ async def histories(facts: Facts, calls: Calls) -> list[Difference]:
                     f"its transitions cannot be read: {error!r}",
                 )
             ]
-        return list(_history(order, steps))
+        return list(_history(order, transitions))
 
     return [
         found for each in await asyncio.gather(*map(of, facts.orders.values())) for found in each
@@ -129,29 +131,32 @@ async def histories(facts: Facts, calls: Calls) -> list[Difference]:
 
 
 def _history(
-    order: order_pb2.Order, steps: Sequence[order_pb2.OrderTransition]
+    order: order_pb2.Order, transitions: Sequence[order_pb2.OrderTransition]
 ) -> Iterator[Difference]:
     subject = f"order {order.order_id}"
-    if [step.order_version for step in steps] != list(range(1, order.version + 1)):
+    if [transition.order_version for transition in transitions] != list(
+        range(1, order.version + 1)
+    ):
         yield _broken(
             "history",
             subject,
-            f"versions {[step.order_version for step in steps]} lead to {order.version}",
+            f"versions {[row.order_version for row in transitions]} lead to {order.version}",
         )
     before = order_pb2.ORDER_STATUS_UNSPECIFIED
-    for step in steps:
-        if step.old_status != before:
+    for transition in transitions:
+        if transition.old_status != before:
             yield _broken(
                 "history",
                 subject,
-                f"version {step.order_version} does not begin where the one before ended",
+                f"version {transition.order_version} does not begin where the one before ended",
             )
         old, new = (
-            name_of(order_pb2.OrderStatus, status) for status in (step.old_status, step.new_status)
+            name_of(order_pb2.OrderStatus, status)
+            for status in (transition.old_status, transition.new_status)
         )
-        if step.old_status and old != new and Status(new) not in MOVES[Status(old)]:
-            yield _broken("history", subject, f"went from {old} to {new} ({step.reason})")
-        before = step.new_status
+        if transition.old_status and old != new and Status(new) not in MOVES[Status(old)]:
+            yield _broken("history", subject, f"went from {old} to {new} ({transition.reason})")
+        before = transition.new_status
 
 
 async def published(facts: Facts, events: Events) -> list[Difference]:

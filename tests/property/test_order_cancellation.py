@@ -17,7 +17,7 @@ from fulfillment_svc.model.records import Allocation as RemainingAllocation
 from fulfillment_svc.model.records import Line as PicklistLine
 from fulfillment_svc.model.records import RemainingUnits, remaining_by_line
 from order_svc.decisions.deciders import decide
-from order_svc.decisions.steps import allocated
+from order_svc.decisions.transitions import allocated
 from order_svc.lifecycle import MOVES, FulfillmentState, ReturnKind, ShipmentOutcome, Status
 from order_svc.model.events import ItemsCancelled, StatusChanged
 from order_svc.model.records import Allocation, Line, Order
@@ -231,17 +231,17 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(
         own = [
             event for event in decided.events if isinstance(event, StatusChanged | ItemsCancelled)
         ]
-        assert [event.step.version for event in own] == list(
+        assert [event.transition.version for event in own] == list(
             range(order.version + 1, decided.record.version + 1)
         )
         for event in own:
-            assert event.step.old is not None
+            assert event.transition.old is not None
             assert (
-                event.step.new is event.step.old
+                event.transition.new is event.transition.old
                 if isinstance(event, ItemsCancelled)
-                else event.step.new in MOVES[event.step.old]
+                else event.transition.new in MOVES[event.transition.old]
             )
-            assert event.order.version == event.step.version
+            assert event.order.version == event.transition.version
         if not MOVES[order.status]:
             assert own == []
         order = decided.record

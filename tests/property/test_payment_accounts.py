@@ -185,14 +185,11 @@ def test_money_is_charged_and_published_once_in_any_story(story: list[Envelope[A
             (o.next_lookup_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN)
             for o in payment.operations
         )
-        steps = [transition for transition in history if transition.payment_id == payment.id]
-        assert [transition.version for transition in steps] == list(range(1, payment.version + 1))
-        assert [transition.old for transition in steps] == [
-            None,
-            *(transition.new for transition in steps[:-1]),
-        ]
-        assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
-        assert steps[-1].new is payment.status
+        rows = [row for row in history if row.payment_id == payment.id]
+        assert [row.version for row in rows] == list(range(1, payment.version + 1))
+        assert [row.old for row in rows] == [None, *(row.new for row in rows[:-1])]
+        assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in rows)
+        assert rows[-1].new is payment.status
 
     settled = Counter(
         c.operation_id

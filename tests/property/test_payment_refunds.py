@@ -302,9 +302,13 @@ def test_each_cause_is_refunded_once(story: Story) -> None:
         amounts = [event.payment.refunded for event in settled if event.payment.id == each.id]
         assert amounts == sorted(amounts)
         assert amounts[-1:] in ([], [each.refunded])
-        steps = [transition for transition in story_run.history if transition.payment_id == each.id]
-        assert [transition.version for transition in steps] == list(range(1, each.version + 1))
-        assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
+        transitions = [
+            transition for transition in story_run.history if transition.payment_id == each.id
+        ]
+        assert [transition.version for transition in transitions] == list(
+            range(1, each.version + 1)
+        )
+        assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in transitions)
 
 
 NEWS = (

@@ -79,21 +79,21 @@ def test_every_order_of_a_whole_life(end: Status) -> None:
 
 @given(st.lists(st.builds(report, st.sampled_from(sorted(REPORTABLE)), MINUTES), max_size=12))
 def test_history_is_a_walk_along_the_table(commands: list[Envelope[RecordReport]]) -> None:
-    """Versions rise by one with each step, each step is a move of the table and starts where the
+    """Versions rise by one with each transition. Each is a move of the table and starts where the
     last one ended; an end is the end.
     """
     here, rows, events = after_reports(commands)
-    steps = [row for row in rows if isinstance(row, Transition)]
-    assert [row.version for row in steps] == list(range(3, 3 + len(steps)))
+    transitions = [row for row in rows if isinstance(row, Transition)]
+    assert [row.version for row in transitions] == list(range(3, 3 + len(transitions)))
     before = Status.CREATED
-    for row in steps:
+    for row in transitions:
         assert row.old is before
         assert row.new in MOVES[before]
         before = row.new
     assert here.status is before
-    assert all(row.new not in TERMINAL for row in steps[:-1])
-    assert [event.step.old for event in events if isinstance(event, StatusChanged)] == [
-        row.old for row in steps
+    assert all(row.new not in TERMINAL for row in transitions[:-1])
+    assert [event.transition.old for event in events if isinstance(event, StatusChanged)] == [
+        row.old for row in transitions
     ]
     assert (here.deliver_time is not None) == (here.status is Status.DELIVERED)
 

@@ -36,7 +36,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A row of history and a domain event: one for each step."""
+    """A row of history and a domain event: one for each transition."""
 
     order_id: UUID
     version: int
@@ -87,7 +87,7 @@ def create(order: Order | None, command: CreateOrder, context: Context) -> Decid
         version=1,
         deadline=context.time + PAYMENT_WINDOW,
     )
-    step = Transition(
+    transition = Transition(
         order_id=order.id,
         version=1,
         old=None,
@@ -96,7 +96,7 @@ def create(order: Order | None, command: CreateOrder, context: Context) -> Decid
         cause=context.cause,
         time=context.time,
     )
-    return Decision(order, [step], [step])
+    return Decision(order, [transition], [transition])
 
 
 def confirm(order: Order | None, _: ConfirmPayment, context: Context) -> Decided:

@@ -103,7 +103,7 @@ async def save_orders(
     connection: AsyncConnection,
     before: Mapping[UUID, Order],
     after: Mapping[UUID, Order],
-    steps: Sequence[Transition],
+    transitions: Sequence[Transition],
 ) -> None:
     """Inserts new records, updates changed ones, adds the history: one statement each."""
     # or two sets may deadlock
@@ -114,7 +114,7 @@ async def save_orders(
         await connection.execute(insert_orders, ORDER.arrays(created))
     if changed := [o for id_, o in after.items() if id_ in before]:
         await connection.execute(update_orders, ORDER.arrays(changed, MUTABLE_COLUMNS))
-    await connection.execute(insert_history, TRANSITION.arrays(steps))
+    await connection.execute(insert_history, TRANSITION.arrays(transitions))
 
 
 def event(transition: Transition) -> OutgoingEvent:

@@ -111,13 +111,13 @@ class Shop:
             )
         ).order
         listed = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id)
-        steps = (await ask(services.orders.ListOrderTransitions, listed)).transitions
+        transitions = (await ask(services.orders.ListOrderTransitions, listed)).transitions
         names = [
-            order_pb2.OrderStatus.Name(step.new_status).removeprefix("ORDER_STATUS_")
-            for step in steps
+            order_pb2.OrderStatus.Name(transition.new_status).removeprefix("ORDER_STATUS_")
+            for transition in transitions
         ]
         assert names == LIFE
-        assert [step.order_version for step in steps] == [1, 2, 3, 4, 5]
+        assert [transition.order_version for transition in transitions] == [1, 2, 3, 4, 5]
         payments = (
             await ask(
                 services.payments.ListPayments,

@@ -82,7 +82,7 @@ async def saved(
     engine: AsyncEngine,
     *records: Fulfillment,
     before: tuple[Fulfillment, ...] = (),
-    steps: tuple[Transition, ...] = (),
+    transitions: tuple[Transition, ...] = (),
 ) -> None:
     """Stores the records in place of those before."""
     async with engine.begin() as connection:
@@ -91,7 +91,7 @@ async def saved(
             known, [{"order_id": each.key.order_id, "closed_attempt": 0} for each in records]
         )
         was, now = {each.id: each for each in before}, {each.id: each for each in records}
-        await store.save_fulfillments(connection, was, now, steps)
+        await store.save_fulfillments(connection, was, now, transitions)
 
 
 async def found(engine: AsyncEngine, id: UUID = ID) -> Fulfillment:
@@ -301,11 +301,13 @@ async def test_database_enforces_the_invariants(engine: AsyncEngine, what: str) 
         ("history_creation", replace(CREATION, version=2, cause="event-2")),
     ],
 )
-async def test_history_has_each_step_once(
+async def test_history_has_each_transition_once(
     engine: AsyncEngine, constraint: str, second: Transition
 ) -> None:
-    """The history has one row for a version, one step to a status for a cause, and one creation."""
-    await saved(engine, fulfillment_in(Status.PLANNING), steps=(CREATION,))
+    """The history has one row for a version, one transition to a status for a cause, and one
+    creation.
+    """
+    await saved(engine, fulfillment_in(Status.PLANNING), transitions=(CREATION,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
             await connection.execute(insert(history), [store.TRANSITION.row(second)])

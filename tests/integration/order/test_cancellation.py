@@ -21,7 +21,7 @@ from chassis.write.database import Database
 from order_svc import tables
 from order_svc.app import Operations
 from order_svc.decisions.deciders import decide
-from order_svc.decisions.steps import Decided
+from order_svc.decisions.transitions import Decided
 from order_svc.lifecycle import Status
 from order_svc.model.commands import CommitRefused
 from order_svc.model.records import Order

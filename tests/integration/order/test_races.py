@@ -62,11 +62,14 @@ async def consistent(engine: AsyncEngine, operations: Operations, order: Order) 
     Asserts that each version has a history row and an event, and that each step starts from the
     status where the one before ended.
     """
-    current, steps = await now(operations, order), await history(engine, order)
-    assert [step.version for step in steps] == list(range(1, current.version + 1))
+    current, transitions = await now(operations, order), await history(engine, order)
+    assert [transition.version for transition in transitions] == list(range(1, current.version + 1))
     assert await count_published(engine, order) == current.version
-    assert [step.old for step in steps] == [None, *(step.new for step in steps[:-1])]
-    assert steps[-1].new is current.status
+    assert [transition.old for transition in transitions] == [
+        None,
+        *(transition.new for transition in transitions[:-1]),
+    ]
+    assert transitions[-1].new is current.status
     return current
 
 
@@ -83,7 +86,7 @@ async def test_cancel_during_payment_ends_cancelled(
     assert await together(*works) == ["", ""]
     current = await consistent(engine, operations, order)
     assert (current.status, current.captured) == (Status.CANCELLED, order.total)
-    passed = [step.new for step in await history(engine, order)]
+    passed = [transition.new for transition in await history(engine, order)]
     late = [event.reason for event in current.late_events]
     assert (passed, late) in (
         ([Status.PENDING, Status.CONFIRMED, Status.CANCELLED], []),

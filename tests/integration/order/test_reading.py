@@ -367,7 +367,7 @@ async def test_transitions_are_listed_oldest_first_by_pages(
     first = await ask(orders.ListOrderTransitions, request)
     request.page_token = first.next_page_token
     second = await ask(orders.ListOrderTransitions, request)
-    assert [step.reason for step in (*first.transitions, *second.transitions)] == [
+    assert [transition.reason for transition in (*first.transitions, *second.transitions)] == [
         "ORDER_PLACED",
         "PAYMENT_CONFIRMED",
     ]

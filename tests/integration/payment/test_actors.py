@@ -242,8 +242,8 @@ async def test_transitions_are_listed_in_pages(payments: Payments, world: World)
     assert second.next_page_token == ""
     assert len(first.transitions) == 3
     name = payment_pb2.PaymentStatus.Name
-    steps = [*first.transitions, *second.transitions]
-    assert [(name(row.old_status)[15:], name(row.new_status)[15:]) for row in steps] == [
+    rows = [*first.transitions, *second.transitions]
+    assert [(name(row.old_status)[15:], name(row.new_status)[15:]) for row in rows] == [
         ("UNSPECIFIED", "PENDING"),
         ("PENDING", "AUTHORIZED"),
         ("AUTHORIZED", "AUTHORIZED"),

@@ -169,14 +169,14 @@ async def test_transitions_are_listed_in_pages(shipping: Shipping) -> None:
     request.page_token = first.next_page_token
     second = await ask(shipping.ListShipmentTransitions, request)
     assert second.next_page_token == ""
-    steps = [*first.transitions, *second.transitions]
+    transitions = [*first.transitions, *second.transitions]
     name = shipping_pb2.ShipmentStatus.Name
-    assert [(name(row.old_status), name(row.new_status)) for row in steps] == [
+    assert [(name(row.old_status), name(row.new_status)) for row in transitions] == [
         ("SHIPMENT_STATUS_UNSPECIFIED", "SHIPMENT_STATUS_PENDING"),
         ("SHIPMENT_STATUS_PENDING", "SHIPMENT_STATUS_CREATED"),
         ("SHIPMENT_STATUS_CREATED", "SHIPMENT_STATUS_LOST"),
     ]
-    assert steps[-1].occur_time == after.update_time
+    assert transitions[-1].occur_time == after.update_time
 
 
 async def test_lists_behind_any_place_are_empty(shipping: Shipping) -> None:

@@ -39,7 +39,7 @@ from tests.integration.shipping.requests import (
 )
 from tests.support import Eventually
 
-STEPS = "select old::text, new::text, reason, actor from history order by version"
+TRANSITIONS = "select old::text, new::text, reason, actor from history order by version"
 
 
 def reports_after_void() -> float:
@@ -71,7 +71,7 @@ async def test_recall_before_the_first_scan_voids_the_label(
     assert (recalled.shipment.version, recalled.shipment.recall_time) == (3, voided.recall_time)
     assert void.shipment == voided
     assert (void.old_status, void.new_status) == (shipment.status, voided.status)
-    assert [tuple(step) for step in await rows(engine, STEPS)][2:] == [
+    assert [tuple(transition) for transition in await rows(engine, TRANSITIONS)][2:] == [
         ("created", "created", "RECALLED", "staff"),
         ("created", "voided", "RECALLED", "sandbox"),
     ]

@@ -104,7 +104,7 @@ def test_resting_with_a_deferred_event_is_reported() -> None:
     assert (found.check, found.subject) == ("chaos.resting", f"event {states[0]} for ")
 
 
-def step(version: int, old: Any, new: Any) -> order_pb2.OrderTransition:
+def transition(version: int, old: Any, new: Any) -> order_pb2.OrderTransition:
     """A row of a history."""
     return order_pb2.OrderTransition(order_version=version, old_status=old, new_status=new)
 
@@ -113,19 +113,19 @@ PENDING, CONFIRMED = order_pb2.ORDER_STATUS_PENDING, order_pb2.ORDER_STATUS_CONF
 
 
 @pytest.mark.parametrize(
-    ("steps", "faults"),
+    ("transitions", "faults"),
     [
-        ([step(1, 0, PENDING), step(2, PENDING, CANCELLED)], 0),
-        ([step(1, 0, PENDING), step(2, PENDING, PENDING)], 0),
-        ([step(1, 0, PENDING), step(3, PENDING, CANCELLED)], 1),
-        ([step(1, 0, PENDING), step(2, CONFIRMED, CANCELLED)], 1),
-        ([step(1, 0, CANCELLED), step(2, CANCELLED, CONFIRMED)], 1),
+        ([transition(1, 0, PENDING), transition(2, PENDING, CANCELLED)], 0),
+        ([transition(1, 0, PENDING), transition(2, PENDING, PENDING)], 0),
+        ([transition(1, 0, PENDING), transition(3, PENDING, CANCELLED)], 1),
+        ([transition(1, 0, PENDING), transition(2, CONFIRMED, CANCELLED)], 1),
+        ([transition(1, 0, CANCELLED), transition(2, CANCELLED, CONFIRMED)], 1),
     ],
 )
 def test_verdict_reports_illegal_moves_in_a_history(
-    steps: list[order_pb2.OrderTransition], faults: int
+    transitions: list[order_pb2.OrderTransition], faults: int
 ) -> None:
     """The verdict reports a gap of versions, a changed starting status and a move that no table
     permits. A row for cancelled units is no move.
     """
-    assert len(list(verdict._history(order(), steps))) == faults
+    assert len(list(verdict._history(order(), transitions))) == faults

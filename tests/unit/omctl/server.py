@@ -86,8 +86,8 @@ def change(version: int, status: str) -> order_pb2.OrderTransition:
 
 
 class Fake(OrderServiceServicer, InventoryServiceServicer):
-    """Records the requests. Answers with `orders`, `levels` and `steps`, in pages of two, or raises
-    its `failure`.
+    """Records the requests. Answers with `orders`, `levels` and `transitions`, in pages of two, or
+    raises its `failure`.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
             )
             for n in range(5)
         ]
-        self.steps = [change(1, "PENDING")]
+        self.transitions = [change(1, "PENDING")]
         self.new_transitions: list[order_pb2.OrderTransition] = []
 
     def _take(self, request: Any, context: Any) -> None:
@@ -142,7 +142,7 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
 
     def ListOrderTransitions(self, request: Any, context: Any) -> Any:
         self._take(request, context)
-        page, token = _page(self.steps, request)
+        page, token = _page(self.transitions, request)
         return order_service_pb2.ListOrderTransitionsResponse(
             transitions=page, next_page_token=token
         )

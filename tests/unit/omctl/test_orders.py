@@ -211,11 +211,11 @@ def test_timeline_has_every_transition(omctl: Omctl, fake: Fake) -> None:
     """The timeline has every transition of all pages, oldest first. A call's transition has its
     claimed actor and note.
     """
-    fake.steps = [
+    fake.transitions = [
         change(version, status)
         for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)
     ]
-    fake.steps[2].MergeFrom(
+    fake.transitions[2].MergeFrom(
         order_pb2.OrderTransition(actor="order", claimed_actor="staff:7", note="He called.")
     )
     assert omctl("order", "timeline", "OM-1").stdout.splitlines() == [
@@ -243,7 +243,7 @@ def test_watch_shows_each_transition_once_until_the_end(omctl: Omctl, fake: Fake
     order.
     """
     fake.orders = [order("CONFIRMED", 2)]
-    fake.steps = [change(1, "PENDING"), change(2, "CONFIRMED")]
+    fake.transitions = [change(1, "PENDING"), change(2, "CONFIRMED")]
     fake.new_transitions = [
         change(2, "CONFIRMED"),
         change(3, "PROCESSING"),
@@ -268,7 +268,7 @@ def test_watch_continues_after_a_retried_failure(omctl: Omctl, fake: Fake) -> No
     end at the delivery.
     """
     fake.orders = [order("DELIVERED", 3)]
-    fake.steps = [change(1, "PENDING"), change(2, "FAILED"), change(3, "DELIVERED")]
+    fake.transitions = [change(1, "PENDING"), change(2, "FAILED"), change(3, "DELIVERED")]
     assert versions(omctl("order", "watch", ORDER_ID)) == [1, 2, 3]
     fake.new_transitions = [change(4, "REFUNDED")]
     assert versions(omctl("order", "watch", ORDER_ID, "--until", "refunded")) == [1, 2, 3, 4]

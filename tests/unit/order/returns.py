@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from chassis.values.envelope import Context, Envelope
 from order_svc.decisions.refunds import with_refunded_return
-from order_svc.decisions.steps import Decided
+from order_svc.decisions.transitions import Decided
 from order_svc.lifecycle import Disposition, ReturnStatus, Status
 from order_svc.model.commands import (
     CreateReturn,
@@ -18,7 +18,7 @@ from order_svc.model.commands import (
     RefundWithoutGoods,
 )
 from order_svc.model.records import Order
-from order_svc.model.returns import Return, ReturnStep
+from order_svc.model.returns import Return, ReturnTransition
 from tests.unit.order.samples import NOW, after, at, envelope, of_attempt, of_order, refund, report
 
 C = TypeVar("C")
@@ -88,9 +88,9 @@ def settle(order: Order, order_return: Return, **fields: Any) -> Decided:
     return with_refunded_return(order, asked.command, asked.context(NOW))
 
 
-def walked(decision: Decided) -> list[ReturnStep]:
-    """Returns the steps of the returns."""
-    return [row for row in decision.history if isinstance(row, ReturnStep)]
+def walked(decision: Decided) -> list[ReturnTransition]:
+    """Returns the transitions of the returns."""
+    return [row for row in decision.history if isinstance(row, ReturnTransition)]
 
 
 def returned(order: Order, lines: Mapping[int, int]) -> Order:

@@ -334,18 +334,18 @@ def test_cancelled_units_have_a_history_row_version_and_event() -> None:
     order = at(Status.CONFIRMED)
     command = cancel_items(order, {2: 1}, reason="WRONG_SIZE")
     decided = decide(order, command, NOW)
-    [step], [event] = decided.history, decided.events
+    [transition], [event] = decided.history, decided.events
     assert isinstance(event, ItemsCancelled)
     assert event.order == decided.record
-    assert (event.step.old, event.step.new, event.step.reason) == (
+    assert (event.transition.old, event.transition.new, event.transition.reason) == (
         Status.CONFIRMED,
         Status.CONFIRMED,
         "WRONG_SIZE",
     )
-    assert (event.step.version, event.step.cause, step) == (
+    assert (event.transition.version, event.transition.cause, transition) == (
         order.version + 1,
         command.cause,
-        event.step,
+        event.transition,
     )
 
 
@@ -449,7 +449,7 @@ def test_retry_makes_a_new_attempt_and_deadline() -> None:
     """
     order = at(Status.FAILED)
     decided = decide(order, retried(order), TOMORROW)
-    again, [step] = decided.record, decided.history
+    again, [transition] = decided.record, decided.history
     assert (again.status, again.attempt, again.version) == (Status.PENDING, 2, order.version + 1)
     assert (again.payment, again.stock, again.captured) == (
         PaymentStatus.PENDING,
@@ -457,7 +457,7 @@ def test_retry_makes_a_new_attempt_and_deadline() -> None:
         0,
     )
     assert again.expire_time == TOMORROW + PAYMENT_WINDOW
-    assert getattr(step, "attempt", None) == 2
+    assert getattr(transition, "attempt", None) == 2
     assert after(again, pay(order)) is again
     assert after(again, refund(order, order.total)) is again
     assert after(again, pay(again)).status is Status.CONFIRMED

@@ -48,7 +48,7 @@ def test_placed_order_is_pending_with_history_and_event() -> None:
     """
     command = place()
     decided = decide(None, command, NOW)
-    order, [step], [event] = decided.record, decided.history, decided.events
+    order, [transition], [event] = decided.record, decided.history, decided.events
     assert (order.status, order.version, order.attempt, order.stock) == (
         Status.PENDING,
         1,
@@ -56,14 +56,14 @@ def test_placed_order_is_pending_with_history_and_event() -> None:
         StockStatus.RESERVED,
     )
     assert order.expire_time == NOW + timedelta(minutes=30)
-    assert isinstance(step, Transition)
-    assert (step.old, step.new, step.version, step.cause) == (
+    assert isinstance(transition, Transition)
+    assert (transition.old, transition.new, transition.version, transition.cause) == (
         None,
         Status.PENDING,
         1,
         command.cause,
     )
-    assert event == StatusChanged(order, step)
+    assert event == StatusChanged(order, transition)
 
 
 def test_place_repeat_with_a_deleted_key_changes_nothing() -> None:
@@ -202,15 +202,21 @@ def test_failed_payment_cancels_only_a_pending_order() -> None:
     assert after(confirmed, failed) is confirmed
 
 
-def test_event_ahead_of_others_makes_every_step_between() -> None:
+def test_event_ahead_of_others_makes_each_change_between() -> None:
     """A delivery that comes first takes a confirmed order through processing and shipped, with one
-    row, version and event for each step.
+    row, version and event for each transition.
     """
     order = at(Status.CONFIRMED)
     decided = decide(order, ship(order, "london", NOW), NOW)
-    steps = [step for step in decided.history if isinstance(step, Transition)]
-    assert [step.new for step in steps] == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
-    assert [step.version for step in steps] == [3, 4, 5]
+    transitions = [
+        transition for transition in decided.history if isinstance(transition, Transition)
+    ]
+    assert [transition.new for transition in transitions] == [
+        Status.PROCESSING,
+        Status.SHIPPED,
+        Status.DELIVERED,
+    ]
+    assert [transition.version for transition in transitions] == [3, 4, 5]
     assert len(decided.events) == 3
     assert (decided.record.progress, decided.record.stock) == (
         Progress.DELIVERED,
@@ -306,7 +312,11 @@ def test_events_of_two_warehouses_in_every_order_agree() -> None:
         for command in several:
             decided = decide(at_last, command, NOW)
             at_last = decided.record
-            walked += [step.new for step in decided.history if isinstance(step, Transition)]
+            walked += [
+                transition.new
+                for transition in decided.history
+                if isinstance(transition, Transition)
+            ]
         assert walked == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
         ends.add(replace(at_last, reason=""))
     assert len(ends) == 1

@@ -54,12 +54,15 @@ def test_short_units_are_cancelled_with_the_fulfilment_reason() -> None:
     cut, moved = decided.events
     assert isinstance(cut, ItemsCancelled)
     assert isinstance(moved, StatusChanged)
-    assert (cut.step.reason, cut.step.new, moved.step.new) == (
+    assert (cut.transition.reason, cut.transition.new, moved.transition.new) == (
         "SHORT_PICK",
         Status.CONFIRMED,
         Status.PROCESSING,
     )
-    assert (cut.step.version, moved.step.version) == (order.version + 1, order.version + 2)
+    assert (cut.transition.version, moved.transition.version) == (
+        order.version + 1,
+        order.version + 2,
+    )
     assert units(decided.record) == [(1, 2, [("london", 2, None)]), (0, 2, [("london", 2, None)])]
     assert decided.record.total == order.total - order.lines[0].cost_of(1)
 
@@ -281,7 +284,7 @@ def test_order_goes_on_without_a_cancelled_fulfilment() -> None:
         NOW,
     )
     assert [
-        (event.step.old, event.step.new)
+        (event.transition.old, event.transition.new)
         for event in decided.events
         if isinstance(event, ItemsCancelled | StatusChanged)
     ] == [

@@ -67,9 +67,9 @@ def test_units_of_an_undelivered_parcel_are_cancelled(
         assert decided.total == order.total - order.lines[0].total
         assert after(decided, ship(order, "paris", NOW)).status is Status.DELIVERED
     first = decide(order, shipment_outcome(order, "london", how), NOW)
-    assert [event.step.reason for event in first.events if isinstance(event, ItemsCancelled)] == [
-        reason
-    ]
+    assert [
+        event.transition.reason for event in first.events if isinstance(event, ItemsCancelled)
+    ] == [reason]
     again = after(
         first.record,
         shipment_outcome(order, "london", how),

@@ -67,7 +67,9 @@ def test_full_refund_of_a_delivered_order_in_every_order(
             waiting.append(waiting.pop(0))
             continue
         order, waiting = decided.record, waiting[1:]
-        steps += [event.step.new for event in decided.events if isinstance(event, StatusChanged)]
+        steps += [
+            event.transition.new for event in decided.events if isinstance(event, StatusChanged)
+        ]
     assert steps == [
         Status.CONFIRMED,
         Status.PROCESSING,

@@ -83,7 +83,9 @@ def test_every_return_call_in_every_status(status: ReturnStatus, to: ReturnStatu
         decision = decide(order, command, NOW)
         [after] = decision.record.returns
         assert (after.status, after.version) == (to, order_return.version + 1)
-        assert [(step.old, step.new) for step in walked(decision)] == [(status, to)]
+        assert [(transition.old, transition.new) for transition in walked(decision)] == [
+            (status, to)
+        ]
         assert len(decision.events) == 1
         return
     with pytest.raises(Refused) as refused:
@@ -111,7 +113,7 @@ def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> No
         assert all(decision.record is order and not decision.events for decision in ends.values())
         return
     path = {
-        name: [(step.new.value, step.reason) for step in walked(decision)]
+        name: [(transition.new.value, transition.reason) for transition in walked(decision)]
         for name, decision in ends.items()
     }
     assert path == {
@@ -124,7 +126,9 @@ def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> No
     again = settle(failed, order_return, failure_code="card_expired")
     assert not again.history
     tried = settle(ends["failed"].record, order_return, amount=100)
-    assert [(step.new.value, step.reason) for step in walked(tried)] == path["refunded"]
+    assert [(transition.new.value, transition.reason) for transition in walked(tried)] == path[
+        "refunded"
+    ]
 
 
 @pytest.mark.parametrize(

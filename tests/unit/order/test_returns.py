@@ -140,11 +140,11 @@ def test_inspection_in_parts_gives_the_same_refund() -> None:
 
 def test_return_without_a_refund_is_closed_at_once() -> None:
     """The inspector refused all units. No event of a refund will come, so inspected and closed are
-    two steps of one decision.
+    two transitions of one decision.
     """
     order, order_return = arrived(delivered(), {1: 2})
     decision = decide(order, inspect(order_return, {1: (0, 2, 2)}), NOW)
-    assert [(step.new.value, step.reason) for step in walked(decision)] == [
+    assert [(transition.new.value, transition.reason) for transition in walked(decision)] == [
         ("inspected", "RETURN_INSPECTED"),
         ("closed", "NOTHING_REFUNDABLE"),
     ]
@@ -290,9 +290,9 @@ def test_refund_without_goods_is_inspected_from_the_start(
     """
     order = delivered()
     decision = decide(order, ask_money(order, {1: (2, disposition)}), NOW)
-    [order_return], [step] = decision.record.returns, walked(decision)
+    [order_return], [transition] = decision.record.returns, walked(decision)
     line = order_return.line(1)
-    assert (step.old, step.new, order_return.version, order_return.kind) == (
+    assert (transition.old, transition.new, order_return.version, order_return.kind) == (
         None,
         ReturnStatus.INSPECTED,
         1,

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money
-from payment_svc.decisions.steps import Decided
+from payment_svc.decisions.transitions import Decided
 from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Status
 from payment_svc.model.answers import Answer, Declined, answer_hash
 from payment_svc.model.commands import (

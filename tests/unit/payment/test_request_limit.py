@@ -8,7 +8,7 @@ import pytest
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
 from payment_svc.decisions.deciders import decide
-from payment_svc.decisions.steps import REQUESTS_MAX
+from payment_svc.decisions.transitions import REQUESTS_MAX
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model.records import Account, Payment
 from tests.unit.payment.deciding import only, paid, refused_return, try_again

@@ -174,7 +174,7 @@ def record_recall_answer(
     return envelope(RecordRecallAnswer, **fields, answer=answer, purchase=0, tracking_number=None)
 
 
-def as_step(row: Row) -> Transition:
+def as_transition(row: Row) -> Transition:
     """Returns the row as one of the shipment's history."""
     assert isinstance(row, Transition)
     return row

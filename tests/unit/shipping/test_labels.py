@@ -18,7 +18,7 @@ from tests.unit.shipping.samples import (
     NEW_PARCELS,
     ORDER,
     SHIPMENT,
-    as_step,
+    as_transition,
     cancel_shipment,
     create_shipment,
     fail_label,
@@ -46,7 +46,7 @@ def test_label_creates_the_shipment() -> None:
         ),
         BoughtLabel(SHIPMENT, LABEL),
     ]
-    assert decided.events == [Created(decided.record, as_step(decided.history[0]))]
+    assert decided.events == [Created(decided.record, as_transition(decided.history[0]))]
 
 
 def test_label_of_replaced_parcels_is_recalled() -> None:
@@ -83,7 +83,7 @@ def test_refused_label_fails_the_shipment() -> None:
         "failed", reason="CARRIER_REFUSED", carrier_code="NO_SUCH_PLACE", update_time=LATER
     )
     assert [type(row) for row in decided.history] == [Transition]
-    assert decided.events == [StatusChanged(decided.record, as_step(decided.history[0]))]
+    assert decided.events == [StatusChanged(decided.record, as_transition(decided.history[0]))]
 
 
 def test_refusal_of_replaced_parcels_changes_nothing() -> None:

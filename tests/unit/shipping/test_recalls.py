@@ -9,7 +9,7 @@ import pytest
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused, Stale
 from shipping_svc.decisions.deciders import decide
-from shipping_svc.decisions.steps import ShipmentDecision
+from shipping_svc.decisions.transitions import ShipmentDecision
 from shipping_svc.lifecycle import TERMINAL, Reason, Status
 from shipping_svc.model.events import StatusChanged
 from shipping_svc.model.records import RecallAnswer, RecallClosed, RecallOpened, Transition
@@ -17,7 +17,7 @@ from tests.unit.shipping.samples import (
     LATER,
     NOON,
     SHIPMENT,
-    as_step,
+    as_transition,
     cancel_shipment,
     close_shipment,
     fail_label,
@@ -60,7 +60,7 @@ def test_recall_of_labelled_shipment_keeps_status(
         ),
         RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number="SBX0000000001", time=LATER),
     ]
-    assert decided.events == [StatusChanged(after, as_step(decided.history[0]))]
+    assert decided.events == [StatusChanged(after, as_transition(decided.history[0]))]
     for again in (command, cancel_shipment(), close_shipment()):
         twice = decide(after, again, LATER + timedelta(hours=1))
         assert twice.record is after
@@ -94,7 +94,7 @@ def test_recall_before_the_label_fails_the_shipment(
         ),
         RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number=None, time=LATER),
     ]
-    assert decided.events == [StatusChanged(decided.record, as_step(decided.history[0]))]
+    assert decided.events == [StatusChanged(decided.record, as_transition(decided.history[0]))]
 
 
 @pytest.mark.parametrize("here", sorted(TERMINAL))
@@ -161,7 +161,7 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: RecallAnsw
                 time=LATER,
             )
         ]
-        assert decided.events == [StatusChanged(after, as_step(decided.history[0]))]
+        assert decided.events == [StatusChanged(after, as_transition(decided.history[0]))]
     else:
         assert after is before
         assert len(decided.history) == 1

@@ -10,7 +10,15 @@ from shipping_svc.decisions.deciders import decide
 from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status
 from shipping_svc.model.events import Delivered, StatusChanged
 from shipping_svc.model.records import RecallClosed, TrackingEvent, Transition
-from tests.unit.shipping.samples import LABEL, LATER, NOON, SHIPMENT, as_step, report, shipment
+from tests.unit.shipping.samples import (
+    LABEL,
+    LATER,
+    NOON,
+    SHIPMENT,
+    as_transition,
+    report,
+    shipment,
+)
 
 
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
@@ -43,7 +51,7 @@ def test_report_of_a_void_label_is_a_contradiction(there: Status) -> None:
             time=LATER,
         )
     ]
-    assert decided.events == [StatusChanged(after, as_step(decided.history[1]))]
+    assert decided.events == [StatusChanged(after, as_transition(decided.history[1]))]
     again = decide(after, report(there, minute=40), LATER)
     assert (again.record.version, len(again.history), again.events) == (5, 1, [])
 
@@ -79,9 +87,11 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
             )
         ]
         assert (after.reason, after.update_time) == ("CARRIER_REPORTED", LATER)
-        step = as_step(decided.history[1])
-        assert decided.events[0] == StatusChanged(after, step)
-        assert decided.events[1:] == ([Delivered(after, step)] if there is Status.DELIVERED else [])
+        transition = as_transition(decided.history[1])
+        assert decided.events[0] == StatusChanged(after, transition)
+        assert decided.events[1:] == (
+            [Delivered(after, transition)] if there is Status.DELIVERED else []
+        )
         assert there in MOVES[here]
     else:
         assert not decided.history[1:]
@@ -155,7 +165,7 @@ def test_report_moves_a_recalled_shipment(there: Status) -> None:
         4,
         NOON,
     )
-    assert decided.events[0] == StatusChanged(decided.record, as_step(decided.history[1]))
+    assert decided.events[0] == StatusChanged(decided.record, as_transition(decided.history[1]))
     assert (RecallClosed(SHIPMENT, 0, LABEL.tracking_number) in decided.history) == (
         there in TERMINAL
     )

@@ -249,7 +249,7 @@ def test_each_domain_event_has_its_message() -> None:
     """
     record = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
     message, when = responses.shipment(record), timestamp(record.update_time)
-    step = Transition(
+    transition = Transition(
         shipment_id=SHIPMENT,
         version=3,
         old=Status.LOST,
@@ -269,24 +269,24 @@ def test_each_domain_event_has_its_message() -> None:
         "cause_id": "r1",
     }
     created = events.ShipmentCreated(shipment=message, occur_time=when, **why)
-    assert events_out.outgoing_event(Created(record, step)) == OutgoingEvent(
+    assert events_out.outgoing_event(Created(record, transition)) == OutgoingEvent(
         **records, message=created
     )
     old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
     changed = events.ShipmentStatusChanged(
         shipment=message, old_status=old, new_status=new, occur_time=when, **why
     )
-    assert events_out.outgoing_event(StatusChanged(record, step)) == OutgoingEvent(
+    assert events_out.outgoing_event(StatusChanged(record, transition)) == OutgoingEvent(
         **records, message=changed
     )
     confirmed = events.DeliveryConfirmed(
         shipment=message, deliver_time=timestamp(NOON), occur_time=when, **why
     )
-    assert events_out.outgoing_event(Delivered(record, step)) == OutgoingEvent(
+    assert events_out.outgoing_event(Delivered(record, transition)) == OutgoingEvent(
         **records, message=confirmed
     )
     alone = events_out.outgoing_event(
-        StatusChanged(record, replace(step, claimed_actor=None))
+        StatusChanged(record, replace(transition, claimed_actor=None))
     ).message
     assert not alone.HasField("claimed_actor")
 

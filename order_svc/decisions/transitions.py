@@ -1,5 +1,5 @@
-"""What several decisions share: the rules before a decision, a step of an order with its history
-and its domain event, cancelled units, the cancelled order and the allocations.
+"""What several decisions share: the rules before a decision, a transition of an order with its
+domain event, cancelled units, the cancelled order and the allocations.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,16 +65,16 @@ def check_version(record: Order | Return, request: Request, name: str = "order")
 
 
 def advance(order: Order, path: tuple[Status, ...], reason: str, context: Context) -> Decided:
-    """Takes the steps of the path: each is one row of history, one version and one event."""
+    """Makes the transitions of the path: each has one row of history, one version and one event."""
     history, events = [], []
     for new in path:
-        # an order with version 0 is being placed: its first step has no old status
+        # an order with version 0 is being placed: its first transition has no old status
         old = order.status if order.version else None
         if old and new not in MOVES[old]:
             raise illegal(f"An order that is {old} cannot become {new}.", old, MOVES[old])
-        order, step = _stepped(order, old, new, reason, context)
-        history.append(step)
-        events.append(StatusChanged(order, step))
+        order, transition = _changed(order, old, new, reason, context)
+        history.append(transition)
+        events.append(StatusChanged(order, transition))
     return Decision(order, history, events)
 
 
@@ -92,8 +92,8 @@ def cancel_units(order: Order, lines: tuple[Line, ...], reason: str, context: Co
         return Decision(order)
     if order.without_units and Status.CANCELLED in MOVES[order.status]:
         return cancel_order(order, reason, context)
-    order, step = _stepped(order, order.status, order.status, reason, context)
-    return Decision(order, [step], [ItemsCancelled(order, step)])
+    order, transition = _changed(order, order.status, order.status, reason, context)
+    return Decision(order, [transition], [ItemsCancelled(order, transition)])
 
 
 def cancel_order(order: Order, reason: str, context: Context) -> Decided:
@@ -123,7 +123,7 @@ def record_late_event(order: Order, reason: str, context: Context) -> Decided:
     return Decision(changed, [event])
 
 
-def _stepped(
+def _changed(
     order: Order,
     old: Status | None,
     new: Status,
@@ -137,7 +137,7 @@ def _stepped(
         version=order.version + 1,
         update_time=context.time,
     )
-    step = Transition(
+    transition = Transition(
         order_id=order.id,
         version=order.version,
         attempt=order.attempt,
@@ -150,7 +150,7 @@ def _stepped(
         claimed_actor=context.claimed_actor,
         note=context.note,
     )
-    return order, step
+    return order, transition
 
 
 # --- where units come from

@@ -1,4 +1,4 @@
-"""A step and its events; units that leave the picklist; and the refusals."""
+"""Transitions and their events; units that leave the picklist; and the refusals."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from fulfillment_svc.model.records import (
 
 Decided = Decision[OrderFulfillments, Transition]
 DecidedOne = Decision[Fulfillment, Transition]
-Step = tuple[Status, Reason]  # the status, and the reason why
+Move = tuple[Status, Reason]  # the status, and the reason why
 
 
 def next_version(fulfillment: Fulfillment, context: Context) -> Fulfillment:
@@ -29,13 +29,13 @@ def next_version(fulfillment: Fulfillment, context: Context) -> Fulfillment:
 
 def advance(
     fulfillment: Fulfillment,
-    path: Sequence[Step],
+    path: Sequence[Move],
     context: Context,
 ) -> DecidedOne:
-    """Returns the decision that takes the steps of the path: each has a version, a row of history,
-    and a domain event with the fulfilment as of that step.
+    """Returns the decision that makes the moves of the path: each has a version, a row of history,
+    and a domain event with the fulfilment as of that transition.
 
-    A fulfilment of version 0 does not exist yet: its first step is its creation.
+    A fulfilment of version 0 does not exist yet: its first transition is its creation.
     """
     history, events = list[Transition](), list[StatusChanged]()
     for status, reason in path:
@@ -118,7 +118,7 @@ def reduce_lines(
     reason: Reason,
     context: Context,
     *,
-    path: Sequence[Step] = (),
+    path: Sequence[Move] = (),
 ) -> DecidedOne:
     """Returns the fulfilment with fewer units, a change that is published, and then the path.
 
