@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships none
 
@@ -31,6 +32,14 @@ from tests.support import (
 settings.register_profile("ordermesh", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("ordermesh")
+
+# Where rich is installed, structlog draws a traceback with all local variables: up to seconds each.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 ACCOUNTS_PER_PROCESS = 16
 SERVERS = pytest.StashKey["Servers"]()
